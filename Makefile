@@ -1,0 +1,66 @@
+# Each target does all of its own set-up: hack/bootstrap makes .venv, `python -m controlplane build` the API server.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-unit test-integration test-contract lint fmt crds bench lock kind clean bootstrap
+
+PY := .venv/bin/python
+HACK := PYTHONPATH=hack
+PYTEST := $(PY) -m pytest
+# Our own API server, whatever the shell's KUBECONFIG names: nobody's cluster is touched by accident.
+OWN := env -u KUBECONFIG
+WORKERS ?= 2
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+bootstrap:
+	@hack/bootstrap
+
+demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become VMs (KEEP=1 leaves it up)
+	@$(HACK) $(PY) -m controlplane build
+	@$(HACK) $(PY) -m demo $(if $(KEEP),--keep)
+
+test: bootstrap  ## All tests, against a real API server of our own and the simulator
+	@$(OWN) $(HACK) $(PY) -m controlplane build
+	@$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope tests $(ARGS)
+
+test-unit: bootstrap  ## Only the tests that need no API server
+	@$(PYTEST) -n $(WORKERS) --dist loadscope tests/unit $(ARGS)
+
+test-integration: bootstrap  ## Only the tests on an API server: our own, or the cluster of KUBECONFIG
+	@$(HACK) $(PY) -m controlplane build
+	@$(PYTEST) -n $(if $(KUBECONFIG),0,$(WORKERS)) --dist loadscope tests/integration \
+		$(if $(KUBECONFIG),--ignore=tests/integration/test_controlplane.py) $(ARGS)
+
+test-contract: bootstrap  ## What we rely on in Proxmox VE: the simulator, or a real one (PVE_URL=... and so on)
+	@$(PYTEST) -n 0 -m contract tests $(ARGS)
+
+lint: bootstrap  ## ruff, formatting, mypy --strict, import order
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-logo
+
+fmt: bootstrap  ## Format, and fix what ruff can fix
+	@$(PY) -m ruff check --fix-only
+	@$(PY) -m ruff format
+
+crds: bootstrap  ## Write crds/*.yaml from the models
+	@.venv/bin/proxmox-operator crds --output crds
+
+bench: bootstrap  ## N VMs (N=100) through their life: times, calls and writes, beside their budgets
+	@$(HACK) $(PY) -m controlplane build
+	@$(HACK) $(PY) -m bench $(if $(N),--vms $(N))
+
+lock: bootstrap  ## Write requirements/*.txt anew (UPGRADE=1 takes newer versions)
+	@$(LOCK) pyproject.toml -o requirements/runtime.txt
+	@$(LOCK) --group dev pyproject.toml -o requirements/dev.txt
+LOCK = .venv/bin/uv pip compile -q --universal --python-version 3.12 --generate-hashes \
+	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+
+kind:  ## A kind cluster to test against (needs docker and kind)
+	@hack/kind/up
+
+clean:  ## Remove .venv, caches and build results (not the API server's binaries)
+	@rm -rf .venv .venv-uv .logs build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find operator hack tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,353 @@
+"""Reading and changing a VM's config: permissions per key, pending changes, hotplug, cold application.
+
+Facts: $update_vm_api, vmconfig_hotplug_pending, vmconfig_apply_pending, vm_config and vm_pending of
+qemu-server 9.2.6. The order is the real one: checks before the worker, again in it; every change goes to
+[PENDING]; what did not change is dropped; the rest is applied (stopped) or hotplugged (running), and what
+cannot be stays pending.
+"""
+
+import re
+from typing import Any
+
+from fakepve.model import PveError
+
+from . import hotplug
+from .core import Values, die, param_error
+from .hotplug import Effect
+from .model import SimVm
+from .privileges import Privileges
+from .props import (
+    NET,
+    UNUSED,
+    is_cdrom,
+    is_drive,
+    natural,
+    parse,
+    parse_drive,
+    parse_net,
+    print_net,
+    unique_tags,
+    valid_ssh_keys,
+)
+
+PASSWORD_MASK = "**********"
+CHANGE_OPTIONS = frozenset(
+    [
+        "node",
+        "vmid",
+        "digest",
+        "delete",
+        "revert",
+        "force",
+        "skiplock",
+        "background_delay",
+        "skip_cloud_init",
+        "import-working-storage",
+    ]
+)
+
+
+class Config(Privileges):
+    """GET, PUT and POST config, GET pending."""
+
+    def _table_config(self) -> list[tuple[str, str, Any]]:
+        one = "/nodes/{node}/qemu/{vmid}"
+        return [
+            ("GET", one + "/config", self._config_read),
+            ("GET", one + "/pending", self._pending_read),
+            ("PUT", one + "/config", self._config_sync),
+            ("POST", one + "/config", self._config_async),
+        ]
+
+    # ---------------------------------------------------------------- reading
+
+    async def _config_read(self, v: Values, user: str) -> Values:
+        vm = self.load_config(v["node"], v["vmid"])
+        if v.get("snapshot"):
+            if v["snapshot"] not in vm.snapshots:
+                raise die(f"snapshot '{v['snapshot']}' does not exist")
+            config = dict(vm.snapshots[v["snapshot"]])
+        else:
+            config = dict(vm.config) if v.get("current") else vm.merged()
+        return self._shown(config) | {"digest": vm.digest()}
+
+    @staticmethod
+    def _shown(config: Values) -> Values:
+        """Types as the API sends them: memory is a property string, hence text; passwords never leave."""
+        out = dict(config)
+        if "memory" in out:
+            out["memory"] = str(out["memory"])
+        if out.get("cipassword"):
+            out["cipassword"] = PASSWORD_MASK
+        return out
+
+    async def _pending_read(self, v: Values, user: str) -> list[Values]:
+        vm = self.load_config(v["node"], v["vmid"])
+        now, later = (
+            self._shown(vm.config),
+            self._shown({k: x for k, x in vm.pending.items() if x is not None}),
+        )
+        out = []
+        for key in sorted(set(now) | set(vm.pending)):
+            item: Values = {"key": key}
+            if key in now:
+                item["value"] = now[key]
+            if key in later:
+                item["pending"] = later[key]
+            elif key in vm.pending:
+                item["delete"] = 2 if key in vm.pending_force else 1
+            out.append(item)
+        return out
+
+    # ---------------------------------------------------------------- changing
+
+    async def _config_sync(self, v: Values, user: str) -> None:
+        change = self._prepare_change(v, user)
+        self._check_change(v, change, user)
+        async with self.flock(v["vmid"]):
+            await self._change(v, change, user)
+
+    async def _config_async(self, v: Values, user: str) -> str | None:
+        change = self._prepare_change(v, user)
+        vm = self._check_change(v, change, user)
+
+        async def body() -> None:
+            await self._change(v, change, user)
+
+        upid = await self.task(vm.node, "qmconfig", vm.vmid, user, body, vm=vm)
+        if v.get("background_delay"):
+            task = self.by_upid[upid]
+            waited = 0.0
+            while task.running and waited < v["background_delay"]:
+                await self.pause(0.2)
+                waited += 0.2
+            if not task.running:
+                if task.exitstatus == "OK" or str(task.exitstatus).startswith("WARNINGS"):
+                    return None
+                raise die(f"failed to update VM {vm.vmid}: {task.exitstatus}")
+        return upid
+
+    def _prepare_change(self, v: Values, user: str) -> Values:
+        """Everything that is refused before the config is even read; returns the values to set."""
+        vmid = v["vmid"]
+        self._root_only(v, user, "skiplock")
+        change = {key: value for key, value in v.items() if key not in CHANGE_OPTIONS}
+        if "sshkeys" in change and not valid_ssh_keys(str(change["sshkeys"])):
+            raise die("SSH public key validation error")
+        deletes = _split(v.get("delete"))
+        if not change and not deletes and not v.get("revert"):
+            raise die("no options specified")
+        for key in deletes:
+            if key in change:
+                raise param_error(delete=f"you can't use '-{key}' and -delete {key}' at the same time")
+        self.check_config_privileges(user, vmid, None, deletes)
+        self.check_config_privileges(user, vmid, None, list(change))
+        self.check_drives(change, v["node"], vmid, user)
+        for key in change:
+            if NET.fullmatch(key):
+                change[key] = print_net(parse_net(change[key]))
+        self.check_bridges(user, change)
+        return change
+
+    def _check_change(self, v: Values, change: Values, user: str) -> SimVm:
+        """load_and_check_config: made before the worker is forked and again in it."""
+        vm = self.load_config(v["node"], v["vmid"])
+        if v.get("digest") and v["digest"] != vm.digest():
+            raise die("checksum mismatch (file change by other user?)")
+        if not v.get("skiplock"):
+            self.check_lock(vm)
+        balloon = change.get("balloon", vm.merged().get("balloon"))
+        if ("memory" in change or "balloon" in change) and balloon:
+            memory = change.get("memory", vm.merged().get("memory", 512))
+            if int(balloon) > int(parse(memory, "current")["current"]):
+                raise die("balloon value too large (must be smaller than assigned memory)")
+        return vm
+
+    async def _change(self, v: Values, change: Values, user: str) -> None:
+        self.need_quorum()
+        vm = self._check_change(v, change, user)
+        shown = {key: "<hidden>" if key == "cipassword" else value for key, value in change.items()}
+        if v.get("delete"):
+            shown["delete"] = v["delete"]
+        self.say(f"update VM {vm.vmid}: " + " ".join(f"-{key} {shown[key]}" for key in sorted(shown)))
+        await self.work()
+        await self.checkpoint("config:write")
+        self.ensure_present(vm)
+        for key in _split(v.get("revert")):
+            vm.pending.pop(key, None)
+        touched = set(change)
+        for key in _split(v.get("delete")):
+            touched |= self._request_delete(vm, key, user, force=bool(v.get("force")))
+        for key in sorted(change, key=natural):
+            self._request_set(vm, key, change[key], user)
+        self.drop_used(vm)
+        for key in [key for key, value in vm.pending.items() if vm.config.get(key) == value]:
+            del vm.pending[key]
+        errors = self._hotplug(vm, user, touched) if vm.running else self.apply_pending(vm, user)
+        self.drop_used(vm)
+        if errors:
+            raise param_error(**errors)
+
+    def ensure_present(self, vm: SimVm) -> None:
+        """The config file may have been removed behind the worker's back."""
+        if self.vm(vm.vmid) is not vm:
+            raise die(f"Configuration file 'nodes/{vm.node}/qemu-server/{vm.vmid}.conf' does not exist")
+
+    def _request_delete(self, vm: SimVm, key: str, user: str, *, force: bool) -> set[str]:
+        value = vm.config.get(key, vm.pending.get(key))
+        if value is None:
+            self.say(f"cannot delete '{key}' - not set in current configuration!")
+            return set()
+        self.check_device_privileges(user, vm.vmid, None, key, value)
+        was_pending = vm.pending.pop(key, None)
+        touched = {key} | self._leave_boot_order(vm, key)
+        if UNUSED.fullmatch(key):
+            volid = parse_drive(value)["file"]
+            self._check_protection(vm, f"can't remove unused disk '{volid}'")
+            self.deallocate(vm, volid, user)
+            del vm.config[key]
+            return touched
+        if is_drive(key):
+            self._check_protection(vm, f"can't remove drive '{key}'")
+            if was_pending is not None:
+                self.register_unused(vm, parse_drive(was_pending))
+        if key == "tags":
+            vm.config.pop(key, None)
+        elif key in vm.config:
+            vm.pending[key] = None
+            if force:
+                vm.pending_force.add(key)
+        return touched
+
+    @staticmethod
+    def _leave_boot_order(vm: SimVm, key: str) -> set[str]:
+        order = parse(vm.config.get("boot", "")).get("order", "")
+        devices = [device for device in order.split(";") if device]
+        if key not in devices:
+            return set()
+        vm.pending["boot"] = "order=" + ";".join(device for device in devices if device != key)
+        return {"boot"}
+
+    def _check_protection(self, vm: SimVm, message: str) -> None:
+        if str(vm.config.get("protection", 0)) == "1":
+            raise die(f"{message} - protection mode enabled")
+
+    def _request_set(self, vm: SimVm, key: str, value: Any, user: str) -> None:
+        if is_drive(key):
+            self._request_drive(vm, key, value, user)
+            return
+        self.check_device_privileges(user, vm.vmid, None, key, value)
+        if key == "tags":
+            value = unique_tags(value)
+        elif key == "description":
+            value = str(value).rstrip()
+        elif key == "boot":
+            self._check_boot(vm, str(value))
+        elif key == "cipassword":
+            vm.config[key] = "$5$pvesim$hashed"
+            return
+        elif NET.fullmatch(key) and vm.config.get(key):
+            self.check_bridges(user, {key: vm.config[key]})
+        vm.pending[key] = value
+        vm.pending_force.discard(key)
+
+    def _request_drive(self, vm: SimVm, key: str, value: Any, user: str) -> None:
+        if vm.config.get(key):
+            self.check_device_privileges(user, vm.vmid, None, key, vm.config[key])
+        self.check_device_privileges(user, vm.vmid, None, key, value)
+        if vm.pending.get(key):
+            self.register_unused(vm, parse_drive(vm.pending[key]))
+        made: list[str] = []
+        try:
+            vm.pending[key] = self.create_drive(vm, key, value, made)
+        except PveError:
+            for volid in made:
+                self.free(volid, vm.node)
+            raise
+        vm.pending_force.discard(key)
+        order = parse(vm.config.get("boot", "")).get("order")
+        if order and is_cdrom(parse_drive(value)) and key not in order.split(";"):
+            vm.pending["boot"] = f"order={order};{key}"
+
+    @staticmethod
+    def _check_boot(vm: SimVm, value: str) -> None:
+        for device in parse(value).get("order", "").split(";"):
+            if device and device not in vm.merged():
+                raise die(f"invalid bootorder: device '{device}' does not exist'")
+
+    # --------------------------------------------------------------- applying
+
+    def apply_pending(self, vm: SimVm, user: str = "root@pam") -> dict[str, str]:
+        """Cold: every pending change becomes the config. Replaced and removed disks become unusedN."""
+        errors: dict[str, str] = {}
+        for key, value in sorted(vm.pending.items(), key=lambda item: item[1] is not None):
+            try:
+                old = vm.config.get(key)
+                if is_drive(key) and old is not None:
+                    self._detach(vm, key, user)
+                if value is None:
+                    vm.config.pop(key, None)
+                else:
+                    vm.config[key] = value
+            except PveError as error:
+                errors[key] = f"unable to apply pending change {key} : {error.message}"
+                continue
+            del vm.pending[key]
+            vm.pending_force.discard(key)
+        self.drop_used(vm)
+        return errors
+
+    def _detach(self, vm: SimVm, key: str, user: str) -> None:
+        drive = parse_drive(vm.config[key])
+        if key in vm.pending_force and not is_cdrom(drive):
+            self.deallocate(vm, drive["file"], user)
+        else:
+            self.register_unused(vm, drive)
+
+    def _hotplug(self, vm: SimVm, user: str, touched: set[str]) -> dict[str, str]:
+        """Running: apply what can be, leave the rest pending; {key: error} for what should have worked."""
+        errors: dict[str, str] = {}
+        order = sorted(
+            vm.pending,
+            key=lambda key: (not hotplug.fast_plug(key), vm.pending[key] is not None, natural(key)),
+        )
+        for key in order:
+            old, new = vm.config.get(key), vm.pending[key]
+            if new is not None and hotplug.fast_plug(key):
+                effect = Effect.LIVE
+            elif key not in touched:
+                continue
+            elif new is None:
+                effect = hotplug.removal(key, old, vm.config)
+            else:
+                effect = hotplug.change(key, old, new, vm.config)
+            if effect is Effect.PENDING:
+                continue
+            problem = vm.hotplug_errors.get(key) if effect in (Effect.PLUG, Effect.REPLUG) else None
+            if effect is Effect.REPLUG and vm.guest_os.refuses_unplug:
+                problem = f"error on hot-unplugging device '{key}'"
+            if problem is not None:
+                errors[key] = f"hotplug problem - {problem}\n"
+                continue
+            self._commit(vm, key, effect, user)
+        return errors
+
+    def _commit(self, vm: SimVm, key: str, effect: Effect, user: str) -> None:
+        old, new = vm.config.get(key), vm.pending.pop(key)
+        qemu: Values = vm.qemu if vm.qemu is not None else {}
+        if is_drive(key) and old is not None:
+            same = new is not None and parse_drive(new)["file"] == parse_drive(old)["file"]
+            if not same:
+                self._detach(vm, key, user)
+        vm.pending_force.discard(key)
+        if new is None:
+            vm.config.pop(key, None)
+            qemu.pop(key, None)
+            return
+        vm.config[key] = new
+        if effect is not Effect.SILENT:
+            qemu[key] = new
+
+
+def _split(text: Any) -> list[str]:
+    return [item for item in re.split(r"[\s,;]+", str(text or "")) if item]

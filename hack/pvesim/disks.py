@@ -1,0 +1,217 @@
+"""Drives in a config: allocating new ones, keeping replaced ones as unusedN, growing them.
+
+Facts: create_disks, check_drive_param, vmconfig_register_unused_drive, try_deallocate_drive and resize_vm of
+qemu-server.
+"""
+
+from typing import Any
+
+from .clone import Clone
+from .core import Values, die, param_error
+from .model import SimVm
+from .props import (
+    GIB,
+    NEW_DISK,
+    UNUSED,
+    Props,
+    is_cdrom,
+    is_cloudinit,
+    is_drive,
+    natural,
+    parse_drive,
+    print_drive,
+    print_size,
+    size_bytes,
+    split_volid,
+)
+
+CLOUDINIT_SIZE = 4 * 1024**2
+FIXED_SIZE = {"efidisk0": 528 * 1024, "tpmstate0": 4 * 1024**2}
+MAX_UNUSED = 256
+
+
+class Disks(Clone):
+    """Allocation, detaching and resizing."""
+
+    def _table_disks(self) -> list[tuple[str, str, Any]]:
+        return [("PUT", "/nodes/{node}/qemu/{vmid}/resize", self._resize)]
+
+    # ------------------------------------------------------------- allocation
+
+    def check_drives(
+        self, values: Values, node: str, vmid: int, user: str, default: str | None = None
+    ) -> None:
+        """check_storage_access: what is refused before a worker is forked."""
+        for key in sorted(values, key=natural):
+            if not is_drive(key):
+                continue
+            drive = parse_drive(values[key])
+            volid = drive.get("file", "")
+            new = NEW_DISK.fullmatch(volid)
+            if volid in ("", "none") or volid.endswith(":cloudinit") or volid == "cloudinit":
+                continue
+            if volid == "cdrom":
+                self.require(user, "/", "Sys.Console")
+            elif new and not is_cdrom(drive):
+                sid = new[1] or default
+                if not sid:
+                    raise die("no storage ID specified (and no default storage)")
+                self.require(user, f"/storage/{sid}", "Datastore.AllocateSpace")
+                store = self._store(sid)
+                if "images" not in store["content"].split(","):
+                    raise param_error(storage=f"storage '{sid}' does not support vm images")
+            elif parts := split_volid(volid):
+                vtype, owner, _ = self._parse_volname(self._store(parts[0]), parts[1])
+                if owner != vmid or not self.allowed(user, f"/vms/{vmid}", "VM.Config.Disk"):
+                    self._check_access(user, parts[0], vtype, owner, volid)
+                if vtype not in ("images", "iso"):
+                    raise param_error(**{key: "content type needs to be 'images' or 'iso'"})
+
+    def create_drive(
+        self,
+        vm: SimVm,
+        key: str,
+        value: Any,
+        made: list[str],
+        *,
+        default: str | None = None,
+        siblings: Values | None = None,
+    ) -> str:
+        """create_disks for one drive: the value that goes into the config; new volume ids are added to
+        `made`."""
+        drive = parse_drive(value)
+        volid = drive["file"]
+        new = NEW_DISK.fullmatch(volid)
+        if volid in ("none", "cdrom"):
+            drive.pop("size", None)
+            return print_drive(drive)
+        if volid == "cloudinit" or volid.endswith(":cloudinit"):
+            return self._create_cloudinit(vm, key, drive, made, default, siblings or {})
+        if new and not is_cdrom(drive):
+            sid = new[1] or default
+            if not sid:
+                raise die("no storage ID specified (and no default storage)")
+            size = FIXED_SIZE.get(key) or int(float(new[2]) * GIB)
+            drive["file"] = self.alloc(sid, vm.node, vm.vmid, size, fmt=drive.pop("format", None))
+            made.append(drive["file"])
+            drive["size"] = print_size(size)
+            if vm.template:
+                drive["file"] = made[-1] = self.make_base(drive["file"], vm.node)
+            self.say(f"{key}: successfully created disk '{print_drive(drive)}'")
+            return print_drive(drive)
+        return self._existing_volume(vm, key, drive)
+
+    def _create_cloudinit(
+        self, vm: SimVm, key: str, drive: Props, made: list[str], default: str | None, siblings: Values
+    ) -> str:
+        sid = drive["file"].rpartition(":")[0] or default
+        if not sid:
+            raise die("no storage ID specified (and no default storage)")
+        for other, text in sorted((vm.merged() | siblings).items()):
+            if other != key and is_drive(other) and is_cloudinit(parse_drive(text)):
+                raise die(f"{key} - cloud-init drive is already attached at '{other}'")
+        fmt = drive.pop("format", "qcow2" if self.is_file_based(sid) else "raw")
+        drive["file"] = self.alloc(sid, vm.node, vm.vmid, CLOUDINIT_SIZE, fmt=fmt, suffix="cloudinit")
+        made.append(drive["file"])
+        drive["media"] = "cdrom"
+        self.say(f"{key}: successfully created disk '{print_drive(drive)}'")
+        return print_drive(drive)
+
+    def _existing_volume(self, vm: SimVm, key: str, drive: Props) -> str:
+        volid = drive["file"]
+        parts = split_volid(volid)
+        if parts is None:
+            return print_drive(drive)
+        self._check_enabled(parts[0], vm.node)
+        volume = self.volume(volid, vm.node)
+        iso = self.storages[parts[0]].get("volumes", {}).get(parts[1])
+        if volume is None and iso is None:
+            raise die(f"volume {volid} does not exist")
+        wanted = drive.pop("format", None)
+        if volume is not None and wanted and wanted != volume.format:
+            raise die(
+                f"drive '{key}' - volume '{volid}' - 'format={wanted}' option different"
+                f" from storage format '{volume.format}'"
+            )
+        if not is_cloudinit(drive):
+            drive["size"] = print_size(volume.size if volume is not None else int(iso["size"]))
+        return print_drive(drive)
+
+    # --------------------------------------------------------------- detaching
+
+    def register_unused(self, vm: SimVm, drive: Props) -> None:
+        """A drive leaves its slot: its volume becomes unusedN; a cloud-init ISO is freed; a CD is just
+        gone."""
+        volid = drive["file"]
+        if is_cloudinit(drive):
+            self.free(volid, vm.node)
+        elif not is_cdrom(drive):
+            volume = self.volume(volid, vm.node)
+            if volume is not None and volume.vmid == vm.vmid:
+                self._add_unused(vm, volid)
+
+    @staticmethod
+    def _add_unused(vm: SimVm, volid: str) -> None:
+        known = {parse_drive(vm.config[key])["file"] for key in vm.config if UNUSED.fullmatch(key)}
+        if volid not in known:
+            slot = next((n for n in range(MAX_UNUSED) if f"unused{n}" not in vm.config), None)
+            if slot is None:
+                raise die("Too many unused volumes - please delete them first.")
+            vm.config[f"unused{slot}"] = volid
+
+    @staticmethod
+    def drop_used(vm: SimVm) -> None:
+        """write_vm_config removes an unusedN whose volume is attached again."""
+        used = {parse_drive(text)["file"] for key, text in (vm.config | vm.merged()).items() if is_drive(key)}
+        for key in [key for key in vm.config if UNUSED.fullmatch(key)]:
+            if parse_drive(vm.config[key])["file"] in used:
+                del vm.config[key]
+
+    def deallocate(self, vm: SimVm, volid: str, user: str) -> None:
+        """try_deallocate_drive: free a volume that this VM owns."""
+        volume = self.volume(volid, vm.node)
+        if volume is not None and volume.vmid == vm.vmid:
+            self.require(user, f"/storage/{volid.partition(':')[0]}", "Datastore.AllocateSpace")
+            self.free(volid, vm.node)
+
+    # ------------------------------------------------------------------ resize
+
+    async def _resize(self, v: Values, user: str) -> str:
+        node, vmid, key, text = v["node"], v["vmid"], v["disk"], str(v["size"])
+        self._root_only(v, user, "skiplock")
+        vm = self.vm(vmid)
+
+        async def body() -> None:
+            vm = self.load_config(node, vmid)
+            if v.get("digest") and v["digest"] != vm.digest():
+                raise die("checksum mismatch (file change by other user?)")
+            if not v.get("skiplock"):
+                self.check_lock(vm)
+            if not vm.config.get(key):
+                raise die(f"disk '{key}' does not exist")
+            drive = parse_drive(vm.config[key])
+            if is_cdrom(drive):
+                raise die("you can't resize a cdrom")
+            self.require(user, f"/storage/{drive['file'].partition(':')[0]}", "Datastore.AllocateSpace")
+            volume = self.volume(drive["file"], node)
+            if volume is None:
+                raise die(f"Could not determine current size of volume '{drive['file']}'")
+            size = size_bytes(text.removeprefix("+")) + (volume.size if text.startswith("+") else 0)
+            if size < volume.size:
+                raise die("shrinking disks is not supported")
+            if size == volume.size:
+                return
+            await self.work()
+            self.set_volume_size(drive["file"], node, size)
+            drive["size"] = print_size(size)
+            vm.config[key] = print_drive(drive)
+            if vm.qemu and key in vm.qemu:
+                vm.qemu[key] = print_drive(parse_drive(vm.qemu[key]) | {"size": drive["size"]})
+
+        return await self.task(node, "resize", vmid, user, body, vm=vm)
+
+    @staticmethod
+    def _root_only(v: Values, user: str, *options: str) -> None:
+        for option in options:
+            if v.get(option) and user != "root@pam":
+                raise param_error(**{option: "Only root may use this option."})

@@ -1,0 +1,267 @@
+"""Power: start, stop, shutdown, reboot, reset, as worker tasks with the exit statuses of the real ones.
+
+Facts: vm_start, vm_stop, vm_shutdown, vm_reboot and _do_vm_stop of qemu-server 9.2.6. Only a start needs
+quorum. Most refusals are the task's, not the call's: a VM that does not exist, is locked, or already runs. A
+start through the API applies [PENDING] and rebuilds the cloud-init ISO; a reboot from inside the guest does
+neither.
+"""
+
+import time
+from typing import Any
+
+from fakepve.model import TaskError
+
+from .cloudinit import CloudInit
+from .core import Values, die
+from .model import SimVm
+from .props import NET, enabled, parse_net, volids
+
+ROOT = "root@pam"
+
+
+class Power(CloudInit):
+    """POST status/*, GET status/current."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.guest_shutdown_seconds = 0.0
+        self.start_errors: dict[int, str] = {}
+
+    def _table_power(self) -> list[tuple[str, str, Any]]:
+        one = "/nodes/{node}/qemu/{vmid}/status"
+        return [
+            ("GET", one + "/current", self._status_read),
+            ("POST", one + "/start", self._post_start),
+            ("POST", one + "/stop", self._post_stop),
+            ("POST", one + "/shutdown", self._post_shutdown),
+            ("POST", one + "/reboot", self._post_reboot),
+            ("POST", one + "/reset", self._post_reset),
+        ]
+
+    # ------------------------------------------------------------------- start
+
+    async def _post_start(self, v: Values, user: str) -> str:
+        self._root_only(v, user, "skiplock")
+        self.need_quorum()
+        node, vmid = v["node"], v["vmid"]
+        vm = self.vm(vmid)
+        if vm is not None and vm.ha_managed:
+            return await self._ha_wish(vm, user, "start")
+
+        async def body() -> None:
+            async with self.flock(vmid):
+                await self._start_worker(self.load_config(node, vmid), skiplock=bool(v.get("skiplock")))
+
+        return await self.task(node, "qmstart", vmid, user, body)
+
+    async def _start_worker(self, vm: SimVm, *, skiplock: bool = False) -> None:
+        if vm.template:
+            raise die("you can't start a vm if it's a template")
+        if vm.lock != "suspended" and not skiplock:
+            self.check_lock(vm)
+        if vm.running:
+            raise die(f"VM {vm.vmid} already running")
+        self.apply_pending(vm)
+        self.generate_seed(vm)
+        self._check_startable(vm)
+        await self.work()
+        await self.checkpoint("start:qemu")
+        self.ensure_present(vm)
+        if vm.vmid in self.start_errors:
+            raise TaskError(self.start_errors[vm.vmid])
+        if vm.lock == "suspended":
+            vm.lock = None
+        vm.power_on(next(self.qemu_pids))
+
+    def _check_startable(self, vm: SimVm) -> None:
+        for volid in volids(vm.config):
+            sid = volid.partition(":")[0]
+            store = self._check_enabled(sid, vm.node)
+            if not store.get("active", 1):
+                raise die(f"storage '{sid}' is not online")
+            if self.volume(volid, vm.node) is None:
+                raise die(f"can't activate LV '/dev/{volid.replace(':', '/')}': no such volume")
+        for key in sorted(key for key in vm.config if NET.fullmatch(key)):
+            bridge = parse_net(vm.config[key]).get("bridge")
+            if bridge and bridge not in self.node_info[vm.node].bridges:
+                raise die(f"bridge '{bridge}' does not exist")
+        free = self.node_info[vm.node].memory
+        if int(str(vm.config.get("memory", 512)).rpartition("=")[2]) * 1024**2 > free:
+            raise die("start failed: QEMU exited with code 1")
+
+    # -------------------------------------------------------------------- stop
+
+    async def _post_stop(self, v: Values, user: str) -> str:
+        self._root_only(v, user, "skiplock", "keepActive", "migratedfrom")
+        node, vmid = v["node"], v["vmid"]
+        vm = self.vm(vmid)
+        if vm is not None and vm.ha_managed:
+            return await self._ha_wish(vm, user, "stop")
+
+        async def body() -> None:
+            if v.get("overrule-shutdown"):
+                for task in [
+                    task
+                    for task in self.running.values()
+                    if task.type == "qmshutdown" and task.id == str(vmid)
+                ]:
+                    self.interrupt_task(task.upid)
+                await self.wait_seconds(0.001)
+            async with self.flock(vmid):
+                vm = self.assert_config_on_node(node, vmid)
+                if vm.running:
+                    self.check_lock(vm)
+                    await self.work()
+                    vm.power_off()
+
+        return await self.task(node, "qmstop", vmid, user, body)
+
+    async def _post_shutdown(self, v: Values, user: str) -> str:
+        self._root_only(v, user, "skiplock", "keepActive")
+        node, vmid = v["node"], v["vmid"]
+        vm = self.vm(vmid)
+        if vm is not None and vm.ha_managed:
+            return await self._ha_wish(vm, user, "stop")
+        if vm is not None and vm.qmpstatus == "paused" and not v.get("forceStop"):
+            raise die("VM is paused - cannot shutdown")
+
+        async def body() -> None:
+            async with self.flock(vmid):
+                vm = self.assert_config_on_node(node, vmid)
+                if vm.running:
+                    self.check_lock(vm)
+                    await self._powerdown(vm, v)
+
+        return await self.task(node, "qmshutdown", vmid, user, body)
+
+    async def _powerdown(self, vm: SimVm, v: Values) -> None:
+        """Ask the guest; it obeys by its agent or ACPI, or the task gives up at the time-out (60 s)."""
+        await self.work()
+        timeout = self.scaled(float(v["timeout"]) if v.get("timeout") is not None else 60)
+        guest = vm.guest_os
+        needed = max(guest.shutdown_seconds, self.guest_shutdown_seconds)
+        listens = guest.acpi and not guest.hung
+        await self.wait_seconds(needed if listens and needed <= timeout else timeout)
+        if not listens or needed > timeout:
+            if not v.get("forceStop"):
+                raise die("VM quit/powerdown failed - got timeout")
+            self.say("VM still running - terminating now with SIGTERM")
+        vm.power_off()
+
+    # ------------------------------------------------------------------ reboot
+
+    async def _post_reboot(self, v: Values, user: str) -> str:
+        node, vmid = v["node"], v["vmid"]
+        vm = self.assert_config_on_node(node, vmid)
+        if vm.qmpstatus == "paused":
+            raise die("VM is paused - cannot shutdown")
+        if not vm.running:
+            raise die(f"VM {vmid} not running")
+
+        async def body() -> None:
+            async with self.flock(vmid):
+                vm = self.assert_config_on_node(node, vmid)
+                if not vm.running:
+                    return
+                self.check_lock(vm)
+                await self._powerdown(vm, v)
+                self.spawn(self._restart(vm))
+
+        return await self.task(node, "qmreboot", vmid, user, body)
+
+    async def _restart(self, vm: SimVm) -> None:
+        """qmeventd sees QEMU end after a reboot request and has root start the VM, as a task of its own.
+
+        So for a moment after the end of the qmreboot task the VM is stopped.
+        """
+        await self.pause(0.5)
+        await self._post_start({"node": vm.node, "vmid": vm.vmid}, ROOT)
+
+    async def _post_reset(self, v: Values, user: str) -> str:
+        node, vmid = v["node"], v["vmid"]
+        vm = self.assert_config_on_node(node, vmid)
+        if not vm.running:
+            raise die(f"VM {vmid} not running")
+
+        async def body() -> None:
+            self.check_lock(vm)
+            vm.booted = time.monotonic()
+
+        return await self.task(node, "qmreset", vmid, user, body, vm=vm)
+
+    def guest_reboot(self, vm: SimVm) -> None:
+        """The guest reboots itself: the same QEMU process, hence nothing pending is applied and no ISO
+        rebuilt."""
+        vm.booted = time.monotonic()
+
+    async def _ha_wish(self, vm: SimVm, user: str, verb: str) -> str:
+        """A managed VM: the task only queues a request; the LRM acts later."""
+
+        async def later() -> None:
+            await self.pause(10)
+            if verb == "start" and not vm.running:
+                await self._start_worker(vm)
+            elif verb == "stop":
+                vm.power_off()
+            vm.ha_state = "started" if verb == "start" else "stopped"
+
+        async def body() -> None:
+            self.say(f"Requesting HA {verb} for VM {vm.vmid}")
+            await self.task(vm.node, f"qm{verb}", vm.vmid, ROOT, later)
+
+        return await self.task(vm.node, f"ha{verb}", vm.vmid, user, body)
+
+    # ------------------------------------------------------------------ status
+
+    async def _status_read(self, v: Values, user: str) -> Values:
+        vm = self.load_config(v["node"], v["vmid"])
+        out = self.vm_usage(vm) | {
+            "vmid": vm.vmid,
+            "name": vm.name,
+            "status": vm.status,
+            "qmpstatus": vm.qmpstatus,
+            "cpus": self.vm_cpus(vm),
+            "ha": {"managed": int(vm.ha_managed)},
+            "clipboard": None,
+        }
+        if vm.ha_managed:
+            out["ha"]["state"] = vm.ha_state
+        if enabled(vm.config.get("agent")):
+            out["agent"] = 1
+        if vm.running:
+            out |= {"pid": vm.pid, "running-qemu": "10.1.2", "running-machine": "pc-i440fx-10.1+pve0"}
+        for key in ("lock", "tags"):
+            if vm.config.get(key):
+                out[key] = vm.config[key]
+        return out | ({"template": 1} if vm.template else {})
+
+    @staticmethod
+    def vm_cpus(vm: SimVm) -> int:
+        """Virtual processors."""
+        return int(
+            vm.config.get("vcpus") or int(vm.config.get("cores", 1)) * int(vm.config.get("sockets", 1))
+        )
+
+    def vm_usage(self, vm: SimVm) -> Values:
+        """The usage figures that status/current and the VM list share; sizes in bytes."""
+        memory = int(str(vm.config.get("memory", 512)).rpartition("=")[2]) * 1024**2
+        used = memory // 4 if vm.running else 0
+        disk = next(
+            (self._disk_size(vm, volid) for volid in volids(vm.config) if "cloudinit" not in volid), 0
+        )
+        return {
+            "cpu": 0.02 if vm.running else 0,
+            "mem": used,
+            "maxmem": memory,
+            "maxdisk": disk,
+            "disk": 0,
+            "diskread": 0,
+            "diskwrite": 0,
+            "netin": 0,
+            "netout": 0,
+            "uptime": int(time.time() - vm.started_at) + 1 if vm.running and vm.started_at else 0,
+        }
+
+    def _disk_size(self, vm: SimVm, volid: str) -> int:
+        volume = self.volume(volid, vm.node)
+        return volume.size if volume is not None else 0

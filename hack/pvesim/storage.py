@@ -1,0 +1,233 @@
+"""Storages and volumes. A local storage has one set of volumes per node, a shared one a single set.
+
+Facts: PVE::Storage and its plugins - volume names, free names, linked clones that name their base, error
+texts. Space is counted as allocated bytes; a thin pool refuses beyond its size as one that has reached its
+threshold does.
+"""
+
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .core import Values, die, param_error
+from .props import GIB, split_volid
+from .tasks import Tasks
+
+FILE_TYPES = frozenset({"dir", "nfs", "cifs", "cephfs", "btrfs"})
+SHARED_TYPES = frozenset({"nfs", "cifs", "cephfs", "rbd", "pbs", "iscsi", "iscsidirect", "zfs"})
+# Types whose linked clones carry the base in their name, so that the base is known to be in use.
+NAMES_BASE = frozenset({"rbd", "zfspool", "dir", "nfs", "cifs"})
+CAN_LINK = NAMES_BASE | {"lvmthin", "btrfs"}
+OPTIONS = {
+    "lvmthin": {"vgname": "pve", "thinpool": "data"},
+    "lvm": {"vgname": "vg0"},
+    "rbd": {"pool": "rbd"},
+    "zfspool": {"pool": "rpool/data"},
+    "nfs": {"server": "192.0.2.60", "export": "/export"},
+    "dir": {"path": "/var/lib/vz"},
+}
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume; `name` is the part of the volume id after the storage, `size` is in bytes."""
+
+    name: str
+    vmid: int
+    size: int
+    format: str = "raw"
+    content: str = "images"
+    ctime: int = 0
+    base: str | None = None
+
+
+class Volumes(Tasks):
+    """Storage state and allocation."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.disks: dict[tuple[str, str | None], dict[str, Volume]] = {}
+        self.sizes: dict[str, int] = {}
+        self.unfreeable: set[str] = set()
+
+    # ---------------------------------------------------------------- set-up
+
+    def add_storage(
+        self,
+        sid: str,
+        kind: str,
+        *,
+        size_gib: float = 500,
+        content: str | None = None,
+        nodes: Iterable[str] | None = None,
+        shared: bool | None = None,
+    ) -> None:
+        """Define a storage; `size_gib` is per node for a local one."""
+        is_shared = kind in SHARED_TYPES if shared is None else shared
+        default = (
+            "images,rootdir,iso,vztmpl,backup,snippets,import" if kind in FILE_TYPES else "images,rootdir"
+        )
+        config: Values = {"type": kind, "content": content or default, "active": 1, "files": set()}
+        config |= OPTIONS.get(kind, {})
+        if is_shared:
+            config["shared"] = 1
+        if nodes is not None:
+            config["nodes"] = ",".join(nodes)
+        self.storages[sid] = config
+        self.sizes[sid] = int(size_gib * GIB)
+
+    def is_shared(self, sid: str) -> bool:
+        """True if all nodes see the same volumes."""
+        return bool(self._store(sid).get("shared"))
+
+    def is_file_based(self, sid: str) -> bool:
+        """True if volumes are files in a directory."""
+        return self._store(sid)["type"] in FILE_TYPES
+
+    # --------------------------------------------------------------- volumes
+
+    def disks_on(self, sid: str, node: str) -> dict[str, Volume]:
+        """The volumes that `node` sees on a storage, by name."""
+        return self.disks.setdefault((sid, None if self.storages[sid].get("shared") else node), {})
+
+    def volume(self, volid: str, node: str) -> Volume | None:
+        """The volume behind a volume id as `node` sees it."""
+        parts = split_volid(volid)
+        if parts is None or parts[0] not in self.storages:
+            return None
+        return self.disks_on(parts[0], node).get(parts[1])
+
+    def used(self, sid: str, node: str) -> int:
+        """Bytes allocated."""
+        return sum(volume.size for volume in self.disks_on(sid, node).values())
+
+    def images_store(self, sid: str, node: str) -> Values:
+        """The storage, once it exists, is enabled on the node and takes VM images."""
+        store: Values = self._check_enabled(sid, node)
+        if "images" not in store["content"].split(","):
+            raise param_error(storage=f"storage '{sid}' does not support vm images")
+        return store
+
+    def _free_name(self, sid: str, node: str, vmid: int, fmt: str) -> str:
+        taken = re.compile(rf"(?:vm|base)-{vmid}-disk-(\d+)")
+        numbers = {
+            int(found[1]) for name in self.disks_on(sid, node) for found in [taken.search(name)] if found
+        }
+        number = next(n for n in range(len(numbers) + 1) if n not in numbers)
+        return self._file_name(sid, vmid, f"vm-{vmid}-disk-{number}", fmt)
+
+    def _file_name(self, sid: str, vmid: int, name: str, fmt: str) -> str:
+        return f"{vmid}/{name}.{fmt}" if self.is_file_based(sid) else name
+
+    def alloc(
+        self,
+        sid: str,
+        node: str,
+        vmid: int,
+        size: int,
+        *,
+        fmt: str | None = None,
+        suffix: str | None = None,
+        base: Volume | None = None,
+    ) -> str:
+        """PVE::Storage::vdisk_alloc (and clone_image with `base`): the new volume's id.
+
+        :raises PveError: 500 with the storage's own text if it is offline or full.
+        """
+        store = self._check_enabled(sid, node)
+        if not store.get("active", 1):
+            raise die(f"storage '{sid}' is not online")
+        fmt = (fmt or "raw") if self.is_file_based(sid) else "raw"
+        name = (
+            self._file_name(sid, vmid, f"vm-{vmid}-{suffix}", fmt)
+            if suffix
+            else self._free_name(sid, node, vmid, fmt)
+        )
+        if base is not None and store["type"] in NAMES_BASE:
+            name = f"{base.name}/{name}"
+        disks = self.disks_on(sid, node)
+        if name in disks:
+            raise die(self._exists_text(sid, name))
+        free = self.sizes[sid] - self.used(sid, node)
+        if base is None and size > free:
+            raise die(self._full_text(sid, name, size, free))
+        linked = base.name if base is not None and store["type"] in NAMES_BASE else None
+        disks[name] = Volume(name, vmid, size, fmt, "images", int(time.time()), linked)
+        return f"{sid}:{name}"
+
+    def _exists_text(self, sid: str, name: str) -> str:
+        store = self.storages[sid]
+        if store["type"] in FILE_TYPES:
+            return f"disk image '/mnt/pve/{sid}/images/{name}' already exists"
+        return (
+            f"lvcreate '{store.get('vgname', sid)}/{name}' error:   Logical Volume \"{name}\" already exists"
+        )
+
+    def _full_text(self, sid: str, name: str, size: int, free: int) -> str:
+        """What the user sees: the error of the tool that the storage plugin runs."""
+        store = self.storages[sid]
+        kind = store["type"]
+        if kind == "lvmthin":
+            pool = f"{store['vgname']}/{store['thinpool']}"
+            return (
+                f"lvcreate '{store['vgname']}/{name}' error:   Cannot create new thin volume, "
+                f"free space in thin pool {pool} reached threshold."
+            )
+        if kind == "lvm":
+            return f"not enough free space ({free // 1024} < {size // 1024})"
+        if kind == "rbd":
+            return f"rbd create '{name}' error: rbd: create error: (28) No space left on device"
+        if kind == "zfspool":
+            return f"zfs error: cannot create '{store['pool']}/{name}': out of space"
+        return f"unable to create image: qemu-img: /mnt/pve/{sid}/images/{name}: No space left on device"
+
+    def free(self, volid: str, node: str) -> None:
+        """PVE::Storage::vdisk_free.
+
+        :raises PveError: 500 if the volume is a base in use, or was marked unfreeable by a test.
+        """
+        volume = self.volume(volid, node)
+        if volume is None:
+            return
+        if self.in_use_as_base(volid, node):
+            raise die(f"base volume '{volume.name}' is still in use by linked clones")
+        if volid in self.unfreeable:
+            raise die(f"lvremove '{volid}' error:   Logical volume {volume.name} in use.")
+        sid = volid.partition(":")[0]
+        del self.disks_on(sid, node)[volume.name]
+
+    def in_use_as_base(self, volid: str, node: str) -> bool:
+        """volume_is_base_and_used: false on LVM-thin, whose clones do not depend on the base."""
+        volume = self.volume(volid, node)
+        if volume is None:
+            return False
+        return any(
+            other.base == volume.name for other in self.disks_on(volid.partition(":")[0], node).values()
+        )
+
+    def make_base(self, volid: str, node: str) -> str:
+        """vdisk_create_base: vm-<id>-disk-<n> becomes base-<id>-disk-<n>; the new volume id."""
+        sid, name = volid.split(":", 1)
+        disks = self.disks_on(sid, node)
+        new = re.sub(r"\bvm-(\d+)-disk", r"base-\1-disk", name)
+        disks[new] = replace(disks.pop(name), name=new)
+        return f"{sid}:{new}"
+
+    def set_volume_size(self, volid: str, node: str, size: int) -> None:
+        """Grow a volume, if the storage has room."""
+        sid, name = volid.split(":", 1)
+        disks = self.disks_on(sid, node)
+        growth, free = size - disks[name].size, self.sizes[sid] - self.used(sid, node)
+        if growth > free:
+            raise die(self._full_text(sid, name, growth, free).replace("lvcreate", "lvextend"))
+        disks[name] = replace(disks[name], size=size)
+
+    def can_link(self, volid: str, node: str) -> bool:
+        """has_feature('clone'): a base volume on a storage (or in a format) that has linked clones."""
+        volume = self.volume(volid, node)
+        if volume is None or "base-" not in volume.name:
+            return False
+        kind = self.storages[volid.partition(":")[0]]["type"]
+        return kind in CAN_LINK and (kind not in FILE_TYPES or volume.format in ("qcow2", "vmdk"))

@@ -1,0 +1,118 @@
+"""A frozen, comparable summary of the simulated world, for tests that assert end states."""
+
+from dataclasses import dataclass
+
+from .server import Server
+
+
+@dataclass(frozen=True)
+class VmState:
+    """A VM as its config file and its process are. `config` and `pending` are sorted (key, value) pairs as
+    text."""
+
+    vmid: int
+    node: str
+    name: str | None
+    status: str
+    lock: str | None
+    template: bool
+    pool: str | None
+    config: tuple[tuple[str, str], ...]
+    pending: tuple[tuple[str, str], ...]
+
+    def __getitem__(self, key: str) -> str | None:
+        """A key of the config, None if unset."""
+        return dict(self.config).get(key)
+
+
+@dataclass(frozen=True, order=True)
+class VolumeState:
+    """A volume; `node` is empty on a shared storage, `size` is in bytes."""
+
+    storage: str
+    node: str
+    name: str
+    vmid: int
+    size: int
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that outlives a request: VMs by id, volumes, and the running tasks as (type, id)."""
+
+    vms: tuple[VmState, ...]
+    volumes: tuple[VolumeState, ...]
+    tasks: tuple[tuple[str, str], ...]
+
+    def vm(self, vmid: int) -> VmState | None:
+        """The VM with this id."""
+        return next((vm for vm in self.vms if vm.vmid == vmid), None)
+
+    @property
+    def vmids(self) -> list[int]:
+        """The ids of all VMs, templates included."""
+        return [vm.vmid for vm in self.vms]
+
+    @property
+    def guests(self) -> list[VmState]:
+        """The VMs that are not templates."""
+        return [vm for vm in self.vms if not vm.template]
+
+    def volumes_of(self, vmid: int) -> list[VolumeState]:
+        """The volumes that belong to a VM by name."""
+        return [volume for volume in self.volumes if volume.vmid == vmid]
+
+    @property
+    def orphans(self) -> list[VolumeState]:
+        """Volumes whose VM does not exist: leaks."""
+        known = set(self.vmids)
+        return [volume for volume in self.volumes if volume.vmid not in known]
+
+    @property
+    def unreferenced(self) -> list[VolumeState]:
+        """Volumes that no config mentions: leaks, orphans included."""
+        texts = {value.partition(",")[0] for vm in self.vms for _, value in (*vm.config, *vm.pending)}
+        return [volume for volume in self.volumes if f"{volume.storage}:{volume.name}" not in texts]
+
+    def diff(self, later: "World") -> list[str]:
+        """What changed from this world to a later one, one line per difference."""
+        out: list[str] = []
+        for vmid in sorted({*self.vmids, *later.vmids}):
+            old, new = self.vm(vmid), later.vm(vmid)
+            if old is None or new is None:
+                out.append(f"VM {vmid} {'appeared' if old is None else 'is gone'}")
+                continue
+            fields = ("node", "status", "lock", "pool", "pending")
+            out += [f"VM {vmid} {name}: {getattr(old, name)} -> {getattr(new, name)}" for name in fields
+                    if getattr(old, name) != getattr(new, name)]  # fmt: skip
+            keys = sorted({key for key, _ in (*old.config, *new.config)})
+            out += [f"VM {vmid} {key}: {old[key]} -> {new[key]}" for key in keys if old[key] != new[key]]
+        out += [f"volume {v.storage}:{v.name} is gone" for v in self.volumes if v not in later.volumes]
+        out += [f"volume {v.storage}:{v.name} appeared" for v in later.volumes if v not in self.volumes]
+        return out
+
+
+def snapshot(server: Server) -> World:
+    """The world as it is now; call it in the simulator's loop."""
+    vms = tuple(
+        VmState(
+            vmid=vm.vmid,
+            node=vm.node,
+            name=vm.config.get("name"),
+            status=vm.status,
+            lock=vm.lock,
+            template=vm.template,
+            pool=server.pool_of(vm.vmid),
+            config=tuple(sorted((key, str(value)) for key, value in vm.config.items())),
+            pending=tuple(sorted((key, str(value)) for key, value in vm.pending.items())),
+        )
+        for vm in sorted(server.vms, key=lambda vm: vm.vmid)
+    )
+    volumes = tuple(
+        sorted(
+            VolumeState(sid, node or "", volume.name, volume.vmid, volume.size)
+            for (sid, node), disks in server.disks.items()
+            for volume in disks.values()
+        )
+    )
+    return World(vms, volumes, tuple(sorted((task.type, task.id) for task in server.running.values())))

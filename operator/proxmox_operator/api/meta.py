@@ -1,0 +1,59 @@
+"""A stored object as the operator reads it: metadata, spec and status, or a clear refusal."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import AwareDatetime, ValidationError
+
+from proxmox_operator.api.base import Wire
+from proxmox_operator.errors import NeedsHuman
+
+
+class InvalidObject(NeedsHuman):
+    """A stored object that this version cannot read: made under another schema, or by going around it.
+
+    The message names each field and what is wrong with it, never its value.
+    """
+
+    default_reason = "InvalidSpec"
+
+
+class Metadata(Wire):
+    """The part of ``metav1.ObjectMeta`` that is used; ``namespace`` is empty for cluster-scoped objects."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    deletion_timestamp: AwareDatetime | None = None
+    finalizers: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}
+
+
+class Resource(Wire):
+    """Base of the kinds. A kind adds ``spec`` and ``status``, whose docstrings become the schema's."""
+
+    kind: ClassVar[str]
+    metadata: Metadata
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Self:
+        """Read an object as the API server returned it.
+
+        Raises :class:`InvalidObject`. Unknown fields are ignored; what does not fit of a status is dropped.
+        """
+        known = {name: raw[name] for name in ("metadata", "spec", "status") if raw.get(name) is not None}
+        try:
+            return cls.model_validate(known)
+        except ValidationError as error:
+            raise InvalidObject("; ".join(_problem(entry) for entry in error.errors())) from None
+
+
+def _problem(error: Any) -> str:
+    path = ""
+    for part in error["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    text = error["msg"].removeprefix("Value error, ")
+    return f"{path or 'object'}: {text[:1].lower()}{text[1:]}"

@@ -1,0 +1,12 @@
+"""Names that are part of the API: group, annotations, finalizer, field manager."""
+
+GROUP = "proxmox-operator.io"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+CATEGORY = "proxmox"
+
+FINALIZER = f"{GROUP}/finalizer"
+FIELD_MANAGER = "proxmox-operator"
+
+PAUSED = f"{GROUP}/paused"
+"""Annotation: ``"true"`` stops reconciling the object (a ProxmoxCluster: all of its VMs)."""

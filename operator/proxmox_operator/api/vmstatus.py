@@ -1,0 +1,103 @@
+"""Status of a ProxmoxVM: what was allocated, what is under way, and how it stands."""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime
+
+from proxmox_operator.api.base import ListMap, Status, Wire
+from proxmox_operator.api.conditions import Conditions
+
+MAX_ADDRESSES = 20
+"""Addresses kept in ``status.addresses``."""
+
+
+class Provisioning(Wire):
+    """Creation that is under way; it is written before Proxmox is asked for anything."""
+
+    source_node: str
+    """Node that holds the source."""
+    source_vmid: int
+    """VMID of the source."""
+    full: bool
+    """Whether a full clone is made."""
+    storage: str | None = None
+    """Storage that the disks are put on; absent means that of the source."""
+    since: AwareDatetime
+    """When the VMID was reserved."""
+
+
+class Task(Wire):
+    """Proxmox call of ours that has not ended."""
+
+    action: str
+    """What the call is for."""
+    upid: str | None = None
+    """Proxmox's id of the task; absent while its answer is awaited or when it was lost."""
+    node: str
+    """Node that works on it."""
+    since: AwareDatetime
+    """When the call was made."""
+
+
+class DiskStatus(Wire):
+    """Disk as it is attached."""
+
+    name: str
+    """Name as in spec.disks."""
+    slot: str
+    """Proxmox slot such as scsi1."""
+    volume: str
+    """Proxmox volume such as local-lvm:vm-10000-disk-1."""
+    size: str
+    """Size such as 100Gi."""
+
+
+class NetworkStatus(Wire):
+    """Network device as it is."""
+
+    name: str
+    """Name as in spec.networks."""
+    mac: str
+    """MAC address."""
+
+
+class VMStatus(Status):
+    """What was allocated, what is under way, and how it stands."""
+
+    observed_generation: int | None = None
+    """The metadata.generation that was last acted on."""
+    conditions: Conditions = ()
+    """Ready is the summary; others are Provisioned, Synced, Reconciling, Stalled, AgentConnected and
+    RestartRequired."""
+    cluster: str | None = None
+    """Name of the ProxmoxCluster that the VM is in; it stays, whatever the default becomes."""
+    vmid: int | None = None
+    """VMID that was allocated; it is recorded before the VM is made."""
+    uuid: str | None = None
+    """SMBIOS UUID, minted once; it is recorded before the VM is made."""
+    node: str | None = None
+    """Node that the VM is on, or is being made on."""
+    provisioning: Provisioning | None = None
+    """Creation that is under way; absent once the VM exists."""
+    task: Task | None = None
+    """Proxmox call of ours that has not ended."""
+    started: bool = False
+    """Whether the VM was ever started by us, so that its disks may hold data; it is recorded before the
+    start."""
+    power: Literal["Running", "Stopped", "Paused", "Unknown"] | None = None
+    """Power state as Proxmox last reported it."""
+    addresses: tuple[str, ...] = ()
+    """IP addresses that the guest reports, at most 20, the most useful one first."""
+    networks: Annotated[tuple[NetworkStatus, ...], ListMap("name")] = ()
+    """Network devices of spec.networks as they are."""
+    disks: Annotated[tuple[DiskStatus, ...], ListMap("name")] = ()
+    """Disks of spec.disks as they are attached."""
+    tags: tuple[str, ...] = ()
+    """Tags that were written from spec.tags; only these are removed again."""
+    protection_set: bool = False
+    """Whether Proxmox's protection flag was set by us."""
+    password_from: str | None = None
+    """Secret and key that the password was last taken from."""
+    plan: tuple[str, ...] = ()
+    """What differs from the spec, as sentences: to be written next, at a cold boot, or, with Observe, never.
+    """

@@ -1,0 +1,79 @@
+"""The command ``proxmox-operator``: run the operator, or print what it needs.
+
+Exit codes: 0 in order, 1 failed, 2 wrong usage, 3 the Lease was lost.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from proxmox_operator import __version__
+from proxmox_operator.api import crds
+from proxmox_operator.engine import logs
+from proxmox_operator.engine.settings import Settings
+from proxmox_operator.errors import LeadershipLost, OperatorError
+
+USAGE = """\
+usage: proxmox-operator COMMAND [OPTIONS]
+
+commands:
+  run      run the operator (options: proxmox-operator run --help)
+  crds     print the CustomResourceDefinitions, or write them with --output DIR
+  version  print the version
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments.pop(0) if arguments else "--help"
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "run": _run,
+        "crds": _crds,
+        "version": _version,
+        "--version": _version,
+        "--help": _help,
+        "-h": _help,
+    }
+    if command not in commands:
+        print(f"proxmox-operator: there is no command {command!r}\n\n{USAGE}", file=sys.stderr, end="")
+        return 2
+    return commands[command](arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    settings = Settings.from_args(arguments)
+    logs.configure(level=settings.log_level, format=settings.log_format)
+    from proxmox_operator.handlers import serve  # kopf takes a second to import; --version need not wait for it
+
+    try:
+        asyncio.run(serve(settings))
+    except OperatorError as error:
+        print(f"proxmox-operator: {error.message}", file=sys.stderr)
+        return 1
+    except LeadershipLost as error:
+        print(f"proxmox-operator: {error}; ending, so that the new leader is alone", file=sys.stderr)
+        return 3
+    return 0
+
+
+def _crds(arguments: list[str]) -> int:
+    if not arguments:
+        print("---\n".join(crds.files().values()), end="")
+        return 0
+    if len(arguments) != 2 or arguments[0] != "--output":
+        print("usage: proxmox-operator crds [--output DIR]", file=sys.stderr)
+        return 2
+    crds.write(Path(arguments[1]))
+    return 0
+
+
+def _version(_: list[str]) -> int:
+    print(__version__)
+    return 0
+
+
+def _help(_: list[str]) -> int:
+    print(USAGE, end="")
+    return 0

@@ -1,0 +1,316 @@
+"""Keeping ProxmoxClusters: connect, find out who answers and what is allowed, and say so in conditions.
+
+Runs at every change of the object, every minute (its Secret is re-read then), and when nodes come and go. A change takes
+effect by building a new session; VMs are woken when the cluster becomes usable or stops being so.
+"""
+
+import logging
+
+from proxmox_operator.api import ClusterStatus, Condition, InvalidObject, NodeStatus, ProxmoxCluster, set_condition
+from proxmox_operator.api.names import FINALIZER
+from proxmox_operator.api.quantity import parse_duration
+from proxmox_operator.controllers.aging import Aging
+from proxmox_operator.controllers.context import CLUSTER_KIND, Context, is_paused, key_of
+from proxmox_operator.controllers.fleet import Fleet, Member
+from proxmox_operator.controllers.outcome import Outcome, outcome_of
+from proxmox_operator.engine.queue import Key
+from proxmox_operator.errors import (
+    Forbidden,
+    NeedsHuman,
+    OperatorError,
+    Outdated,
+    Transient,
+    Unauthorized,
+    Unreachable,
+)
+from proxmox_operator.kube.client import Raw
+from proxmox_operator.kube.secrets import SecretData
+from proxmox_operator.planning.report import Verdict, summarise, verdict_of_error
+from proxmox_operator.proxmox.client import Fence, Limits
+from proxmox_operator.proxmox.cluster import ClusterInfo, probe
+from proxmox_operator.proxmox.credentials import (
+    Credentials,
+    PasswordCredentials,
+    TLSSettings,
+    TokenCredentials,
+)
+from proxmox_operator.proxmox.errors import NotQuorate
+from proxmox_operator.proxmox.identity import ClusterIdentity, WrongCluster
+from proxmox_operator.proxmox.permissions import MissingPrivilege, Scope, preflight
+from proxmox_operator.proxmox.session import ClusterSession, Connect
+
+logger = logging.getLogger(__name__)
+
+CHECK_INTERVAL = 60.0
+NODES_SHOWN = 50
+
+
+class ClusterReconciler:
+    """Reconciles ProxmoxClusters and fills the fleet."""
+
+    def __init__(
+        self, context: Context, fleet: Fleet, *, fence: Fence, connect: Connect
+    ) -> None:
+        self._context = context
+        self._fleet = fleet
+        self._fence = fence
+        self._connect = connect
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """One pass. Raises nothing but bugs and LeadershipLost."""
+        raw = self._context.store.get(key)
+        if raw is None:
+            await self._fleet.remove(key.name)
+            self._context.wake_vms(key.name)
+            return Outcome.done()
+        try:
+            return await self._pass(raw, ProxmoxCluster.parse(raw))
+        except InvalidObject as error:
+            await self._show_error(raw, error)
+            return outcome_of(error)
+        except OperatorError as error:
+            return outcome_of(error)
+
+    async def _pass(self, raw: Raw, cluster: ProxmoxCluster) -> Outcome:
+        name = cluster.metadata.name
+        if cluster.metadata.deletion_timestamp is None:
+            raw = await self._context.status.add_finalizer(raw)
+            cluster = ProxmoxCluster.parse(raw)
+        member = self._fleet.get(name)
+        if member is None:
+            member = Member(
+                name=name,
+                cluster=cluster,
+                problem=Transient("it is being connected"),
+                templates=Aging(self._context.clock),
+                bridges=Aging(self._context.clock),
+            )
+            self._fleet.put(member)
+        elif _changed(member.cluster, cluster):
+            self._context.wake_vms(name)
+        member.cluster = cluster
+        if cluster.metadata.deletion_timestamp is not None and not self._fleet.users(name):
+            await self._let_go(raw, name)
+            return Outcome.done()
+        if is_paused(cluster.metadata.annotations):
+            return Outcome.done()
+        before = member.problem
+        info, missing, secret_error = await self._connected(member)
+        await self._report(member, info, missing, secret_error)
+        if (before is None) != (member.problem is None):
+            self._context.wake_vms(name)
+        if member.problem is not None:
+            return outcome_of(member.problem)
+        return Outcome.again(CHECK_INTERVAL)
+
+    async def _let_go(self, raw: Raw, name: str) -> None:
+        if FINALIZER in (raw["metadata"].get("finalizers") or ()):
+            await self._context.status.drop_finalizer(raw)
+        await self._fleet.remove(name)
+
+    async def _connected(
+        self, member: Member
+    ) -> tuple[ClusterInfo | None, list[MissingPrivilege], OperatorError | None]:
+        """Connect with the present spec and Secret, and ask who answers; what fails becomes ``member.problem``."""
+        secret_error: OperatorError | None = None
+        spec = member.cluster.spec
+        try:
+            try:
+                secret = await self._context.secrets.get(
+                    self._context.settings.namespace, spec.credentials_secret_ref.name
+                )
+                await self._connect_with(member, _credentials(secret))
+            except NeedsHuman as error:
+                secret_error = error
+                if member.session is None:
+                    raise
+            session = member.session
+            if session is None:
+                raise Transient("it is being connected")
+            info = await probe(session.client)
+            if session.inventory.current is None and await session.inventory.poll() is None:
+                raise session.inventory.error or Unreachable("the inventory could not be read")
+            missing = await preflight(session.client, _scope(member.cluster), info.major)
+            if info.quorate is False:
+                raise NotQuorate("the Proxmox cluster has no quorum: bring nodes back (`pvecm status`)")
+        except Unauthorized as error:
+            self._context.secrets.invalidate(self._context.settings.namespace, spec.credentials_secret_ref.name)
+            member.problem = error
+            return None, [], secret_error
+        except OperatorError as error:
+            member.problem = error
+            return None, [], secret_error
+        member.problem = None
+        return info, missing, secret_error
+
+    async def _connect_with(self, member: Member, credentials: Credentials) -> None:
+        """A session for exactly these settings; an unchanged one is kept."""
+        cluster, name = member.cluster, member.name
+        spec, limits = cluster.spec, cluster.spec.limits
+        fingerprint = (spec.endpoints, credentials, spec.tls, limits)
+        if member.session is not None and member.fingerprint == fingerprint:
+            return
+        pinned = spec.tls.fingerprint or cluster.status.ca_fingerprint
+        try:
+            session = ClusterSession(
+                name,
+                spec.endpoints,
+                credentials,
+                tls=TLSSettings(
+                    ca_bundle=spec.tls.ca_bundle, insecure_skip_verify=spec.tls.insecure_skip_verify
+                ),
+                limits=Limits(
+                    calls_per_node=limits.calls_per_node,
+                    allocations_per_storage=limits.allocations_per_storage,
+                    poll_interval=parse_duration(limits.poll_interval).total_seconds(),
+                ),
+                expected=ClusterIdentity(pinned, cluster.status.cluster_name) if pinned else None,
+                fence=self._fence,
+                metrics=self._context.metrics,
+                on_change=lambda vmids, nodes: self._changed_in_proxmox(member, vmids, nodes),
+                on_slot=lambda actor: self._context.queue.add(Key(actor.kind, actor.namespace, actor.name)),
+                connect=self._connect,
+            )
+        except ValueError as error:
+            raise NeedsHuman(f"ProxmoxCluster {name}: {error}", reason="InvalidSpec") from None
+        old, member.session, member.fingerprint = member.session, session, fingerprint
+        member.marks.clear()
+        self._context.metrics.watch_inventory(name, lambda: session.inventory.age)
+        session.start()
+        if old is not None:
+            await old.close()
+
+    def _changed_in_proxmox(self, member: Member, vmids: set[int], nodes: set[str]) -> None:
+        for vmid in vmids & member.keys.keys():
+            self._context.queue.add(member.keys[vmid])
+        if nodes:
+            self._context.queue.add(Key(CLUSTER_KIND, "", member.name))
+
+    async def _report(
+        self,
+        member: Member,
+        info: ClusterInfo | None,
+        missing: list[MissingPrivilege],
+        secret_error: OperatorError | None,
+    ) -> None:
+        raw = self._context.store.get(Key(CLUSTER_KIND, "", member.name))
+        if raw is None:
+            return
+        cluster = ProxmoxCluster.parse(raw)
+        status, generation, now = cluster.status, cluster.metadata.generation, self._context.now()
+        conditions: tuple[Condition, ...] = status.conditions
+        states = _states(member.problem, info, missing, secret_error)
+        for kind, (state, reason, message) in states.items():
+            conditions = set_condition(conditions, kind, state, reason, message, generation=generation, now=now)
+        users = self._fleet.users(member.name) if cluster.metadata.deletion_timestamp is not None else []
+        verdict = _verdict(member.problem, info, users)
+        changes: dict[str, object] = {
+            "observed_generation": generation,
+            "conditions": summarise(conditions, verdict, generation=generation, now=now),
+        }
+        if info is not None:
+            inventory = member.session.inventory.current if member.session else None
+            nodes = sorted(inventory.nodes.values(), key=lambda node: node.name) if inventory else []
+            changes |= {
+                "version": info.version,
+                "cluster_name": info.identity.name or None,
+                "ca_fingerprint": status.ca_fingerprint or info.identity.ca_fingerprint,
+                "node_count": len(nodes),
+                "nodes": tuple(
+                    NodeStatus(
+                        name=node.name,
+                        online=node.online,
+                        cpus=node.maxcpu,
+                        memory=f"{node.maxmem >> 20}Mi" if node.maxmem else None,
+                    )
+                    for node in nodes[:NODES_SHOWN]
+                ),
+            }
+        await self._context.status.write(raw, status.model_copy(update=changes).dump())
+
+    async def _show_error(self, raw: Raw, error: OperatorError) -> None:
+        metadata = raw["metadata"]
+        status = ClusterStatus.model_validate(raw.get("status") or {})
+        conditions = summarise(
+            status.conditions,
+            verdict_of_error(error),
+            generation=metadata.get("generation", 0),
+            now=self._context.now(),
+        )
+        try:
+            await self._context.status.write(raw, status.model_copy(update={"conditions": conditions}).dump())
+        except Outdated:
+            self._context.queue.add(key_of(raw))
+
+
+def _changed(before: ProxmoxCluster, after: ProxmoxCluster) -> bool:
+    """Whether VMs have to look again: other grants or settings, or paused or resumed."""
+    paused = is_paused(before.metadata.annotations) != is_paused(after.metadata.annotations)
+    return paused or before.metadata.generation != after.metadata.generation
+
+
+def _credentials(secret: SecretData) -> Credentials:
+    """An API token (``tokenID``, ``tokenSecret``) or a user (``username``, ``password``)."""
+    try:
+        if "username" in secret and "tokenID" not in secret:
+            return PasswordCredentials(secret.text("username"), secret.text("password"))
+        return TokenCredentials(secret.text("tokenID"), secret.text("tokenSecret"))
+    except ValueError as error:
+        where = f"Secret {secret.namespace}/{secret.name}"
+        raise NeedsHuman(f"{where}: {error}", reason="SecretKeyInvalid") from None
+
+
+def _scope(cluster: ProxmoxCluster) -> Scope:
+    spec = cluster.spec
+    return Scope(
+        pool=spec.pool,
+        storages=(spec.defaults.storage,) if spec.defaults.storage else (),
+        bridges=(f"localnetwork/{spec.defaults.bridge}",) if spec.defaults.bridge else (),
+    )
+
+
+State = tuple[bool | None, str, str]
+
+
+def _states(
+    problem: OperatorError | None,
+    info: ClusterInfo | None,
+    missing: list[MissingPrivilege],
+    secret_error: OperatorError | None,
+) -> dict[str, State]:
+    """Reachable, Authorized and Quorate; what was not found out is Unknown."""
+    reachable: State = (True, "Reachable", "an endpoint answers")
+    authorized: State = (True, "Authorized", "the credentials hold the privileges that are needed")
+    quorate: State = (True, "Quorate", "the Proxmox cluster has quorum")
+    if info is not None and info.quorate is None:
+        quorate = (None, "NotVisible", "grant Sys.Audit on / to have quorum checked")
+    if missing:
+        names = "; ".join(str(each) for each in missing[:20])
+        authorized = (False, "PrivilegesMissing", f"the credentials lack {names}")
+    match problem:
+        case None:
+            pass
+        case Unauthorized() | Forbidden():
+            authorized, quorate = (False, problem.reason, problem.message), (None, "Unknown", "not asked")
+        case NotQuorate():
+            quorate = (False, problem.reason, problem.message)
+        case WrongCluster():
+            reachable = (False, problem.reason, problem.message)
+            authorized = quorate = (None, "Unknown", "not asked")
+        case _:
+            reachable = (False, problem.reason, problem.message)
+            authorized = quorate = (None, "Unknown", "not reached")
+    if secret_error is not None:
+        authorized = (False, secret_error.reason, f"{secret_error.message} (the last good credentials stay in use)")
+    return {"Reachable": reachable, "Authorized": authorized, "Quorate": quorate}
+
+
+def _verdict(problem: OperatorError | None, info: ClusterInfo | None, users: list[str]) -> Verdict:
+    if users:
+        shown = ", ".join(sorted(users)[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
+        message = f"deletion waits: used by {shown}; delete these first, or set spec.lost if the cluster is gone for good"
+        return Verdict(False, "InUse", message, progressing=False, stalled=True)
+    if problem is not None:
+        return verdict_of_error(problem)
+    version = info.version if info is not None else "unknown"
+    return Verdict(True, "Ready", f"Proxmox VE {version} is reachable", progressing=False, stalled=False)

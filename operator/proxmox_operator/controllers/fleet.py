@@ -1,0 +1,162 @@
+"""The Proxmox clusters in use: one :class:`Member` for each ProxmoxCluster, with all its state in one place.
+
+Everything that is per cluster (connection, inventory, VMIDs, promises) hangs on the member, so that sharing clusters
+between processes later is a matter of who holds which member. Not here: keeping the ProxmoxCluster object up to date.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from proxmox_operator.api import ProxmoxCluster
+from proxmox_operator.api.names import FINALIZER
+from proxmox_operator.controllers.aging import Aging
+from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context, is_paused, key_of
+from proxmox_operator.engine.queue import Key
+from proxmox_operator.errors import NeedsHuman, OperatorError, Waiting
+from proxmox_operator.kube.client import Raw
+from proxmox_operator.planning.identity import Mark
+from proxmox_operator.proxmox.session import ClusterSession
+from proxmox_operator.proxmox.vm import VMConfig
+
+CURSOR_BLOCK = 16
+"""VMIDs by which the persisted cursor runs ahead, so that most creations need no write of their own."""
+
+
+@dataclass(kw_only=True)
+class Member:
+    """One Proxmox cluster as this process knows it.
+
+    ``problem`` is why no VM can be worked on now (set by the cluster controller). ``keys`` tells which object a VMID
+    belongs to; ``promised`` is memory in bytes that VMs in the making will take, by object UID; ``marks``
+    is what a search for lost VMs has read of VMs that belong to no known object. ``templates`` (by node and VMID) and
+    ``bridges`` (by node) are what creations read again and again.
+    """
+
+    name: str
+    cluster: ProxmoxCluster
+    session: ClusterSession | None = None
+    problem: OperatorError | None = None
+    fingerprint: tuple[object, ...] = ()
+    keys: dict[int, Key] = field(default_factory=dict)
+    promised: dict[str, tuple[str, int]] = field(default_factory=dict)
+    marks: dict[int, Mark | None] = field(default_factory=dict)
+    cursor: int | None = None
+    allocating: asyncio.Lock = field(default_factory=asyncio.Lock)
+    templates: Aging[tuple[str, int], VMConfig]
+    bridges: Aging[str, frozenset[str] | None]
+
+    def usable(self) -> ClusterSession:
+        """The connection. Raises Waiting where the ProxmoxCluster is not usable; its controller wakes its VMs."""
+        if is_paused(self.cluster.metadata.annotations):
+            raise Waiting(f"ProxmoxCluster {self.name} is paused", reason="ClusterPaused", after=300.0)
+        if self.session is None or self.problem is not None:
+            why = self.problem.message if self.problem else "it has not been reached yet"
+            raise Waiting(f"ProxmoxCluster {self.name} is not ready: {why}", reason="ClusterNotReady", after=30.0)
+        if self.session.inventory.current is None:
+            raise Waiting(f"ProxmoxCluster {self.name} is being read", reason="ClusterNotReady", after=2.0)
+        return self.session
+
+    def promised_on(self, node: str, *, besides: str) -> int:
+        """Bytes of memory promised on a node to objects other than ``besides``."""
+        return sum(size for uid, (where, size) in self.promised.items() if where == node and uid != besides)
+
+
+class Fleet:
+    """All members by name, and the questions that concern several of them."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._members: dict[str, Member] = {}
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(tuple(self._members.values()))
+
+    def get(self, name: str) -> Member | None:
+        return self._members.get(name)
+
+    def put(self, member: Member) -> None:
+        """Take up a member; the VMs that are recorded for it are known from the start."""
+        for raw in self._context.store.list(VM_KIND):
+            status = raw.get("status") or {}
+            if status.get("cluster") == member.name and status.get("vmid"):
+                member.keys[status["vmid"]] = key_of(raw)
+        self._members[member.name] = member
+
+    async def remove(self, name: str) -> None:
+        member = self._members.pop(name, None)
+        if member is not None and member.session is not None:
+            await member.session.close()
+
+    async def close(self) -> None:
+        for name in tuple(self._members):
+            await self.remove(name)
+
+    def resolve(self, recorded: str | None, asked: str | None) -> Member:
+        """The member an object uses: the one recorded in its status, the one it names, or the default.
+
+        Raises NeedsHuman (ClusterNotFound) with the ways to name one.
+        """
+        name = recorded or asked or self._default()
+        member = self._members.get(name)
+        if member is not None:
+            return member
+        if self._context.store.get(Key(CLUSTER_KIND, "", name)) is not None:
+            raise Waiting(f"ProxmoxCluster {name} is being connected", reason="ClusterNotReady", after=5.0)
+        message = f"spec.clusterRef.name: there is no ProxmoxCluster {name}: create it, or name one that exists"
+        raise NeedsHuman(message, reason="ClusterNotFound")
+
+    def _default(self) -> str:
+        clusters = self._context.store.list(CLUSTER_KIND)
+        marked = [raw for raw in clusters if (raw.get("spec") or {}).get("default")]
+        chosen = marked or clusters
+        if len(chosen) == 1:
+            return str(chosen[0]["metadata"]["name"])
+        if not clusters:
+            message = "there is no ProxmoxCluster: create one"
+        else:
+            count = f"{len(marked)} are marked default" if marked else "none is marked default"
+            message = f"spec.clusterRef: there are {len(clusters)} ProxmoxClusters and {count}: name one"
+        raise NeedsHuman(message, reason="ClusterNotFound")
+
+    def users(self, name: str) -> list[str]:
+        """Objects that hold on to a ProxmoxCluster: recorded in their status, or named in their spec and being made."""
+        return [
+            f"{raw['metadata'].get('namespace')}/{raw['metadata']['name']}"
+            for raw in self._context.store.list(VM_KIND)
+            if FINALIZER in (raw["metadata"].get("finalizers") or ()) and _cluster_of(raw) == name
+        ]
+
+    async def next_vmid(self, member: Member) -> int:
+        """The next VMID of the cluster's range that nobody is known to use.
+
+        The cursor only moves forward, since a recycled VMID mixes up backups. It is persisted ahead in blocks,
+        before an id of the block is handed out. Raises NeedsHuman (VMIDRangeExhausted), Outdated.
+        """
+        span = member.cluster.spec.vmid_range
+        async with member.allocating:
+            raw = self._context.store.get(Key(CLUSTER_KIND, "", member.name)) or {}
+            persisted = (raw.get("status") or {}).get("vmidCursor")
+            inventory = member.session.inventory.current if member.session else None
+            used = (member.keys, inventory.guests if inventory else {})
+            if member.cursor is None:
+                rebuilt = (vmid + 1 for vmids in used for vmid in vmids if span.start <= vmid <= span.end)
+                member.cursor = max(max(rebuilt, default=0), persisted or 0)
+            candidate = max(member.cursor, span.start)
+            while any(candidate in vmids for vmids in used):
+                candidate += 1
+            if candidate > span.end:
+                raise NeedsHuman(
+                    f"ProxmoxCluster {member.name}: VMIDs {span.start}-{span.end} are used up: widen spec.vmidRange",
+                    reason="VMIDRangeExhausted",
+                )
+            if raw and candidate >= (persisted or 0):
+                ahead = {**(raw.get("status") or {}), "vmidCursor": candidate + CURSOR_BLOCK}
+                await self._context.status.write(raw, ahead)
+            member.cursor = candidate + 1
+            return candidate
+
+
+def _cluster_of(raw: Raw) -> str | None:
+    status, spec = raw.get("status") or {}, raw.get("spec") or {}
+    return status.get("cluster") or (spec.get("clusterRef") or {}).get("name")

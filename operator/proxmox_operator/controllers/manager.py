@@ -1,0 +1,210 @@
+"""The composition root: puts the operator together, and runs it while it leads.
+
+Takes its two seams as arguments, the transport to Kubernetes and the way to connect to Proxmox, so that tests run the same
+operator. Not here: the watch (``handlers``), which only calls :meth:`Manager.observe`.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from random import Random, SystemRandom
+from typing import Any, Protocol
+from uuid import uuid4
+
+from proxmox_operator.controllers.cluster import ClusterReconciler
+from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context
+from proxmox_operator.controllers.fleet import Fleet
+from proxmox_operator.controllers.outcome import Outcome
+from proxmox_operator.controllers.vm.reconcile import VMReconciler
+from proxmox_operator.engine import logs
+from proxmox_operator.engine.election import Fence, LeaderElector, NoElection
+from proxmox_operator.engine.health import Health
+from proxmox_operator.engine.metrics import Metrics
+from proxmox_operator.engine.queue import Key, WorkQueue
+from proxmox_operator.engine.settings import Settings
+from proxmox_operator.engine.store import ObjectStore
+from proxmox_operator.kube.client import Kube, Raw, Transport
+from proxmox_operator.kube.events import EventRecorder
+from proxmox_operator.kube.lease import KubeLease
+from proxmox_operator.kube.resources import NAMESPACES, OWN_KINDS
+from proxmox_operator.kube.secrets import SecretReader
+from proxmox_operator.kube.status import StatusWriter
+from proxmox_operator.proxmox.session import Connect, connect
+
+logger = logging.getLogger(__name__)
+
+
+class Elector(Protocol):
+    """Decides when this process leads."""
+
+    fence: Fence
+
+    @property
+    def leading(self) -> bool: ...
+    async def run(self, lead: Callable[[], Awaitable[None]]) -> None: ...
+
+
+class Manager:
+    """One operator process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Transport,
+        *,
+        connect: Connect = connect,
+        rng: Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.health = Health(self.metrics)
+        self._clock = clock
+        kube = Kube(transport, observe=self.metrics.kube_call)
+        identity = f"{socket.gethostname()}_{uuid4()}"
+        self.elector: Elector = self._elector(kube, identity)
+        random = rng or SystemRandom()
+        self.queue = WorkQueue(rng=random, grace=settings.stop_grace, metrics=self.metrics)
+        self.store = ObjectStore()
+        self.events = EventRecorder(kube, instance=identity, observe=self.metrics.event)
+        self.context = Context(
+            settings=settings,
+            kube=kube,
+            store=self.store,
+            queue=self.queue,
+            status=StatusWriter(kube, self.store),
+            events=self.events,
+            secrets=SecretReader(kube, clock=clock),
+            metrics=self.metrics,
+            rng=random,
+            clock=clock,
+        )
+        self.fleet = Fleet(self.context)
+        self._reconcilers: dict[str, Callable[[Key], Awaitable[Outcome]]] = {
+            CLUSTER_KIND: ClusterReconciler(
+                self.context,
+                self.fleet,
+                fence=self.elector.fence,
+                connect=connect,
+            ).reconcile,
+            VM_KIND: VMReconciler(self.context, self.fleet).reconcile,
+        }
+        self._stopping = asyncio.Event()
+
+    def _elector(self, kube: Kube, identity: str) -> Elector:
+        settings = self.settings
+        if not settings.leader_election:
+            return NoElection()
+        return LeaderElector(
+            KubeLease(kube, namespace=settings.namespace, name=settings.lease_name),
+            identity=identity,
+            duration=settings.lease_duration,
+            renew=settings.lease_renew,
+            poll=settings.lease_poll,
+            call_timeout=settings.lease_timeout,
+            takeover_delay=settings.takeover_delay,
+            metrics=self.metrics,
+        )
+
+    def observe(self, kind: str, event: str | None, raw: Raw) -> None:
+        """What the watch tells: keep it, and have the object looked at if that is news."""
+        metadata = raw["metadata"]
+        key = Key(kind, metadata.get("namespace") or "", metadata["name"])
+        if event == "DELETED":
+            self.store.remove(kind, raw)
+            self.queue.add(key)
+        elif self.store.apply(kind, raw):
+            self.queue.add(key)
+
+    async def run(self) -> None:
+        """Take part in the election and work while leading, until :meth:`stop`.
+
+        Raises LeadershipLost where the Lease was lost; the process must end then.
+        """
+        await self.health.start(self.settings.health_address, self.settings.health_port)
+        self.health.ready_when("caches", lambda: not self.elector.leading or self.store.listed(VM_KIND))
+        try:
+            leading = asyncio.create_task(self.elector.run(self.lead), name="election")
+            stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+            await asyncio.wait({leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not leading.done() and not self.elector.leading:
+                leading.cancel()
+            stopping.cancel()
+            try:
+                await leading
+            except asyncio.CancelledError:
+                logger.info("stopped while not leading")
+        finally:
+            await self.health.stop()
+
+    def stop(self) -> None:
+        """End in order: no new pass begins, running ones end, no Proxmox task is awaited, the Lease is given back."""
+        self.queue.stop()
+        self._stopping.set()
+
+    async def lead(self) -> None:
+        """Read everything once, then work until stopped."""
+        self.context.cluster_id = self.settings.cluster_id or await self._cluster_uid()
+        await self._list()
+        helpers = [
+            asyncio.create_task(self.events.run(), name="events"),
+            asyncio.create_task(self._resync(), name="resync"),
+        ]
+        try:
+            await self.queue.run(self._handle, workers=self.settings.workers)
+        finally:
+            helpers[1].cancel()
+            self.events.stop()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            await self.fleet.close()
+
+    async def _cluster_uid(self) -> str:
+        raw: dict[str, Any] = await self.context.kube.get(NAMESPACES, "kube-system")
+        return str(raw["metadata"]["uid"])
+
+    async def _list(self) -> set[Key]:
+        """Read all objects of our kinds; returns those that the watch had not told of."""
+        missed: set[Key] = set()
+        namespaces = self.settings.watch_namespaces or ("",)
+        for kind in (CLUSTER_KIND, VM_KIND):
+            resource = OWN_KINDS[kind]
+            items: list[dict[str, Any]] = []
+            version = ""
+            for namespace in namespaces if resource.namespaced else ("",):
+                listing = await self.context.kube.list(resource, namespace=namespace)
+                items += listing.items
+                version = version or listing.resource_version
+            missed |= self.store.replace(kind, items, resource_version=version)
+            for raw in self.store.list(kind):
+                self.queue.add(Key(kind, raw["metadata"].get("namespace") or "", raw["metadata"]["name"]))
+        return missed
+
+    async def _resync(self) -> None:
+        """Look at everything again at an interval. A watch that missed something twice in a row is taken for dead."""
+        self.health.expect("watch", max_age=self.settings.resync * 2.5)
+        while True:
+            await asyncio.sleep(self.settings.resync)
+            missed = await self._list()
+            if missed:
+                logger.warning("the watch had not told of %d changes", len(missed))
+            else:
+                self.health.beat("watch")
+
+    async def _handle(self, key: Key) -> None:
+        started = self._clock()
+        with logs.about(key):
+            outcome = await self._reconcilers[key.kind](key)
+        self.metrics.reconciled(key.kind, outcome.result, self._clock() - started)
+        match outcome.result:
+            case "transient":
+                self.queue.retry(key)
+            case "blocked":
+                self.queue.forget(key)
+                self.queue.add(key, after=self.settings.slow_retry)
+            case "waiting":
+                self.queue.forget(key)
+                self.queue.add(key, after=outcome.after)
+            case "done":
+                self.queue.forget(key)

@@ -1,0 +1,43 @@
+"""When an object is looked at again, after a pass that ended well or in an error."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from proxmox_operator.errors import NeedsHuman, OperatorError, Waiting
+
+Result = Literal["done", "waiting", "blocked", "transient"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a pass ended. ``after`` is in seconds and only meant for ``waiting``.
+
+    ``done``: something else must change first. ``waiting``: looked at after an interval, or earlier when woken.
+    ``blocked``: a person must act; looked at slowly. ``transient``: repeated with growing delay.
+    """
+
+    result: Result
+    after: float = 0.0
+
+    @classmethod
+    def done(cls) -> "Outcome":
+        return cls(result="done")
+
+    @classmethod
+    def again(cls, after: float) -> "Outcome":
+        return cls(result="waiting", after=after)
+
+    @classmethod
+    def blocked(cls) -> "Outcome":
+        return cls(result="blocked")
+
+
+def outcome_of(error: OperatorError) -> Outcome:
+    """The class of an error says who retries (errors.py)."""
+    match error:
+        case Waiting():
+            return Outcome.again(error.after)
+        case NeedsHuman():
+            return Outcome.blocked()
+        case _:
+            return Outcome(result="transient")

@@ -1,0 +1,342 @@
+"""Doing one step. Decides nothing: each function carries out what ``planning.lifecycle`` named.
+
+What must be known after a crash is written to the status before the call is made; the end of a task wakes the
+object again. Errors are left to the reconciler, which looks again before anything is repeated.
+"""
+
+import logging
+from datetime import datetime
+from typing import Protocol
+from uuid import uuid4
+
+from proxmox_operator.api import Provisioning, ProxmoxVM, Task
+from proxmox_operator.controllers.context import CLUSTER_KIND, Context, vm_key
+from proxmox_operator.engine.queue import Key
+from proxmox_operator.controllers.fleet import Fleet, Member
+from proxmox_operator.controllers.vm.memory import Memory, Work
+from proxmox_operator.controllers.vm.observe import Observer
+from proxmox_operator.errors import NeedsHuman, Outdated
+from proxmox_operator.planning.identity import read_mark, render_description, render_tombstone, user_text
+from proxmox_operator.planning.lifecycle import (
+    Bury,
+    Clone,
+    Configure,
+    Destroy,
+    Facts,
+    GrowDisks,
+    Hold,
+    Present,
+    Reclaim,
+    RecordStart,
+    Release,
+    Reserve,
+    Start,
+    Step,
+    Stop,
+)
+from proxmox_operator.planning.vmconfig import PASSWORD_KEY, Put, password_reference
+from proxmox_operator.proxmox.errors import AlreadyRunning
+from proxmox_operator.proxmox.session import ClusterSession
+from proxmox_operator.proxmox.tasks import TaskResult
+
+logger = logging.getLogger(__name__)
+
+
+class Record(Protocol):
+    """Writes the status with these changes now, and returns the object as it then is."""
+
+    async def __call__(self, **changes: object) -> ProxmoxVM: ...
+
+
+class Applier:
+    """Carries out steps for one object in one pass."""
+
+    def __init__(
+        self,
+        context: Context,
+        fleet: Fleet,
+        member: Member,
+        session: ClusterSession,
+        observer: Observer,
+        memory: Memory,
+        record: Record,
+    ) -> None:
+        self._context = context
+        self._fleet = fleet
+        self._member = member
+        self._session = session
+        self._observer = observer
+        self._memory = memory
+        self._record = record
+
+    async def apply(self, facts: Facts, step: Step) -> bool:
+        """Carry out ``step``; True when the facts can be gathered anew at once, False when a task has to end first."""
+        match step:
+            case Hold():
+                await self._hold(facts.vm)
+            case Reserve():
+                await self._reserve(facts, step)
+            case Reclaim():
+                await self._reclaim(facts.vm, step)
+            case Clone():
+                await self._clone(facts, step)
+            case Configure():
+                await self._configure(facts, step)
+            case GrowDisks():
+                await self._grow(facts, step)
+            case RecordStart():
+                await self._record(started=True, provisioning=None)
+            case Start():
+                await self._start(facts)
+            case Stop():
+                await self._stop(facts, step)
+            case Destroy():
+                await self._destroy(facts)
+            case Bury():
+                await self._bury(facts)
+            case Release():
+                await self._release(facts.vm)
+            case _:
+                return False
+        return self._memory.work is None and not isinstance(step, Release)
+
+    # Creation
+
+    async def _hold(self, vm: ProxmoxVM) -> None:
+        raw = self._context.store.get(vm_key(vm))
+        if raw is not None:
+            await self._context.status.add_finalizer(raw)
+
+    async def _reserve(self, facts: Facts, step: Reserve) -> None:
+        """Intent before effect: VMID, UUID, node and source are in the status before the first call."""
+        vm, source = facts.vm, facts.source
+        if source is None:
+            return
+        if vm.status.vmid is not None:
+            self._member.keys.pop(vm.status.vmid, None)
+        vmid = vm.spec.vmid or await self._fleet.next_vmid(self._member)
+        self._member.keys[vmid] = vm_key(vm)
+        self._member.promised[vm.metadata.uid] = (step.place.node, step.place.memory)
+        intent = Provisioning(
+            source_node=source.node,
+            source_vmid=source.vmid,
+            full=step.place.full,
+            storage=step.place.storage,
+            since=self._now(),
+        )
+        await self._record(
+            cluster=self._member.name,
+            vmid=vmid,
+            uuid=str(uuid4()),
+            node=step.place.node,
+            provisioning=intent,
+            started=False,
+        )
+        self._memory.unsent = True
+        self._memory.forget_config()
+
+    async def _reclaim(self, vm: ProxmoxVM, step: Reclaim) -> None:
+        """Write the mark anew under the digest of what was read; ours only once that has succeeded.
+
+        A crash in between leaves a mark that names this object: found again, and taken back again.
+        """
+        inventory = self._session.inventory.current
+        guest = inventory.guests.get(step.vmid) if inventory else None
+        if guest is None:
+            raise Outdated(f"VM {step.vmid} is no longer where it was")
+        config = await self._session.vms.config(guest.node, step.vmid)
+        description = config.raw.get("description", "")
+        found = read_mark(description)
+        self._member.marks.pop(step.vmid, None)
+        if found is None or found.vmid != step.vmid or found.uuid != step.uuid:
+            raise Outdated(f"VM {step.vmid} no longer carries the mark")
+        mark = self._observer.mark(vm, step.vmid, step.uuid)
+        if found != mark:
+            renewed = render_description(mark, user_text(description))
+            await self._session.vms.set_config(
+                guest.node, step.vmid, {"description": renewed}, digest=config.digest, background_delay=10
+            )
+            return
+        self._member.keys[step.vmid] = vm_key(vm)
+        await self._record(
+            cluster=self._member.name, vmid=step.vmid, uuid=step.uuid, node=guest.node, provisioning=None, started=True
+        )
+        self._event(vm, "Recovered", f"took VM {step.vmid} back, which carries this object's mark")
+
+    async def _clone(self, facts: Facts, step: Clone) -> None:
+        vm, source, place = facts.vm, step.source, step.place
+        vmid = _vmid(vm)
+        mark = self._observer.mark(vm, vmid, vm.status.uuid or "")
+        clone = vm.spec.source.clone
+        storages = {place.storage} if place.storage else source.storages()
+        self._memory.unsent = False
+        upid = await self._session.vms.clone(
+            source.node,
+            source.vmid,
+            vmid,
+            name=vm.spec.name or vm.metadata.name,
+            description=render_description(mark, vm.spec.description or ""),
+            full=place.full if source.is_template else None,
+            storage=place.storage,
+            target=place.target(source),
+            pool=self._member.cluster.spec.pool,
+            snapname=clone.snapshot if clone is not None else None,
+            slots=storages if place.full else (),
+        )
+        await self._working("Cloning", upid, vm, record=True)
+        self._event(vm, "Cloning", f"cloning VM {source.vmid} to VM {vmid} on {place.node}")
+
+    # Config
+
+    async def _configure(self, facts: Facts, step: Configure) -> None:
+        vm, present, config = facts.vm, _present(facts), self._memory.config
+        if config is None:
+            raise Outdated("the config was not read in this pass")
+        changes = {put.key: await self._value(vm, put) for put in step.diff.puts}
+        slots = {put.storage for put in step.diff.puts if put.storage is not None}
+        self._memory.forget_config()
+        upid = await self._session.vms.set_config(
+            present.node,
+            _vmid(vm),
+            changes,
+            delete=[removal.key for removal in step.diff.removes],
+            digest=config.digest,
+            slots=slots,
+        )
+        if PASSWORD_KEY in changes:
+            self._memory.written["password_from"] = password_reference(vm)
+        if "protection" in changes:
+            self._memory.written["protection_set"] = changes["protection"] == "1"
+        self._memory.pending_unread = present.power == "Running"
+        self._tell_changes(vm, step)
+        if upid is not None:
+            await self._working("Configuring", upid, vm)
+
+    async def _value(self, vm: ProxmoxVM, put: Put) -> str:
+        if put.value is not None:
+            return put.value
+        init = vm.spec.cloud_init
+        if init is None or init.password_secret_ref is None:
+            raise NeedsHuman("spec.cloudInit.passwordSecretRef is gone", reason="InvalidSpec")
+        secret = await self._context.secrets.get(vm.metadata.namespace or "", init.password_secret_ref.name)
+        return secret.text(init.password_secret_ref.key)
+
+    def _tell_changes(self, vm: ProxmoxVM, step: Configure) -> None:
+        """A change nobody asked for since the last pass is drift; it was made behind our back."""
+        if not vm.status.started:
+            return
+        sentences = "; ".join(step.diff.sentences())[:900]
+        if step.diff.only_mark():
+            self._event(vm, "MarkRestored", "the mark in the VM's description was lost and has been written again")
+        elif self._memory.settled_generation == vm.metadata.generation:
+            self._context.metrics.drifted(vm.kind, "corrected")
+            self._event(vm, "DriftCorrected", f"changed in Proxmox, changed back: {sentences}", warning=True)
+        else:
+            self._event(vm, "ConfigChanged", sentences)
+
+    async def _grow(self, facts: Facts, step: GrowDisks) -> None:
+        config, grow = self._memory.config, step.diff.grows[0]
+        if config is None:
+            raise Outdated("the config was not read in this pass")
+        self._memory.forget_config()
+        upid = await self._session.vms.resize(
+            _present(facts).node, _vmid(facts.vm), disk=grow.slot, size=str(grow.size), digest=config.digest
+        )
+        await self._working("Resizing", upid, facts.vm)
+
+    # Power
+
+    async def _start(self, facts: Facts) -> None:
+        vm, present = facts.vm, _present(facts)
+        if self._memory.settled_generation == vm.metadata.generation:
+            self._context.metrics.drifted(vm.kind, "corrected")
+            message = "the VM was stopped in Proxmox while spec.power is Running: starting it"
+            self._event(vm, "PowerDriftCorrected", message, warning=True)
+        try:
+            upid = await self._session.vms.start(present.node, _vmid(vm))
+        except AlreadyRunning:
+            return
+        await self._working("Starting", upid, vm)
+
+    async def _stop(self, facts: Facts, step: Stop) -> None:
+        vm, present = facts.vm, _present(facts)
+        if vm.metadata.deletion_timestamp is None and self._memory.settled_generation == vm.metadata.generation:
+            self._context.metrics.drifted(vm.kind, "corrected")
+            message = "the VM was started in Proxmox while spec.power is Stopped: shutting it down"
+            self._event(vm, "PowerDriftCorrected", message, warning=True)
+        seconds = max(1, int(step.grace.total_seconds()))
+        upid = await self._session.vms.shutdown(present.node, _vmid(vm), timeout=seconds, force=step.force)
+        await self._working("Stopping", upid, vm, record=True)
+
+    # The end
+
+    async def _destroy(self, facts: Facts) -> None:
+        """The intent is recorded first: an unanswered destroy may come late, and must not meet a successor."""
+        vm, present = facts.vm, _present(facts)
+        await self._record(task=Task(action="Destroying", upid=None, node=present.node, since=self._now()))
+        vmid = _vmid(vm)
+        self._session.inventory.expect_gone(vmid)
+        self._memory.forget_config()
+        upid = await self._session.vms.destroy(present.node, vmid)
+        await self._working("Destroying", upid, vm, record=True)
+        self._event(vm, "Destroying", f"destroying VM {vmid} on {present.node}")
+
+    async def _bury(self, facts: Facts) -> None:
+        vm, config = facts.vm, self._memory.config
+        if config is None:
+            raise Outdated("the config was not read in this pass")
+        mark = self._observer.mark(vm, _vmid(vm), vm.status.uuid or "")
+        description = render_tombstone(config.raw.get("description", ""), mark)
+        self._memory.forget_config()
+        await self._session.vms.set_config(
+            _present(facts).node, _vmid(vm), {"description": description}, digest=config.digest, background_delay=10
+        )
+        self._event(vm, "Retained", f"VM {vm.status.vmid} stays in Proxmox (deletionPolicy Retain)")
+
+    async def _release(self, vm: ProxmoxVM) -> None:
+        raw = self._context.store.get(vm_key(vm))
+        if raw is not None:
+            await self._context.status.drop_finalizer(raw)
+        self._member.keys.pop(vm.status.vmid or 0, None)
+        self._member.promised.pop(vm.metadata.uid, None)
+        self._context.queue.add(Key(CLUSTER_KIND, "", self._member.name))
+
+    # What they share
+
+    async def _working(self, action: str, upid: str, vm: ProxmoxVM, *, record: bool = False) -> None:
+        """Sleep until the task has ended. ``record`` puts it into the status, where a restarted operator finds it."""
+        self._memory.work = Work(action=action, upid=upid)
+        self.watch(self._memory.work, vm)
+        if record:
+            node = upid.split(":")[1]
+            await self._record(task=Task(action=action, upid=upid, node=node, since=self._now()))
+
+    def watch(self, work: Work, vm: ProxmoxVM) -> None:
+        """Have the tracker wake the object when the task has ended."""
+        work.watched = True
+
+        def ended(result: TaskResult) -> None:
+            work.result = result
+            self._context.queue.add(vm_key(vm))
+
+        self._session.tasks.watch(work.upid, ended)
+
+    def _event(self, vm: ProxmoxVM, reason: str, message: str, *, warning: bool = False) -> None:
+        raw = self._context.store.get(vm_key(vm))
+        if raw is not None:
+            (self._context.events.warning if warning else self._context.events.normal)(raw, reason, message)
+
+    def _now(self) -> datetime:
+        return self._context.now()
+
+
+def _present(facts: Facts) -> Present:
+    if not isinstance(facts.existence, Present):
+        raise AssertionError("planned only for a VM that is present")
+    return facts.existence
+
+
+def _vmid(vm: ProxmoxVM) -> int:
+    if vm.status.vmid is None:
+        raise AssertionError("planned only once a VMID is recorded")
+    return vm.status.vmid

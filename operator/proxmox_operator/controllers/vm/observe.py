@@ -1,0 +1,279 @@
+"""All reading for one pass over a ProxmoxVM: from Proxmox and memory to :class:`Facts`.
+
+Reads only what the decision needs in the state the VM is in, and never turns "cannot see" into "is not there".
+"""
+
+from datetime import datetime, timedelta
+
+from proxmox_operator.api import ProxmoxVM, find_condition
+from proxmox_operator.controllers.context import Context, NamespaceFacts
+from proxmox_operator.controllers.fleet import Member
+from proxmox_operator.controllers.vm import agent, holds
+from proxmox_operator.controllers.vm.memory import Memory, Work
+from proxmox_operator.controllers.vm.search import find_marked
+from proxmox_operator.controllers.vm.source import gather_nodes, read_template
+from proxmox_operator.errors import Forbidden, NeedsHuman, Unreachable
+from proxmox_operator.planning import disks
+from proxmox_operator.planning.access import Access, violations
+from proxmox_operator.planning.identity import Mark, Owner, owner
+from proxmox_operator.planning.lifecycle import Absent, Existence, Facts, Power, Present, Unknown
+from proxmox_operator.planning.placement import Placed, Template, Unschedulable, place
+from proxmox_operator.planning.propstring import parse_flag, parse_props
+from proxmox_operator.planning.vmconfig import ConfigDiff, Wanted, diff
+from proxmox_operator.proxmox.errors import NotHere
+from proxmox_operator.proxmox.inventory import Guest
+from proxmox_operator.proxmox.session import ClusterSession
+from proxmox_operator.proxmox.vm import Presence, VMConfig
+
+FRESH = 5.0
+"""Seconds for which a config that was read counts as just read: within one pass, and between the steps of a creation."""
+
+LAG = 20.0
+"""Seconds until the inventory must show the end of a task (pvestatd 10 s, cache 2 s, our poll 5 s)."""
+
+
+class Observer:
+    """Reads for one object in one pass."""
+
+    def __init__(
+        self,
+        context: Context,
+        member: Member,
+        session: ClusterSession,
+        access: Access,
+        namespace: NamespaceFacts,
+        memory: Memory,
+    ) -> None:
+        self._context = context
+        self._member = member
+        self._session = session
+        self._access = access
+        self._namespace = namespace
+        self._memory = memory
+
+    async def facts(self, vm: ProxmoxVM) -> Facts:
+        """Gather. Raises the errors of the doors it uses, and NeedsHuman for a source that cannot be used."""
+        now = self._context.now()
+        denied = tuple(violations(vm, self._access))
+        if vm.status.vmid is None:
+            return await self._without_vm(vm, now, denied)
+        if (working := self._working()) is not None:
+            return Facts(vm=vm, now=now, denied=denied, working=working)
+        existence = await self._existence(vm, vm.status.vmid)
+        facts = Facts(vm=vm, now=now, denied=denied, existence=existence, settles_at=self._settles_at(vm))
+        creating = vm.status.provisioning is not None and vm.metadata.deletion_timestamp is None
+        if isinstance(existence, Present) and existence.owner is Owner.PENDING:
+            return _with(facts, working=await self._find_clone(vm, vm.status.vmid))
+        if isinstance(existence, Present) and existence.owner is Owner.FOREIGN and creating and not denied:
+            source, placed = await self._place(vm)
+            return _with(facts, source=source, place=placed)
+        if isinstance(existence, Absent) and not vm.status.started and vm.metadata.deletion_timestamp is None:
+            source = await self._source(vm)
+            return _with(facts, source=source, place=self._recorded_place(vm, source))
+        if isinstance(existence, Present):
+            pending = await self._pending(vm, existence)
+            checks = await agent.checks(self._session, vm, existence, self._memory)
+            return _with(facts, pending=pending, ready_checks=checks)
+        return facts
+
+    def wanted(self, vm: ProxmoxVM) -> Wanted:
+        """What the config is compared with. Only for an object that has a VMID."""
+        return Wanted(
+            vm=vm,
+            mark=self.mark(vm, vm.status.vmid or 0, vm.status.uuid or ""),
+            started=vm.status.started,
+            storage=self._access.storage,
+            bridge=self._access.bridge,
+        )
+
+    def mark(self, vm: ProxmoxVM, vmid: int, uuid: str) -> Mark:
+        """The mark of this object on ``vmid``."""
+        return Mark(
+            cluster_id=self._context.cluster_id,
+            namespace_uid=self._namespace.uid,
+            namespace=vm.metadata.namespace or "",
+            name=vm.metadata.name,
+            uid=vm.metadata.uid,
+            vmid=vmid,
+            uuid=uuid,
+        )
+
+    # An object without a VM
+
+    async def _without_vm(self, vm: ProxmoxVM, now: datetime, denied: tuple[str, ...]) -> Facts:
+        found = await find_marked(self._context, self._member, self._session, vm, self._namespace, self._access)
+        if isinstance(found, Unknown):
+            return Facts(vm=vm, now=now, denied=denied, existence=found)
+        facts = Facts(vm=vm, now=now, denied=denied, claimed=found)
+        if found is not None or denied or vm.metadata.deletion_timestamp or vm.spec.management == "Observe":
+            return facts
+        self._refuse_taken_vmid(vm)
+        source, placed = await self._place(vm)
+        return _with(facts, source=source, place=placed)
+
+    def _refuse_taken_vmid(self, vm: ProxmoxVM) -> None:
+        asked, inventory = vm.spec.vmid, self._session.inventory.current
+        if asked is None or inventory is None:
+            return
+        other = self._member.keys.get(asked)
+        if other is not None and (other.namespace, other.name) != (vm.metadata.namespace, vm.metadata.name):
+            raise NeedsHuman(f"spec.vmid: {asked} is used by ProxmoxVM {other.namespace}/{other.name}", reason="VMIDTaken")
+        if other is None and asked in inventory.guests:
+            message = f"spec.vmid: {asked} is taken by a guest on {inventory.guests[asked].node}; choose another"
+            raise NeedsHuman(message, reason="VMIDTaken")
+
+    async def _place(self, vm: ProxmoxVM) -> tuple[Template, Placed | Unschedulable]:
+        source = await self._source(vm)
+        nodes = await gather_nodes(self._member, self._session, besides=vm.metadata.uid)
+        return source, place(vm, source, nodes, self._access)
+
+    async def _source(self, vm: ProxmoxVM) -> Template:
+        return await read_template(self._member, self._session, vm.spec.source)
+
+    def _recorded_place(self, vm: ProxmoxVM, source: Template) -> Placed:
+        """The choice that was recorded before the first attempt; a repeated attempt does not choose anew."""
+        intent = vm.status.provisioning
+        if intent is None:
+            return Placed(node=vm.status.node or source.node, full=not source.is_template, storage=None, memory=0)
+        return Placed(node=vm.status.node or source.node, full=intent.full, storage=intent.storage, memory=0)
+
+    # An object with a VM
+
+    def _working(self) -> str | None:
+        """A task of ours that has not ended; the reconciler has taken up those that have."""
+        return self._memory.work.action if self._memory.work is not None else None
+
+    async def _find_clone(self, vm: ProxmoxVM, vmid: int) -> str | None:
+        """A stub that is being cloned: by our task, taken up again, or by nobody."""
+        intent = vm.status.provisioning
+        if intent is None:
+            return None
+        found = await self._session.tasks.find_clone(
+            intent.source_vmid, vmid, node=intent.source_node, since=intent.since.timestamp()
+        )
+        if found is None or not found.running:
+            return None
+        self._memory.work = Work(action="Cloning", upid=found.upid.text)
+        return "Cloning"
+
+    def _settles_at(self, vm: ProxmoxVM) -> datetime | None:
+        """Until when a call may still take effect whose answer never came."""
+        task, intent, span = vm.status.task, vm.status.provisioning, timedelta(seconds=self._context.settings.takeover_delay)
+        if task is not None and task.upid is None:
+            return task.since + span
+        if task is None and intent is not None and not self._memory.unsent:
+            return intent.since + span
+        return None
+
+    async def _existence(self, vm: ProxmoxVM, vmid: int) -> Existence:
+        if self._memory.unsent:
+            return Absent()
+        inventory = self._session.inventory.current
+        guest = inventory.guests.get(vmid) if inventory else None
+        if guest is not None and guest.type != "qemu":
+            return Present(node=guest.node, power="Unknown", lock=None, owner=Owner.FOREIGN, diff=ConfigDiff())
+        node = guest.node if guest is not None else vm.status.node
+        if inventory is not None and node is not None:
+            info = inventory.nodes.get(node)
+            if info is not None and not info.online:
+                return Unknown(reason="NodeUnavailable", message=f"node {node}, which holds VM {vmid}, is offline")
+        if node is not None:
+            try:
+                return await self._present(vm, vmid, node, guest)
+            except NotHere:
+                self._memory.forget_config()
+                if guest is not None:
+                    self._session.inventory.poke()
+            except Forbidden as error:
+                return Unknown(reason="PermissionDenied", message=error.message)
+            except Unreachable as error:
+                return Unknown(reason=error.reason, message=error.message)
+        return await self._absence(vm, vmid)
+
+    async def _absence(self, vm: ProxmoxVM, vmid: int) -> Existence:
+        intent = vm.status.provisioning
+        clone_of = (intent.source_node, intent.source_vmid) if intent is not None else None
+        since = intent.since.timestamp() if intent is not None else 0.0
+        proof = await self._session.vms.prove_absent(vmid, clone_of=clone_of, since=since)
+        if proof.presence is Presence.ABSENT:
+            return Absent()
+        if proof.presence is Presence.EXISTS:
+            message = (
+                f"VM {vmid} exists, but it is moving or the credentials may not see it: wait, or grant VM.Audit on /vms/{vmid}"
+            )
+            return Unknown(reason="Invisible", message=message)
+        return Unknown(reason="ExistenceUnknown", message=f"whether VM {vmid} exists cannot be told: {proof.why}")
+
+    async def _present(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> Present:
+        config = await self._config(node, vmid, guest)
+        raw = config.raw
+        wanted = self.wanted(vm)
+        whose = owner(
+            wanted.mark,
+            description=raw.get("description", ""),
+            smbios_uuid=parse_props(raw.get("smbios1", ""), "uuid").get("uuid"),
+            lock=config.lock,
+        )
+        ours = whose in (Owner.OURS, Owner.UNMARKED)
+        changes = diff(wanted, raw) if ours else ConfigDiff()
+        power = await self._power(vm, vmid, node, guest) if ours and not config.lock == "clone" else "Unknown"
+        resuming = vm.spec.power == "Running" and power == "Stopped" and vm.status.started
+        return Present(
+            node=node,
+            power=power,
+            lock=config.lock,
+            owner=whose,
+            diff=changes,
+            detached=tuple(disks.detached(raw)),
+            protected=parse_flag(raw.get("protection", "0")),
+            hold=await holds.reason_to_wait(self._session, node, vmid, config.lock) if ours and resuming else None,
+        )
+
+    async def _config(self, node: str, vmid: int, guest: Guest | None) -> VMConfig:
+        memory, clock = self._memory, self._context.clock
+        if memory.config is None or clock() - memory.config_at > FRESH:
+            memory.config = await self._session.vms.config(node, vmid)
+            memory.config_at = clock()
+            memory.guest = guest
+        return memory.config
+
+    async def _power(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> Power:
+        """The power state; asked live where the inventory, which lags, does not show what is wanted."""
+        memory = self._memory
+        if memory.power is not None and self._context.clock() - memory.power_at < LAG:
+            return memory.power
+        memory.power = None
+        if not vm.status.started and vm.status.provisioning is not None:
+            return "Stopped"
+        deleting = vm.metadata.deletion_timestamp is not None
+        wanted = "Stopped" if deleting else vm.spec.power
+        shown = _POWER.get(guest.status or "") if guest is not None else None
+        if shown is not None and shown == wanted and not deleting:
+            return shown
+        live = await self._session.vms.status(node, vmid)
+        if live.qmpstatus in ("paused", "suspended"):
+            return "Paused"
+        return _POWER.get(live.status, "Unknown")
+
+    async def _pending(self, vm: ProxmoxVM, present: Present) -> tuple[str, ...]:
+        """What waits for a cold boot; asked only after a write to a running VM and as long as something waits."""
+        memory = self._memory
+        if present.power != "Running":
+            memory.pending = ()
+        elif memory.pending_unread or _restart_required(vm):
+            changes = await self._session.vms.pending(present.node, vm.status.vmid or 0)
+            memory.pending = tuple(holds.pending_sentence(change) for change in changes)
+            memory.pending_unread = False
+        return memory.pending
+
+
+def _restart_required(vm: ProxmoxVM) -> bool:
+    shown = find_condition(vm.status.conditions, "RestartRequired")
+    return shown is not None and shown.status == "True"
+
+
+_POWER: dict[str, Power] = {"running": "Running", "stopped": "Stopped", "paused": "Paused"}
+
+
+def _with(facts: Facts, **changes: object) -> Facts:
+    return Facts(**{**facts.__dict__, **changes})

@@ -1,0 +1,220 @@
+"""One pass over a ProxmoxVM: observe, plan, apply, until something has to be waited for.
+
+This is the loop and nothing else: reading is ``observe``, deciding is ``planning.lifecycle``, doing is
+``apply``. Every pass ends in a status that is written only if it changed, also when the pass failed.
+"""
+
+import logging
+
+from proxmox_operator.api import InvalidObject, ProxmoxVM
+from proxmox_operator.api.names import FINALIZER
+from proxmox_operator.controllers.context import VM_KIND, Context, is_paused, vm_key
+from proxmox_operator.controllers.fleet import Fleet, Member
+from proxmox_operator.controllers.outcome import Outcome, outcome_of
+from proxmox_operator.controllers.vm.apply import Applier
+from proxmox_operator.controllers.vm.memory import Memory
+from proxmox_operator.controllers.vm.observe import LAG, Observer
+from proxmox_operator.controllers.vm.statuses import PROGRESS_AFTER, StatusKeeper
+from proxmox_operator.engine.queue import Key
+from proxmox_operator.errors import AnswerLost, NeedsHuman, OperatorError, Outdated
+from proxmox_operator.planning.access import access_of
+from proxmox_operator.planning.lifecycle import Blocked, Facts, Release, Settled, Wait, plan
+from proxmox_operator.planning.report import verdict_of_step
+from proxmox_operator.proxmox.audit import Actor, current_actor
+from proxmox_operator.proxmox.errors import AlreadyRunning, OutcomeUnknown
+from proxmox_operator.proxmox.tasks import TaskResult
+
+logger = logging.getLogger(__name__)
+
+MAX_STEPS = 20
+"""Steps in one pass; more means that a step does not bring about what it should."""
+
+
+class VMReconciler:
+    """Reconciles ProxmoxVMs. One instance serves all of them; the queue never runs two passes over one object."""
+
+    def __init__(self, context: Context, fleet: Fleet) -> None:
+        self._context = context
+        self._fleet = fleet
+        self._memories: dict[str, Memory] = {}
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """One pass. Raises nothing but bugs and LeadershipLost; returns when to look again."""
+        raw = self._context.store.get(key)
+        if raw is None:
+            return Outcome.done()
+        keeper = StatusKeeper(self._context, raw)
+        try:
+            vm = ProxmoxVM.parse(raw)
+        except InvalidObject as error:
+            return await self._failed(keeper, error)
+        if is_paused(vm.metadata.annotations):
+            return await self._paused(keeper)
+        if vm.metadata.deletion_timestamp is not None and FINALIZER not in vm.metadata.finalizers:
+            self._forget(vm)
+            return Outcome.done()
+        memory = self._memories.setdefault(vm.metadata.uid, Memory())
+        token = current_actor.set(_actor(vm))
+        try:
+            return await self._pass(vm, keeper, memory)
+        except OperatorError as error:
+            return await self._failed(keeper, error)
+        finally:
+            current_actor.reset(token)
+
+    async def _pass(self, vm: ProxmoxVM, keeper: StatusKeeper, memory: Memory) -> Outcome:
+        asked = vm.spec.cluster_ref.name if vm.spec.cluster_ref is not None else None
+        member = self._fleet.resolve(vm.status.cluster, asked)
+        if vm.status.vmid is not None:
+            member.keys[vm.status.vmid] = vm_key(vm)
+        if member.cluster.spec.lost and vm.metadata.deletion_timestamp is not None:
+            return await self._abandon(vm, keeper, member)
+        session = member.usable()
+        namespace = await self._context.namespace(vm.metadata.namespace or "")
+        access = access_of(member.cluster.spec, namespace.labels)
+        observer = Observer(self._context, member, session, access, namespace, memory)
+        applier = Applier(self._context, self._fleet, member, session, observer, memory, keeper.record)
+        keeper.attach(memory, observer)
+        self._take_up(vm, memory, applier)
+        if self._is_quiet(vm, member, memory):
+            return Outcome.again(self._next_reread(member, memory))
+        for _ in range(MAX_STEPS):
+            facts = await observer.facts(keeper.vm)
+            if memory.work is not None and facts.working:
+                self._watch_once(memory, applier, vm)
+            step = plan(facts)
+            if isinstance(step, Wait | Blocked | Settled):
+                return await self._finish(facts, step, keeper, member, memory)
+            keeper.expect(facts, step)
+            again = await applier.apply(facts, step)
+            if isinstance(step, Release):
+                self._forget(vm)
+                return Outcome.done()
+            if not again:
+                return Outcome.again(PROGRESS_AFTER)
+        raise Outdated(f"still not settled after {MAX_STEPS} steps", reason="NotConverging")
+
+    def _take_up(self, vm: ProxmoxVM, memory: Memory, applier: Applier) -> None:
+        """A task of ours that has ended: take note of what it brought about, or raise what it failed with."""
+        recorded = vm.status.task
+        if recorded is not None:
+            memory.resume(recorded)
+        work = memory.work
+        if work is None:
+            return
+        if work.result is None:
+            self._watch_once(memory, applier, vm)
+            return
+        memory.work, memory.ended = None, work.upid
+        memory.forget_config()
+        error = work.result.error
+        if error is None or isinstance(error, AlreadyRunning):
+            memory.succeeded(work.action, self._context.clock())
+        elif not isinstance(error, OutcomeUnknown):
+            raise _explained(error, work.result)
+
+    def _watch_once(self, memory: Memory, applier: Applier, vm: ProxmoxVM) -> None:
+        work = memory.work
+        if work is not None and not work.watched:
+            applier.watch(work, vm)
+
+    def _is_quiet(self, vm: ProxmoxVM, member: Member, memory: Memory) -> bool:
+        """Nothing changed since a pass that found everything settled: neither the object nor, as the inventory tells, the VM.
+
+        This is what keeps an idle operator idle: no call is made. A config is re-read at its time all the same.
+        """
+        session = member.session
+        inventory = session.inventory.current if session else None
+        guest = inventory.guests.get(vm.status.vmid or 0) if inventory else None
+        ready = next((condition for condition in vm.status.conditions if condition.type == "Ready"), None)
+        now = self._context.clock()
+        if memory.reread_at == 0.0:
+            memory.reread_at = now + self._context.rng.uniform(0.0, self._interval(member))
+        return (
+            guest is not None
+            and ready is not None
+            and ready.status == "True"
+            and vm.metadata.deletion_timestamp is None
+            and vm.status.observed_generation == vm.metadata.generation == ready.observed_generation
+            and memory.work is None
+            and now < memory.reread_at
+            and guest.node == vm.status.node
+            and (memory.guest is None or memory.guest == guest)
+            and (guest.status == (vm.status.power or "").lower() or self._lagging(memory, now))
+        )
+
+    def _lagging(self, memory: Memory, now: float) -> bool:
+        """A task of ours has just changed the power state, and the inventory cannot know yet."""
+        return memory.power is not None and now - memory.power_at < LAG
+
+    async def _finish(
+        self, facts: Facts, step: Wait | Blocked | Settled, keeper: StatusKeeper, member: Member, memory: Memory
+    ) -> Outcome:
+        if isinstance(step, Settled):
+            memory.settled_generation = facts.vm.metadata.generation
+            member.promised.pop(facts.vm.metadata.uid, None)
+            memory.reread_at = self._context.clock() + self._interval(member) * self._context.rng.uniform(0.9, 1.1)
+        await keeper.report(facts, verdict_of_step(step))
+        if isinstance(step, Settled):
+            return Outcome.again(self._soonest(facts, member, memory))
+        if isinstance(step, Blocked):
+            return Outcome.blocked()
+        if facts.working:
+            return Outcome.again(60.0 if keeper.shown else PROGRESS_AFTER)
+        return Outcome.again(step.after)
+
+    def _soonest(self, facts: Facts, member: Member, memory: Memory) -> float:
+        """When to look again at a settled VM: for addresses the agent owes, else when its config is due."""
+        if facts.vm.spec.agent and memory.addresses is None and 0 < memory.agent_tries <= 8:
+            return 2.0**memory.agent_tries
+        return self._next_reread(member, memory)
+
+    def _interval(self, member: Member) -> float:
+        """Seconds between two readings of one config: stretched so that all of them stay below the cluster's rate."""
+        rate = member.cluster.spec.limits.config_reads_per_second
+        return max(self._context.settings.config_reread, len(member.keys) / rate)
+
+    def _next_reread(self, member: Member, memory: Memory) -> float:
+        return max(memory.reread_at - self._context.clock(), 1.0)
+
+    async def _abandon(self, vm: ProxmoxVM, keeper: StatusKeeper, member: Member) -> Outcome:
+        """The cluster will not come back: let the object go and say what was left behind."""
+        left = f"VM {vm.status.vmid} on {vm.status.node}" if vm.status.vmid else "nothing"
+        self._context.events.warning(
+            keeper.raw, "LeftBehind", f"ProxmoxCluster {member.name} is lost; left behind there: {left}"
+        )
+        await self._context.status.drop_finalizer(keeper.raw)
+        self._forget(vm)
+        return Outcome.done()
+
+    async def _paused(self, keeper: StatusKeeper) -> Outcome:
+        message = "the annotation proxmox-operator.io/paused is true: nothing is read or written until it is removed"
+        await keeper.failed(NeedsHuman(message, reason="Paused"))
+        return Outcome.done()
+
+    async def _failed(self, keeper: StatusKeeper, error: OperatorError) -> Outcome:
+        outcome = outcome_of(error)
+        if not isinstance(error, Outdated | AnswerLost):
+            await keeper.failed(error)
+        return outcome
+
+    def _forget(self, vm: ProxmoxVM) -> None:
+        self._memories.pop(vm.metadata.uid, None)
+
+
+def _actor(vm: ProxmoxVM) -> Actor:
+    metadata = vm.metadata
+    return Actor(
+        kind=VM_KIND,
+        namespace=metadata.namespace or "",
+        name=metadata.name,
+        uid=metadata.uid,
+        generation=metadata.generation,
+    )
+
+
+def _explained(error: OperatorError, result: TaskResult) -> OperatorError:
+    """The error with the last line of the task's log, which people look for."""
+    if result.log_tail and result.log_tail[-1] not in error.message:
+        error.message = f"{error.message} (task log: {result.log_tail[-1]})"
+    return error

@@ -1,0 +1,129 @@
+"""The status of one ProxmoxVM during one pass: composed from facts, written only where it changed.
+
+Intents are written at once; progress is not worth a write of its own unless it lasts, so a creation that takes
+a second does not write ten times.
+"""
+
+from proxmox_operator.api import MAX_ADDRESSES, ProxmoxVM, VMStatus
+from proxmox_operator.controllers.context import Context, key_of
+from proxmox_operator.controllers.vm.memory import Memory
+from proxmox_operator.controllers.vm.observe import Observer
+from proxmox_operator.errors import NeedsHuman, OperatorError, Waiting
+from proxmox_operator.kube.client import Raw
+from proxmox_operator.planning import report
+from proxmox_operator.planning.identity import Owner
+from proxmox_operator.planning.lifecycle import Facts, Present, Step
+from proxmox_operator.planning.vmconfig import recorded_disks, recorded_networks
+
+PROGRESS_AFTER = 2.0
+"""Seconds after which progress that is still the same is worth showing."""
+
+
+class StatusKeeper:
+    """Owns the object as it was last written or read in this pass."""
+
+    def __init__(self, context: Context, raw: Raw) -> None:
+        self._context = context
+        self.raw = raw
+        self.shown = False
+        self._vm: ProxmoxVM | None = None
+        self._memory: Memory | None = None
+        self._observer: Observer | None = None
+        self._facts: Facts | None = None
+        self._verdict: report.Verdict | None = None
+
+    @property
+    def vm(self) -> ProxmoxVM:
+        """The object, with the status as it was last written. Raises InvalidObject."""
+        newest = self._context.store.get(key_of(self.raw))
+        if newest is not None and newest is not self.raw and newest["metadata"]["uid"] == self.raw["metadata"]["uid"]:
+            self.raw, self._vm = newest, None
+        if self._vm is None:
+            self._vm = ProxmoxVM.parse(self.raw)
+        return self._vm
+
+    def attach(self, memory: Memory, observer: Observer) -> None:
+        """What the status is composed from, once the pass has it."""
+        self._memory, self._observer = memory, observer
+
+    def expect(self, facts: Facts, step: Step) -> None:
+        """The step about to be taken: an intent written by it shows this progress."""
+        self._facts, self._verdict = facts, report.verdict_of_step(step)
+
+    async def record(self, **changes: object) -> ProxmoxVM:
+        """Write these changes now; what must be known after a crash. Raises Outdated where the object has changed."""
+        status = self._composed() if self._facts is not None else self.vm.status
+        await self._write(status.model_copy(update=changes))
+        return self.vm
+
+    async def report(self, facts: Facts, verdict: report.Verdict) -> None:
+        """Write what the pass found, if it differs; mere progress only once it lasts."""
+        self._facts, self._verdict = facts, verdict
+        self.shown = not (facts.working and self._is_recent())
+        if self.shown:
+            await self._write(self._composed())
+
+    async def failed(self, error: OperatorError) -> None:
+        """Show an error in the conditions; the rest of the status stays what it was."""
+        status = VMStatus.model_validate(self.raw.get("status") or {})
+        metadata = self.raw["metadata"]
+        generation = metadata.get("generation", 0)
+        conditions = report.summarise(
+            status.conditions, report.verdict_of_error(error), generation=generation, now=self._context.now()
+        )
+        seen = generation if isinstance(error, NeedsHuman | Waiting) else status.observed_generation
+        await self._write(status.model_copy(update={"conditions": conditions, "observed_generation": seen}))
+
+    def _is_recent(self) -> bool:
+        memory = self._memory
+        return memory is not None and self._context.clock() - memory.status_at < PROGRESS_AFTER
+
+    def _composed(self) -> VMStatus:
+        facts, memory, observer, verdict = self._facts, self._memory, self._observer, self._verdict
+        if facts is None or memory is None or observer is None or verdict is None:
+            raise AssertionError("composed only in a pass that has facts")
+        vm = self.vm
+        changes: dict[str, object] = {
+            "observed_generation": facts.vm.metadata.generation,
+            "conditions": report.vm_conditions(facts, verdict),
+            "plan": report.plan_sentences(facts),
+            **memory.written,
+        }
+        task = vm.status.task
+        if task is not None and task.upid is not None and task.upid == memory.ended:
+            changes["task"] = None
+        existence = facts.existence
+        if isinstance(existence, Present) and existence.owner in (Owner.OURS, Owner.UNMARKED):
+            changes["node"] = existence.node
+            if existence.power != "Unknown":
+                changes["power"] = existence.power
+            if existence.lock not in ("clone", "create"):
+                changes["provisioning"] = None
+            if not any(put.key == "tags" for put in existence.diff.puts):
+                changes["tags"] = tuple(tag.lower() for tag in vm.spec.tags)
+            if memory.config is not None:
+                wanted = observer.wanted(vm)
+                changes["disks"] = recorded_disks(wanted, memory.config.raw)
+                changes["networks"] = recorded_networks(wanted, memory.config.raw)
+            changes["addresses"] = _addresses(vm, memory, existence)
+        return vm.status.model_copy(update=changes)
+
+    async def _write(self, status: VMStatus) -> None:
+        before = self.raw
+        self.raw = await self._context.status.write(self.raw, status.dump())
+        self._vm = None
+        if self._memory is not None and self.raw is not before:
+            self._memory.status_at = self._context.clock()
+
+
+def _addresses(vm: ProxmoxVM, memory: Memory, present: Present) -> tuple[str, ...]:
+    """As the guest agent reports them; without its word, the static ones of ``spec.networks``."""
+    if present.power != "Running":
+        return ()
+    if memory.addresses is not None:
+        return memory.addresses[:MAX_ADDRESSES]
+    if vm.spec.agent and vm.status.addresses:
+        return vm.status.addresses
+    versions = (version for network in vm.spec.networks for version in (network.ipv4, network.ipv6))
+    static = (version.address.partition("/")[0] for version in versions if version and "/" in version.address)
+    return tuple(static)[:MAX_ADDRESSES]

@@ -1,0 +1,163 @@
+"""What a person can set: flags, or environment variables of the same name, or the defaults below.
+
+Not here: anything about one Proxmox VE cluster (ProxmoxCluster) or one VM (ProxmoxVM).
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from proxmox_operator.api.quantity import parse_duration
+
+ENV_PREFIX = "PROXMOX_OPERATOR_"
+SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+DEFAULT_NAMESPACE = "proxmox-operator-system"
+
+
+def own_namespace(file: Path = SERVICE_ACCOUNT_NAMESPACE) -> str:
+    """The namespace of the pod we run in; outside of a pod the one that the chart installs to."""
+    try:
+        return file.read_text().strip() or DEFAULT_NAMESPACE
+    except OSError:
+        return DEFAULT_NAMESPACE
+
+
+def _seconds(value: object) -> object:
+    """Durations are written as in manifests; plain numbers are seconds."""
+    if not isinstance(value, str) or value.replace(".", "", 1).isdigit():
+        return value
+    return parse_duration(value).total_seconds()
+
+
+def _names(value: object) -> object:
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Settings of one operator process. Durations are in seconds, or text such as 5m or 1h30m."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    namespace: str = Field(default_factory=own_namespace, min_length=1)
+    """Namespace of the operator, its Lease and the Secrets of ProxmoxClusters. Default: that of its pod."""
+    watch_namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
+    """Namespaces whose ProxmoxVMs are kept, separated by commas. Default: all."""
+    kubeconfig: Path | None = None
+    """File to log in to Kubernetes with. Default: $KUBECONFIG, else the pod's service account."""
+    cluster_id: str | None = Field(
+        default=None, min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+    )
+    """Identity of this Kubernetes cluster in the marks on VMs. Default: the UID of kube-system."""
+    workers: int = Field(default=16, ge=1, le=256)
+    """Objects worked on at the same time."""
+    stop_grace: Seconds = 20.0
+    """Time that running passes get to end when the operator is told to stop."""
+    resync: Seconds = 600.0
+    """Interval at which every object is looked at again without a reason."""
+    config_reread: Seconds = 300.0
+    """Interval at which the whole configuration of every VM is compared with its spec."""
+    slow_retry: Seconds = 60.0
+    """Interval at which something is looked at again that only a person can mend."""
+    kube_timeout: Seconds = 15.0
+    """Longest time for one call to the Kubernetes API."""
+    leader_election: bool = True
+    """Take part in the election; off only for a single process on a developer's machine."""
+    lease_name: str = Field(default="proxmox-operator", min_length=1)
+    """Name of the Lease that only the leading process holds."""
+    lease_duration: Seconds = 60.0
+    """A leader that has not renewed its Lease for so long is replaced."""
+    lease_renew: Seconds = 10.0
+    """Interval at which the leader renews its Lease."""
+    lease_poll: Seconds = 2.0
+    """Interval at which others look at the Lease, and at which a failed renewal is repeated."""
+    lease_timeout: Seconds = 4.0
+    """Longest time for one call that concerns the Lease."""
+    takeover_delay: Seconds = 45.0
+    """Wait before the first write after a leader vanished: as long as a call it sent may take."""
+    health_address: str = "0.0.0.0"  # noqa: S104 - the kubelet asks from outside of the pod
+    """Address of /livez, /readyz and /metrics."""
+    health_port: Port = 8080
+    """Port of /livez, /readyz and /metrics; 0 takes a free one."""
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
+    """Least important log records that are written: DEBUG, INFO, WARNING or ERROR."""
+    log_format: Literal["json", "text"] = "json"
+    """One JSON object per line, or text for a terminal."""
+
+    @model_validator(mode="after")
+    def _lease_times_fit(self) -> Self:
+        if self.lease_timeout >= self.lease_renew:
+            raise ValueError(
+                "lease-timeout must be shorter than lease-renew: a hanging renewal must not delay the next"
+            )
+        if self.lease_renew * 2 > self.lease_duration:
+            raise ValueError(
+                "lease-renew must be at most half of lease-duration: one failed renewal must be survived"
+            )
+        if self.takeover_delay >= self.lease_duration:
+            raise ValueError(
+                "takeover-delay must be shorter than lease-duration: else no write is ever allowed"
+            )
+        return self
+
+    @classmethod
+    def from_args(cls, argv: Sequence[str]) -> Self:
+        """Settings from flags, then the environment, then defaults.
+
+        Prints help or the mistake and raises SystemExit, as argparse does.
+        """
+        parser = cls.parser()
+        given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            parser.error("; ".join(_complaint(detail) for detail in error.errors(include_url=False)))
+
+    @classmethod
+    def parser(cls) -> argparse.ArgumentParser:
+        """One flag per field, with its description, variable and default."""
+        parser = argparse.ArgumentParser(
+            prog="proxmox-operator run", description=cls.__doc__, allow_abbrev=False
+        )
+        for name, field in cls.model_fields.items():
+            told = field.default in (None, ()) or field.default_factory is not None
+            shown = "" if told else f" Default: {_show(field.default)}."
+            text = f"{field.description}{shown} [${ENV_PREFIX}{name.upper()}]"
+            if isinstance(field.default, bool):
+                parser.add_argument(_flag(name), action=argparse.BooleanOptionalAction, help=text)
+            else:
+                metavar = _METAVARS.get(name, name.split("_")[-1].upper())
+                parser.add_argument(_flag(name), metavar=metavar, help=text)
+        return parser
+
+
+_METAVARS = {"watch_namespaces": "NAMESPACE,..."}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _show(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _complaint(detail: ErrorDetails) -> str:
+    message = detail["msg"].removeprefix("Value error, ")
+    if not detail["loc"]:
+        return message
+    return f"{_flag(str(detail['loc'][0]))}: {message} (given: {detail['input']!r})"

@@ -1,0 +1,92 @@
+"""The only file with kopf decorators: events become keys, and the operator is started and stopped.
+
+kopf is the informer and the login here. No change-detecting handlers, daemons or timers: they would write annotations
+and finalizers of their own into our objects and lose level-triggering.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import kopf
+
+from proxmox_operator.api.names import GROUP, VERSION
+from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND
+from proxmox_operator.controllers.manager import Manager
+from proxmox_operator.engine.settings import Settings
+from proxmox_operator.kube.login import bearer_token, log_in
+from proxmox_operator.kube.transport import AioTransport
+
+logger = logging.getLogger(__name__)
+
+_PLURALS = {CLUSTER_KIND: "proxmoxclusters", VM_KIND: "proxmoxvms"}
+
+
+async def serve(settings: Settings) -> None:
+    """Run the operator until SIGTERM or SIGINT.
+
+    Raises LoginFailed, LeadershipLost, and what kopf raises when a watch cannot be kept.
+    """
+    configuration = await log_in(settings.kubeconfig)
+    transport = AioTransport(configuration, timeout=settings.kube_timeout)
+    manager = Manager(settings, transport)
+    registry = kopf.OperatorRegistry()
+    stop_watching = asyncio.Event()
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return kopf.ConnectionInfo(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            token=await bearer_token(configuration),
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+        )
+
+    for kind, plural in _PLURALS.items():
+
+        @kopf.on.event(GROUP, VERSION, plural, registry=registry)
+        async def told(event: Mapping[str, Any], kind: str = kind, **_: Any) -> None:
+            manager.observe(kind, event["type"], event["object"])
+
+    watching = asyncio.create_task(
+        kopf.operator(
+            registry=registry,
+            settings=_kopf_settings(),
+            clusterwide=not settings.watch_namespaces,
+            namespaces=list(settings.watch_namespaces),
+            standalone=True,
+            stop_flag=stop_watching,
+        ),
+        name="kopf",
+    )
+    working = asyncio.create_task(manager.run(), name="manager")
+    try:
+        await asyncio.sleep(0.2)  # kopf installs its own signal handlers when it begins; ours must come last
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, manager.stop)
+        await asyncio.wait({watching, working}, return_when=asyncio.FIRST_COMPLETED)
+        manager.stop()
+        await working
+    finally:
+        stop_watching.set()
+        await asyncio.gather(watching, return_exceptions=True)
+        await transport.close()
+    if watching.exception() is not None:
+        raise watching.exception() or RuntimeError("the watch ended")
+
+
+def _kopf_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.watching.server_timeout = 240
+    settings.watching.connect_timeout = 10
+    return settings

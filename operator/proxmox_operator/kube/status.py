@@ -1,0 +1,91 @@
+"""Writes what a pass found out: the status subresource, and our finalizer.
+
+One writer, always with the version that the pass has read, so a pass that worked on old facts cannot
+overwrite newer ones. Not here: what a status says.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from proxmox_operator.api.names import FINALIZER
+from proxmox_operator.kube.client import Kube, Raw
+from proxmox_operator.kube.resources import OWN_KINDS, Resource
+
+
+class Store(Protocol):
+    """Takes the answer of a write, so that the next pass reads it before the watch has told it."""
+
+    def apply(self, kind: str, raw: Raw) -> bool: ...
+
+
+class StatusWriter:
+    """All writes to our own objects. Raises `errors.Outdated` where `raw` is no longer the newest version."""
+
+    def __init__(
+        self, kube: Kube, store: Store, *, resources: Mapping[str, Resource] = MappingProxyType(OWN_KINDS)
+    ) -> None:
+        self._kube = kube
+        self._store = store
+        self._resources = resources
+
+    async def write(self, raw: Raw, status: Raw) -> Raw:
+        """Make `status` the object's whole status, only if that changes something; returns the newest
+        version.
+
+        Fields that are None are the same as absent ones.
+        """
+        wanted = without_none(status)
+        if wanted == without_none(raw.get("status") or {}):
+            return raw
+        known = raw["metadata"]
+        metadata = {
+            field: known[field] for field in ("name", "namespace", "uid", "resourceVersion") if field in known
+        }
+        resource = self._resources[raw["kind"]]
+        body = {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": metadata,
+            "status": wanted,
+        }
+        return self._keep(await self._kube.replace(resource, body, subresource="status"))
+
+    async def add_finalizer(self, raw: Raw) -> Raw:
+        """Have Kubernetes keep the object until `drop_finalizer`; returns the newest version."""
+        finalizers = raw["metadata"].get("finalizers") or []
+        return raw if FINALIZER in finalizers else await self._set_finalizers(raw, [*finalizers, FINALIZER])
+
+    async def drop_finalizer(self, raw: Raw) -> Raw:
+        """Let Kubernetes delete the object; finalizers of others stay."""
+        finalizers = raw["metadata"].get("finalizers") or []
+        others = [name for name in finalizers if name != FINALIZER]
+        return raw if others == finalizers else await self._set_finalizers(raw, others)
+
+    async def annotate(self, raw: Raw, annotations: Mapping[str, str | None]) -> Raw:
+        """Set annotations, or remove those that are None; returns the newest version."""
+        known = raw["metadata"].get("annotations") or {}
+        if all(known.get(name) == value for name, value in annotations.items()):
+            return raw
+        return self._keep(
+            await self._kube.patch_metadata(
+                self._resources[raw["kind"]], raw, {"annotations": dict(annotations)}
+            )
+        )
+
+    async def _set_finalizers(self, raw: Raw, finalizers: list[str]) -> Raw:
+        resource = self._resources[raw["kind"]]
+        return self._keep(await self._kube.patch_metadata(resource, raw, {"finalizers": finalizers}))
+
+    def _keep(self, answer: Raw) -> Raw:
+        self._store.apply(answer["kind"], answer)
+        return answer
+
+
+def without_none(value: Any) -> Any:
+    """The value with every None left out of its mappings, however deep."""
+    if isinstance(value, Mapping):
+        return {name: without_none(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [without_none(item) for item in value]
+    return value

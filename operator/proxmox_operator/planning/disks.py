@@ -1,0 +1,116 @@
+"""Drives in a VM's config: slots, volumes, sizes and options, compared canonically.
+
+Not here: what the spec wants of them (``planning.vmconfig``). Source: ``scsiN``, ``virtioN`` ... of
+``GET /nodes/{node}/qemu/{vmid}/config``.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from proxmox_operator.api import DiskStatus
+from proxmox_operator.planning.propstring import parse_props
+
+_DRIVE = re.compile(r"^(scsi|virtio|sata|ide)\d+$")
+_UNUSED = re.compile(r"^unused\d+$")
+_SIZE = re.compile(r"^([0-9]+(?:\.[0-9]+)?)([KMGT]?)$")
+_SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_TRUE, _FALSE = frozenset({"1", "on", "yes", "true"}), frozenset({"0", "off", "no", "false"})
+
+OWNED_OPTIONS = frozenset({"cache", "discard", "ssd", "iothread", "backup"})
+"""Options of a listed disk that the spec owns; the others stay as they are."""
+
+CACHE_MODES = {
+    "None": "none",
+    "WriteBack": "writeback",
+    "WriteThrough": "writethrough",
+    "DirectSync": "directsync",
+    "Unsafe": "unsafe",
+}
+
+_DEFAULTS = {"cache": "none", "discard": "ignore", "ssd": "0", "iothread": "0", "backup": "1"}
+_NIC_DEFAULTS = {"firewall": "0", "link_down": "0"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drive:
+    """One drive: its volume id, size in bytes (0 where Proxmox gives none) and remaining options."""
+
+    volume: str
+    size: int
+    options: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, value: str) -> "Drive":
+        options = dict(parse_props(value, "file"))
+        return cls(volume=options.pop("file", ""), size=parse_size(options.get("size", "0")), options=options)
+
+    @property
+    def storage(self) -> str:
+        return self.volume.partition(":")[0]
+
+    @property
+    def is_cdrom(self) -> bool:
+        return self.options.get("media") == "cdrom"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a Proxmox size (``8G``, ``528K``, plain bytes); 0 for what cannot be read."""
+    match = _SIZE.match(text)
+    return int(float(match[1]) * _SIZE_UNITS[match[2]]) if match else 0
+
+
+def canonical(options: Mapping[str, str]) -> dict[str, str]:
+    """Options without defaults, sizes and case, so that equal settings compare equal."""
+    result = {}
+    for key, value in options.items():
+        text = "1" if value.lower() in _TRUE and key != "discard" else value
+        text = "0" if value.lower() in _FALSE and key != "discard" else text
+        if key != "size" and text != (_DEFAULTS | _NIC_DEFAULTS).get(key):
+            result[key] = text
+    return result
+
+
+def boot_slot(config: Mapping[str, str]) -> str | None:
+    """The slot of the disk the VM boots from: the first disk in ``boot``, else the first there is."""
+    order = parse_props(config.get("boot", ""), "legacy").get("order", "").split(";")
+    usual = ("scsi0", "virtio0", "sata0", "ide0")
+    legacy = config.get("bootdisk", "")
+    for slot in (*order, legacy, *usual):
+        if _DRIVE.match(slot) and slot in config and not Drive.parse(config[slot]).is_cdrom:
+            return slot
+    return None
+
+
+def boot_storage(config: Mapping[str, str]) -> str | None:
+    """The storage that holds the boot disk."""
+    slot = boot_slot(config)
+    return Drive.parse(config[slot]).storage if slot else None
+
+
+def drives(config: Mapping[str, str]) -> dict[str, Drive]:
+    """Every disk that holds data, by slot; CD-ROMs are left out."""
+    found = {slot: Drive.parse(value) for slot, value in config.items() if _DRIVE.match(slot)}
+    return {slot: drive for slot, drive in found.items() if not drive.is_cdrom}
+
+
+def detached(config: Mapping[str, str]) -> list[str]:
+    """Volumes that hang on the VM as ``unusedN``: destroyed together with it."""
+    return sorted(value for key, value in config.items() if _UNUSED.match(key))
+
+
+def has_cloud_init_drive(config: Mapping[str, str]) -> bool:
+    return any("cloudinit" in Drive.parse(value).volume for key, value in config.items() if _DRIVE.match(key))
+
+
+def slot_of(name: str, config: Mapping[str, str], known: DiskStatus | None) -> str | None:
+    """Where the disk called ``name`` is attached: by its recorded volume, else by the serial it was given."""
+    for slot, drive in drives(config).items():
+        if drive.options.get("serial") == name or (known is not None and known.volume and drive.volume == known.volume):
+            return slot
+    return None
+
+
+def free_slot(taken: Collection[str]) -> str | None:
+    """The first SCSI slot that is in nobody's use; ``scsi0`` is left to the boot disk."""
+    return next((slot for number in range(1, 31) if (slot := f"scsi{number}") not in taken), None)

@@ -1,0 +1,122 @@
+"""Which Proxmox VM is which ProxmoxVM: the mark, and the verdict on who owns a config.
+
+The mark is an HTML comment in the VM's description (invisible in the GUI; the user's own text stays
+beside it). It names the VMID it was written for: a GUI clone or a restore to another VMID carries a
+copy of the description, and that copy is not ours. Not here: reading configs, and what to do about a verdict.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+_MARK = re.compile(r"<!-- proxmox-operator (\{.*?\}) -->", re.DOTALL)
+_TOMBSTONE = "<!-- proxmox-operator released "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What is written into a VM's description to say whose it is.
+
+    ``cluster_id`` identifies the Kubernetes cluster, ``uid`` the ProxmoxVM object, ``vmid`` the VM the mark was
+    written for, and ``uuid`` is the SMBIOS UUID minted for it before it was created.
+    """
+
+    cluster_id: str
+    namespace_uid: str
+    namespace: str
+    name: str
+    uid: str
+    vmid: int
+    uuid: str
+
+
+class Owner(Enum):
+    """Whose the VM under a VMID is.
+
+    OURS: proven, mark and all. UNMARKED: proven by its SMBIOS UUID, but the mark is gone. PENDING: a clone in
+    progress that has no mark yet; neither ours nor foreign. FOREIGN: somebody else's; hands off.
+    """
+
+    OURS = "ours"
+    UNMARKED = "unmarked"
+    PENDING = "pending"
+    FOREIGN = "foreign"
+
+
+def render_description(mark: Mark, text: str) -> str:
+    """The description that holds the user's ``text`` and the mark.
+
+    ``--`` is escaped: it would end the comment early.
+    """
+    payload = json.dumps(asdict(mark), sort_keys=True, separators=(",", ":")).replace("--", "-\\u002d")
+    comment = f"<!-- proxmox-operator {payload} -->"
+    return f"{text.rstrip()}\n\n{comment}" if text.strip() else comment
+
+
+def render_tombstone(description: str, mark: Mark) -> str:
+    """``description`` with the mark replaced by a note that the VM was let go.
+
+    A tombstone is never taken for a mark, so the VM is not found again except by an explicit adoption.
+    """
+    note = f"{_TOMBSTONE}{mark.namespace}/{mark.name} vmid={mark.vmid} -->"
+    text = user_text(description)
+    return f"{text}\n\n{note}" if text else note
+
+
+def read_mark(description: str) -> Mark | None:
+    """The mark in a description, or ``None`` when there is none that can be read."""
+    match = _MARK.search(description)
+    if match is None:
+        return None
+    try:
+        fields = json.loads(match[1])
+        return Mark(**{key: fields[key] for key in Mark.__dataclass_fields__})
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def user_text(description: str) -> str:
+    """The description without our mark: what a person wrote."""
+    return _MARK.sub("", description).strip()
+
+
+def owner(mine: Mark, *, description: str, smbios_uuid: str | None, lock: str | None) -> Owner:
+    """Whose the VM under ``mine.vmid`` is, judged by its config.
+
+    The mark decides; the SMBIOS UUID, which is ours only after the first config write, stands in for a
+    mark lost in a GUI edit. A stub that is being cloned holds neither yet.
+    """
+    found = read_mark(description)
+    if found is not None:
+        return Owner.OURS if _same(found, mine) else Owner.FOREIGN
+    if smbios_uuid is not None and smbios_uuid.lower() == mine.uuid.lower():
+        return Owner.UNMARKED
+    if lock in ("clone", "create"):
+        return Owner.PENDING
+    return Owner.FOREIGN
+
+
+def _same(found: Mark, mine: Mark) -> bool:
+    return found.vmid == mine.vmid and found.uuid.lower() == mine.uuid.lower() and found.uid == mine.uid
+
+
+class Claim(Enum):
+    """What an object with an empty status may do with a marked VM it finds.
+
+    TAKE: same cluster, namespace and name, so it is the same VM after a lost status. GRANT: the same name but
+    of another namespace UID or cluster (a new tenant, a disaster move), taken only with a recovery grant. NONE: not ours.
+    """
+
+    TAKE = "take"
+    GRANT = "grant"
+    NONE = "none"
+
+
+def claim(found: Mark, *, standing_on: int, cluster_id: str, namespace_uid: str, namespace: str, name: str) -> Claim:
+    """How an object may claim the VM ``standing_on`` that carries ``found``."""
+    if found.vmid != standing_on or (found.namespace, found.name) != (namespace, name):
+        return Claim.NONE
+    if (found.cluster_id, found.namespace_uid) == (cluster_id, namespace_uid):
+        return Claim.TAKE
+    return Claim.GRANT

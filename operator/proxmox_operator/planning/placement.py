@@ -1,0 +1,180 @@
+"""Where a new VM goes: the node that can host it, preferred ones first, most free memory among them.
+
+Pure and simple on purpose: it decides once, at creation. An existing VM is followed wherever it is.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from proxmox_operator.api import ProxmoxVM
+from proxmox_operator.api.quantity import format_gib, parse_quantity
+from proxmox_operator.planning import disks
+from proxmox_operator.planning.access import Access
+from proxmox_operator.planning.propstring import parse_props
+
+LINKABLE = frozenset({"lvmthin", "zfspool", "rbd", "dir", "nfs", "cifs", "btrfs", "cephfs"})
+"""Storage types on which Proxmox can make a linked clone (``PVE::Storage::*Plugin``, feature ``clone``)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """One storage as one node sees it; ``free`` in bytes, ``None`` where the token may not see it."""
+
+    name: str
+    shared: bool
+    type: str
+    content: frozenset[str]
+    free: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One node: memory in bytes that is neither used nor promised to a VM in the making.
+
+    ``memory_free`` and ``bridges`` are ``None`` where the token may not see them.
+    """
+
+    name: str
+    online: bool
+    memory_free: int | None
+    storages: Mapping[str, Storage]
+    bridges: frozenset[str] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """The VM that is cloned, and its config as Proxmox returned it."""
+
+    vmid: int
+    node: str
+    is_template: bool
+    config: Mapping[str, str]
+
+    def storages(self) -> set[str]:
+        """The storages its disks are on."""
+        return {drive.storage for drive in disks.drives(self.config).values()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """``node`` gets the VM. ``target`` is passed to the clone call, only where it differs from the source node."""
+
+    node: str
+    full: bool
+    storage: str | None
+    memory: int
+
+    def target(self, template: Template) -> str | None:
+        return self.node if self.node != template.node else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unschedulable:
+    """No node can host it; ``reasons`` says why for each node."""
+
+    reasons: Mapping[str, str]
+    reason: str = field(default="Unschedulable")
+
+    def message(self) -> str:
+        return "no node can host this VM: " + "; ".join(f"{node}: {why}" for node, why in sorted(self.reasons.items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why one node cannot host the VM."""
+
+    reason: str
+    message: str
+
+
+def place(
+    vm: ProxmoxVM,
+    template: Template,
+    nodes: Sequence[Node],
+    access: Access,
+) -> Placed | Unschedulable:
+    """Choose a node for a VM that is about to be cloned from ``template``."""
+    clone = vm.spec.source.clone
+    boot = vm.spec.boot_disk
+    storage = (clone.storage if clone else None) or (boot.storage if boot else None)
+    by_name = {node.name: node for node in nodes}
+    source = by_name.get(template.node)
+    if source is None or not source.online:
+        return Unschedulable(
+            reasons={template.node: f"offline, and it holds template {template.vmid}"}, reason="NodeUnavailable"
+        )
+    origins = template.storages()
+    full = _full(clone.full if clone else None, storage, template, source, origins)
+    memory = _memory(vm, template)
+    refusals: dict[str, Refusal] = {}
+    fitting: list[Node] = []
+    for node in nodes:
+        why = _refusal(node, vm, template, source, origins | ({storage} if storage else set()), access, memory)
+        if why is None:
+            fitting.append(node)
+        else:
+            refusals[node.name] = why
+    if not fitting:
+        return Unschedulable(
+            reasons={name: why.message for name, why in refusals.items()}, reason=_common_reason(refusals.values())
+        )
+    preferred = set(vm.spec.placement.nodes or ()) if vm.spec.placement else set()
+    best = max(fitting, key=lambda node: (node.name in preferred, node.memory_free or 0, node.name == template.node))
+    return Placed(node=best.name, full=full, storage=storage if full else None, memory=memory)
+
+
+def _full(asked: bool | None, storage: str | None, template: Template, source: Node, origins: set[str]) -> bool:
+    """Linked where nothing speaks against it: it is instant and takes no space."""
+    if asked is not None:
+        return asked
+    types = {source.storages[name].type for name in origins if name in source.storages}
+    return not template.is_template or storage is not None or not types <= LINKABLE
+
+
+def _memory(vm: ProxmoxVM, template: Template) -> int:
+    """Bytes the running VM will take; 0 when it is not going to run."""
+    if vm.spec.power == "Stopped":
+        return 0
+    if vm.spec.memory is not None:
+        return parse_quantity(vm.spec.memory.size)
+    current = parse_props(template.config.get("memory", "512"), "current").get("current", "512")
+    return int(current) << 20
+
+
+def _refusal(
+    node: Node, vm: ProxmoxVM, template: Template, source: Node, storages: set[str], access: Access, memory: int
+) -> Refusal | None:
+    if not node.online:
+        return Refusal(reason="NodeUnavailable", message="offline")
+    if not access.allows_node(node.name):
+        return Refusal(reason="AccessDenied", message="not granted to this namespace (access[].nodes)")
+    placement = vm.spec.placement
+    if placement is not None and placement.mode == "Require" and node.name not in (placement.nodes or ()):
+        return Refusal(reason="NotChosen", message="not listed in spec.placement.nodes")
+    wanted = storages | _disk_storages(vm, access)
+    if missing := sorted(name for name in wanted if name not in node.storages):
+        return Refusal(reason="StorageNotFound", message=f"storage {', '.join(missing)} is not available there")
+    bridges = {network.bridge or access.bridge for network in vm.spec.networks} - {None}
+    if node.bridges is not None and (absent := sorted(str(name) for name in bridges - node.bridges)):
+        return Refusal(reason="BridgeNotFound", message=f"bridge {', '.join(absent)} does not exist there")
+    if node.name != template.node:
+        local = sorted(name for name in storages if name in source.storages and not source.storages[name].shared)
+        if local:
+            message = f"template {template.vmid} is on {template.node} and storage {', '.join(local)} is local to it"
+            return Refusal(reason="TemplateElsewhere", message=message)
+    if node.memory_free is not None and memory > node.memory_free:
+        message = f"{format_gib(memory)} of memory wanted, {node.memory_free >> 20}Mi free"
+        return Refusal(reason="MemoryFull", message=message)
+    return None
+
+
+def _common_reason(refusals: Iterable[Refusal]) -> str:
+    """The one thing that stands in the way everywhere, where it is one thing that a person can mend."""
+    reasons = {refusal.reason for refusal in refusals}
+    mendable = reasons & {"StorageNotFound", "BridgeNotFound"}
+    return mendable.pop() if len(reasons) == 1 and mendable else "Unschedulable"
+
+
+def _disk_storages(vm: ProxmoxVM, access: Access) -> set[str]:
+    named = {disk.storage or access.storage for disk in vm.spec.disks}
+    return {storage for storage in named if storage is not None}

@@ -1,0 +1,158 @@
+"""What a person sees of a pass: conditions, the plan, and the facts of the status.
+
+``Ready`` is the summary; ``Reconciling`` and ``Stalled`` are kstatus' (abnormal-true), so that Flux and Argo CD
+understand. No phase is stored. Nothing here decides anything.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from proxmox_operator.api import Condition, set_condition
+from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable, Waiting
+from proxmox_operator.planning.identity import Owner
+from proxmox_operator.planning.lifecycle import (
+    Absent,
+    Blocked,
+    Bury,
+    Clone,
+    Configure,
+    Destroy,
+    Facts,
+    GrowDisks,
+    Hold,
+    Present,
+    Reclaim,
+    RecordStart,
+    Release,
+    Reserve,
+    Settled,
+    Start,
+    Step,
+    Stop,
+    Unknown,
+    Wait,
+)
+
+PLAN_LENGTH = 50
+"""Sentences kept in ``status.plan``; a count stands for the rest."""
+
+_DOING: dict[type, tuple[str, str]] = {
+    Hold: ("Creating", "a VMID is being chosen"),
+    Reserve: ("Cloning", "the source is being cloned"),
+    Reclaim: ("Recovering", "a VM that carries this object's mark is being taken back"),
+    Clone: ("Cloning", "the source is being cloned"),
+    Configure: ("Configuring", "the config is being written"),
+    GrowDisks: ("Resizing", "a disk is being grown"),
+    RecordStart: ("Starting", "the VM is being started"),
+    Start: ("Starting", "the VM is being started"),
+    Stop: ("Stopping", "the guest is being shut down"),
+    Destroy: ("Destroying", "the VM is being destroyed"),
+    Bury: ("Releasing", "the VM is being left in Proxmox, without our mark"),
+    Release: ("Releasing", "nothing of this object is left in Proxmox"),
+}
+
+
+class Verdict(NamedTuple):
+    """The state of the summary condition: ``ready`` is None for Unknown."""
+
+    ready: bool | None
+    reason: str
+    message: str
+    progressing: bool
+    stalled: bool
+
+
+def verdict_of_step(step: Step) -> Verdict:
+    """How far the object is from Ready, judged by what would be done next."""
+    match step:
+        case Settled(reason=reason, message=message):
+            return Verdict(True, reason, message, progressing=False, stalled=False)
+        case Blocked(reason=reason, message=message):
+            return Verdict(False, reason, message, progressing=False, stalled=True)
+        case Wait(reason=reason, message=message, unknown=unknown):
+            return Verdict(None if unknown else False, reason, message, progressing=True, stalled=False)
+        case _:
+            reason, message = _DOING[type(step)]
+            return Verdict(False, reason, message, progressing=True, stalled=False)
+
+
+def verdict_of_error(error: OperatorError) -> Verdict:
+    """The same for a pass that ended in an error."""
+    match error:
+        case NeedsHuman():
+            return Verdict(False, error.reason, error.message, progressing=False, stalled=True)
+        case Waiting():
+            return Verdict(False, error.reason, error.message, progressing=True, stalled=False)
+        case Unreachable():
+            return Verdict(None, error.reason, error.message, progressing=True, stalled=False)
+        case _:
+            return Verdict(False, error.reason, error.message, progressing=True, stalled=False)
+
+
+def summarise(
+    conditions: Sequence[Condition], verdict: Verdict, *, generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    """Ready, Reconciling and Stalled, for any kind."""
+    result = tuple(conditions)
+    for name, state in (("Ready", verdict.ready), ("Reconciling", verdict.progressing), ("Stalled", verdict.stalled)):
+        result = set_condition(result, name, state, verdict.reason, verdict.message, generation=generation, now=now)
+    return result
+
+
+def vm_conditions(facts: Facts, verdict: Verdict) -> tuple[Condition, ...]:
+    """All conditions of a ProxmoxVM after a pass that has these facts."""
+    generation, now = facts.vm.metadata.generation, facts.now
+    result = summarise(facts.vm.status.conditions, verdict, generation=generation, now=now)
+    for name, (state, reason, message) in {"Provisioned": _provisioned(facts), "Synced": _synced(facts)}.items():
+        result = set_condition(result, name, state, reason, message, generation=generation, now=now)
+    shown = any(condition.type == "RestartRequired" for condition in result)
+    if facts.pending or shown:
+        message = "; ".join(facts.pending)[:1000] or "no change waits for a cold boot"
+        reason = "PendingChanges" if facts.pending else "NothingPending"
+        required = bool(facts.pending)
+        result = set_condition(result, "RestartRequired", required, reason, message, generation=generation, now=now)
+    if facts.vm.spec.readiness.agent:
+        waiting = [wait for wait in facts.ready_checks if wait.reason == "AgentNotConnected"]
+        state = None if not isinstance(facts.existence, Present) else not waiting
+        reason, message = ("AgentNotConnected", waiting[0].message) if waiting else ("AgentConnected", "it answers")
+        result = set_condition(result, "AgentConnected", state, reason, message, generation=generation, now=now)
+    return result
+
+
+def _provisioned(facts: Facts) -> tuple[bool | None, str, str]:
+    match facts.existence:
+        case Present(owner=Owner.OURS | Owner.UNMARKED, node=node):
+            return True, "Provisioned", f"VM {facts.vm.status.vmid} exists on {node}"
+        case Present(owner=Owner.PENDING):
+            return False, "Cloning", f"VM {facts.vm.status.vmid} is being cloned"
+        case Present():
+            return False, "IdentityConflict", f"VM {facts.vm.status.vmid} is not ours"
+        case Unknown(reason=reason, message=message):
+            return None, reason, message
+        case Absent():
+            return False, "Absent", f"VM {facts.vm.status.vmid} does not exist"
+        case _:
+            return False, "NotCreated", "no VM has been created yet"
+
+
+def _synced(facts: Facts) -> tuple[bool | None, str, str]:
+    existence = facts.existence
+    if not isinstance(existence, Present) or existence.owner not in (Owner.OURS, Owner.UNMARKED):
+        return None, "NotObserved", "the config has not been compared yet"
+    if existence.diff.problems:
+        problem = existence.diff.problems[0]
+        return False, problem.reason, problem.message
+    if sentences := existence.diff.sentences():
+        return False, "OutOfSync", "; ".join(sentences)[:1000]
+    return True, "InSync", "the config says what the spec says"
+
+
+def plan_sentences(facts: Facts) -> tuple[str, ...]:
+    """``status.plan``: what would be written, then what waits for a cold boot."""
+    existence = facts.existence
+    sentences = list(existence.diff.sentences()) if isinstance(existence, Present) else []
+    sentences += [f"at the next cold boot: {sentence}" for sentence in facts.pending]
+    if len(sentences) > PLAN_LENGTH:
+        sentences = [*sentences[:PLAN_LENGTH], f"and {len(sentences) - PLAN_LENGTH} more"]
+    return tuple(sentences)

@@ -1,0 +1,77 @@
+"""Manners and parsing for calls to the guest agent; the calls themselves are in vm.py."""
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from .breaker import Breaker
+from .client import PveClient
+from .errors import AgentUnavailable, NotRunning
+from .request import Request
+
+
+class AgentGate:
+    """Agent calls cost a Proxmox worker up to 8 s when the guest is silent: one at a time per node, and a
+    VM whose agent did not answer is left alone for a while (10 s doubling to 5 min).
+    """
+
+    def __init__(self, client: PveClient, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._clock = clock
+        self._nodes: dict[str, asyncio.Lock] = {}
+        self._silent: dict[int, Breaker] = {}
+
+    async def call(self, vmid: int, request: Request) -> Any:
+        """The agent's answer; AgentUnavailable without a call while backing off."""
+        breaker = self._silent.get(vmid)
+        if breaker is not None and not breaker.admit():
+            raise AgentUnavailable(
+                f"the guest agent of VM {vmid} did not answer ({breaker.last_error}); asked again in "
+                f"{breaker.wait():.0f} s"
+            )
+        async with self._nodes.setdefault(request.node or "", asyncio.Lock()):
+            try:
+                data = await self._client.call(request)
+            except (AgentUnavailable, NotRunning) as error:
+                breaker = self._silent.setdefault(
+                    vmid, Breaker(self._clock, threshold=1, base=10.0, ceiling=300.0)
+                )
+                breaker.failed(error.message)
+                raise
+            except BaseException:
+                if breaker is not None:
+                    breaker.abandoned()
+                raise
+        self._silent.pop(vmid, None)
+        return data
+
+    def forget(self, vmid: int) -> None:
+        """The VM was started or removed: its agent deserves a fresh look."""
+        self._silent.pop(vmid, None)
+
+
+def parse_interfaces(data: Any) -> dict[str, list[str]]:
+    """Addresses by MAC of an answer of ``network-get-interfaces``, IPv4 first; what cannot be read is left
+    out.
+    """
+    items = data.get("result") if isinstance(data, dict) else None
+    found: dict[str, list[str]] = {}
+    for item in items if isinstance(items, list) else ():
+        mac = str(item.get("hardware-address") or "").upper()
+        if not mac or mac == "00:00:00:00:00:00":
+            continue
+        addresses = [_address(entry.get("ip-address")) for entry in item.get("ip-addresses") or ()]
+        usable = sorted((a for a in addresses if a is not None), key=lambda a: (a.version, int(a)))
+        if usable:
+            found[mac] = [str(address) for address in usable]
+    return found
+
+
+def _address(text: object) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(str(text).partition("%")[0])
+    except ValueError:
+        return None
+    useless = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
+    return None if useless else address

@@ -1,0 +1,29 @@
+"""Remembering answers for a short while, so that a hundred VMs made at once ask a question once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+
+
+class Remembered[K: Hashable, V]:
+    """Answers of ``load`` by key, good for ``seconds``. Who asks while a load is under way waits for it;
+    failures are not remembered.
+    """
+
+    def __init__(
+        self, load: Callable[[K], Awaitable[V]], *, seconds: float, clock: Callable[[], float]
+    ) -> None:
+        self._load = load
+        self._seconds = seconds
+        self._clock = clock
+        self._known: dict[K, tuple[float, V]] = {}
+        self._loading: dict[K, asyncio.Lock] = {}
+
+    async def get(self, key: K) -> V:
+        """The answer, at most ``seconds`` old; raises what ``load`` raises."""
+        async with self._loading.setdefault(key, asyncio.Lock()):
+            known = self._known.get(key)
+            if known is not None and self._clock() - known[0] < self._seconds:
+                return known[1]
+            value = await self._load(key)
+            self._known[key] = (self._clock(), value)
+            return value

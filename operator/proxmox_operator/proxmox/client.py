@@ -1,0 +1,375 @@
+"""The policy around the transport: which endpoint, how many at once, what is retried, who may write, what
+is recorded.
+
+A read goes to the next endpoint when one does not answer. A write is sent once: another endpoint is tried
+only when it is certain that nothing was done. Knows nothing of VMs (vm.py) or tasks (tasks.py).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from proxmox_operator import errors
+from proxmox_operator.errors import LeadershipLost
+
+from . import audit
+from .breaker import Breaker
+from .credentials import Endpoint
+from .endpoint import EndpointHealth, EndpointState, NextEndpoint, not_sent, summary, wrong_cluster
+from .errors import NotQuorate, classify_response
+from .identity import ClusterIdentity, Proof, read_proof
+from .request import Method, ParamValue, Request, split_path
+from .transport import CALL_TIMEOUT, Lost, NotSent, Refused, Transport
+
+PROOF_INTERVAL = 30.0
+"""Seconds after which an endpoint must say again which cluster it belongs to, and whether it has quorum."""
+
+CLUSTER_THREADS = 2
+"""Threads for cluster-wide calls (inventory, proofs), so that nodes that hang cannot starve them."""
+
+_GATEWAY = frozenset({502, 503, 504})
+"""Statuses by which the endpoint itself, or a proxy before it, says that it cannot work now."""
+
+
+class Fence(Protocol):
+    """Says no to a write that the lease might not outlive (engine/election.py)."""
+
+    def require(self, seconds: float) -> None: ...
+
+
+class Metrics(Protocol):
+    """Told of every call (from worker threads) and every task's end; labels are bounded
+    (engine/metrics.py).
+    """
+
+    def pve_call(self, cluster: str, method: str, call_class: str, result: str, seconds: float) -> None: ...
+
+    def task_ended(self, cluster: str, type: str, outcome: str, seconds: float) -> None: ...
+
+
+CallMetrics = Metrics
+
+
+class AlwaysLeading:
+    """The fence of a process that needs no lease."""
+
+    def require(self, seconds: float) -> None:
+        """Never refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of Proxmox may be kept busy at once; pveproxy and pvedaemon have three workers each by
+    default."""
+
+    calls_per_node: int = 4
+    allocations_per_storage: int = 2
+    threads: int = 8
+    config_reads_per_second: float = 3.0
+    poll_interval: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Data, and the endpoint that gave it: for questions that must be put to the same node."""
+
+    data: Any
+    endpoint: Endpoint
+
+
+class PveClient:
+    """Calls to one Proxmox VE cluster. Use from one event loop; close() when done.
+
+    Every call raises the errors of ``proxmox_operator.errors`` and ``.errors``, and LeadershipLost from the
+    fence.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        transports: Mapping[Endpoint, Transport],
+        *,
+        limits: Limits | None = None,
+        expected: ClusterIdentity | None = None,
+        fence: Fence | None = None,
+        metrics: Metrics | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.limits = limits or Limits()
+        self._endpoints = [
+            EndpointState(endpoint, transport, clock) for endpoint, transport in transports.items()
+        ]
+        self._expected = expected
+        self._fence = fence or AlwaysLeading()
+        self._metrics = metrics
+        self._clock = clock
+        self._node_pool = ThreadPoolExecutor(self.limits.threads, thread_name_prefix=f"pve-{name}")
+        self._cluster_pool = ThreadPoolExecutor(CLUSTER_THREADS, thread_name_prefix=f"pve-{name}-cluster")
+        self._node_slots: dict[str, asyncio.Semaphore] = {}
+        self._node_breakers: dict[str, Breaker] = {}
+        self._preferred = 0
+        self._closed = False
+        self.frozen: Callable[[], str | None] = lambda: None
+        """Why writes are held back, or None; the session connects it with the inventory."""
+
+    async def get(self, path: str | Sequence[str], **params: ParamValue) -> Any:
+        """The data of a GET; another endpoint is asked when one does not answer."""
+        return await self.call(_request("GET", path, params))
+
+    async def post(self, path: str | Sequence[str], **params: ParamValue) -> Any:
+        """The data of a POST (often a UPID), sent once."""
+        return await self.call(_request("POST", path, params))
+
+    async def put(self, path: str | Sequence[str], **params: ParamValue) -> Any:
+        """The data of a PUT, sent once."""
+        return await self.call(_request("PUT", path, params))
+
+    async def delete(self, path: str | Sequence[str], **params: ParamValue) -> Any:
+        """The data of a DELETE, sent once."""
+        return await self.call(_request("DELETE", path, params))
+
+    async def call(self, request: Request) -> Any:
+        """The data of any request."""
+        return (await self.exchange(request)).data
+
+    async def exchange(self, request: Request, *, endpoint: Endpoint | None = None) -> Answer:
+        """Data and the endpoint that gave it; with ``endpoint`` only that one is asked."""
+        if self._closed:
+            raise errors.Transient(
+                f"the connection to {self.name} is being renewed; retried", reason="Reconnecting"
+            )
+        if request.mutating and (reason := self.frozen()):
+            raise errors.Transient(reason, reason="WritesFrozen")
+        async with self._node_slot(request.node):
+            breaker = self._node_breaker(request.node)
+            if breaker is None:
+                return await self._try_endpoints(request, endpoint)
+            if not breaker.admit():
+                raise errors.Unreachable(
+                    f"node {request.node} does not answer ({breaker.last_error}); asked again in "
+                    f"{breaker.wait():.0f} s",
+                    reason="NodeUnavailable",
+                )
+            try:
+                return await self._try_endpoints(request, endpoint)
+            finally:
+                breaker.abandoned()
+
+    @property
+    def identity(self) -> ClusterIdentity | None:
+        """The cluster this client talks to: given, or learnt at first contact."""
+        return self._expected
+
+    @property
+    def quorate(self) -> bool | None:
+        """Whether the endpoint in use has quorum, at most PROOF_INTERVAL old; None when not known."""
+        proof = self._endpoints[self._preferred].proof
+        return proof.quorate if proof else None
+
+    async def proof(self) -> Proof:
+        """What the endpoint in use proves of itself, at most PROOF_INTERVAL old. Raises like any read."""
+        answer = await self.exchange(Request("GET", ("version",)))
+        return await self._prove(next(e for e in self._endpoints if e.endpoint == answer.endpoint))
+
+    def health(self) -> list[EndpointHealth]:
+        """The state of every endpoint, as last seen."""
+        return [candidate.health() for candidate in self._endpoints]
+
+    async def check_endpoints(self) -> list[EndpointHealth]:
+        """Have every endpoint that may be asked prove itself, also those not in use; never raises an
+        OperatorError."""
+        for candidate in self._endpoints:
+            if candidate.refusal() is not None:
+                continue
+            try:
+                await self._prove(candidate)
+            except (NextEndpoint, errors.OperatorError):
+                continue  # kept in its health
+            finally:
+                candidate.ended()
+        return self.health()
+
+    async def close(self) -> None:
+        """Start nothing more; calls under way end by themselves within their time-out."""
+        self._closed = True
+        for pool in (self._node_pool, self._cluster_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
+        for candidate in self._endpoints:
+            candidate.transport.close()
+
+    # -- one call --------------------------------------------------------------------------------
+
+    async def _try_endpoints(self, request: Request, only: Endpoint | None) -> Answer:
+        failures: list[errors.OperatorError] = []
+        without_quorum: list[EndpointState] = []
+        for candidate in self._candidates(only):
+            refusal = candidate.refusal()
+            if refusal is not None:
+                failures.append(refusal)
+                continue
+            try:
+                proof = await self._prove(candidate)
+                if proof.quorate is False and only is None:
+                    without_quorum.append(candidate)
+                else:
+                    return await self._ask(candidate, request)
+            except NextEndpoint as failure:
+                failures.append(failure.error)
+            finally:
+                candidate.ended()
+        for (
+            candidate
+        ) in without_quorum:  # nothing better: a read still tells something, a write Proxmox refuses itself
+            try:
+                return await self._ask(candidate, request)
+            except NextEndpoint as failure:
+                failures.append(failure.error)
+        raise summary(failures)
+
+    def _candidates(self, only: Endpoint | None) -> list[EndpointState]:
+        """The endpoint that worked last comes first: one node's view of the cluster is consistent with
+        itself."""
+        if only is not None:
+            return [e for e in self._endpoints if e.endpoint == only]
+        return self._endpoints[self._preferred :] + self._endpoints[: self._preferred]
+
+    async def _prove(self, candidate: EndpointState) -> Proof:
+        """Make sure that the endpoint answers for our cluster; asked anew after a failure and every
+        PROOF_INTERVAL."""
+        async with candidate.proving:
+            if candidate.proof is not None and self._clock() - candidate.proven_at < PROOF_INTERVAL:
+                return candidate.proof
+            proof: Proof = await self._guarded(candidate, None, lambda: read_proof(candidate.transport))
+            if self._expected is None:
+                self._expected = proof.identity
+            difference = self._expected.difference(proof.identity)
+            if difference is not None:
+                candidate.proof = None
+                text = f"{candidate.endpoint} answers for another Proxmox cluster: {difference}"
+                candidate.belongs.failed(text)
+                raise NextEndpoint(wrong_cluster(text))
+            if proof.identity.name and not self._expected.name:
+                self._expected = proof.identity
+            candidate.belongs.succeeded()
+            candidate.proof, candidate.proven_at = proof, self._clock()
+            return proof
+
+    async def _ask(self, candidate: EndpointState, request: Request) -> Answer:
+        actor = audit.current_actor.get()
+        data = await self._guarded(
+            candidate, request, lambda: self._send(candidate.transport, request, actor)
+        )
+        self._preferred = self._endpoints.index(candidate)
+        return Answer(data, candidate.endpoint)
+
+    async def _guarded(
+        self, candidate: EndpointState, request: Request | None, work: Callable[[], Any]
+    ) -> Any:
+        """Run ``work`` in a worker thread and keep the circuits; NextEndpoint where another endpoint may be
+        tried."""
+        pool = self._node_pool if request is not None and request.node is not None else self._cluster_pool
+        try:
+            data = await asyncio.get_running_loop().run_in_executor(pool, work)
+        except NotSent as failure:
+            candidate.silent(str(failure))
+            raise NextEndpoint(not_sent(failure)) from None
+        except Lost as failure:
+            candidate.silent(str(failure))
+            if request is not None and request.mutating:
+                raise errors.AnswerLost(
+                    f"{request.method} {request.target}: {failure}; looks first whether it happened"
+                ) from None
+            raise NextEndpoint(errors.Unreachable(f"{failure}; retried")) from None
+        except Refused as refused:
+            raise self._refused(candidate, request, refused) from None
+        candidate.answered()
+        if request is not None and (breaker := self._node_breaker(request.node)) is not None:
+            breaker.succeeded()
+        return data
+
+    def _refused(self, candidate: EndpointState, request: Request | None, refused: Refused) -> Exception:
+        """The error to raise for an HTTP error, after the circuits have been told."""
+        where = f"{request.method} {request.target}" if request else "asking who it is"
+        mutating = request is not None and request.mutating
+        error = classify_response(
+            refused.status, refused.message, refused.errors, where=where, mutating=mutating
+        )
+        if refused.status == 401:
+            # Refused before anything was done, and perhaps by an endpoint of another cluster: the next one
+            # may accept.
+            candidate.unauthorized(error.message)
+            return NextEndpoint(error)
+        if refused.status in _GATEWAY:
+            candidate.silent(error.message)
+            return error if isinstance(error, errors.AnswerLost) else NextEndpoint(error)
+        candidate.answered()
+        if isinstance(error, NotQuorate):
+            candidate.proof = None
+        breaker = self._node_breaker(request.node) if request is not None else None
+        if breaker is not None and refused.status >= 595:
+            breaker.failed(f"{refused.status} {refused.message}")
+        elif breaker is not None:
+            breaker.succeeded()
+        return error
+
+    def _send(self, transport: Transport, request: Request, actor: audit.Actor | None) -> Any:
+        """In the worker thread: nothing comes between the fence and the send."""
+        started = time.perf_counter()
+        result, answer = "Error", None
+        try:
+            if request.mutating:
+                self._fence.require(CALL_TIMEOUT)
+            answer = transport.send(request)
+            result = "ok"
+        except Refused as refused:
+            error = classify_response(
+                refused.status, refused.message, refused.errors, mutating=request.mutating
+            )
+            result = error.reason
+            raise
+        except (NotSent, Lost, LeadershipLost) as failure:
+            result = type(failure).__name__
+            raise
+        finally:
+            self._record(request, actor, result, answer, time.perf_counter() - started)
+        return answer
+
+    def _record(
+        self, request: Request, actor: audit.Actor | None, result: str, answer: object, seconds: float
+    ) -> None:
+        if request.mutating:
+            audit.record(
+                request,
+                cluster=self.name,
+                actor=actor,
+                result=result,
+                answer=answer,
+                milliseconds=seconds * 1000,
+            )
+        if self._metrics is not None:
+            self._metrics.pve_call(self.name, request.method, request.call_class, result, seconds)
+
+    # -- limits ----------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _node_slot(self, node: str | None) -> AsyncIterator[None]:
+        """One of the node's places; cluster-wide calls need none."""
+        if node is None:
+            yield
+            return
+        async with self._node_slots.setdefault(node, asyncio.Semaphore(self.limits.calls_per_node)):
+            yield
+
+    def _node_breaker(self, node: str | None) -> Breaker | None:
+        if node is None:
+            return None
+        return self._node_breakers.setdefault(node, Breaker(self._clock))
+
+
+def _request(method: Method, path: str | Sequence[str], params: Mapping[str, ParamValue]) -> Request:
+    return Request(method, split_path(path) if isinstance(path, str) else tuple(path), params)

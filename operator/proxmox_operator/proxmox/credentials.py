@@ -1,0 +1,93 @@
+"""How to reach and trust one endpoint: URL, credentials that never print themselves, TLS settings."""
+
+import re
+import ssl
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+DEFAULT_PORT = 8006
+_HOST = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?\Z|^[0-9A-Fa-f:.]+\Z", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One pveproxy: host and port of ``https://host:8006``."""
+
+    host: str
+    port: int = DEFAULT_PORT
+
+    @classmethod
+    def parse(cls, url: str) -> "Endpoint":
+        """From ``https://host[:port]``; raises ``ValueError`` that says what is wrong."""
+        parts = urlsplit(url if "://" in url else f"https://{url}")
+        if parts.scheme != "https":
+            raise ValueError(
+                f"endpoint {url!r}: Proxmox VE is served over https only, write https://host:8006"
+            )
+        if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
+            raise ValueError(f"endpoint {url!r}: only https://host:port, without path, user or query")
+        if not parts.hostname or _HOST.match(parts.hostname) is None:
+            raise ValueError(f"endpoint {url!r}: no host name or address in it")
+        return cls(parts.hostname, parts.port or DEFAULT_PORT)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"https://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCredentials:
+    """An API token: ``token_id`` is ``user@realm!name``; the secret is left out of every repr."""
+
+    token_id: str
+    secret: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        user, separator, name = self.token_id.partition("!")
+        if not separator or "@" not in user or not name:
+            raise ValueError("tokenID must look like user@realm!name, for example operator@pve!kubernetes")
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordCredentials:
+    """A user with a password; each endpoint gives a ticket for it, good for two hours."""
+
+    username: str
+    password: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if "@" not in self.username:
+            raise ValueError("username must name its realm, for example operator@pve")
+
+
+Credentials = TokenCredentials | PasswordCredentials
+
+
+@dataclass(frozen=True, slots=True)
+class TLSSettings:
+    """Trust: PEM of the CA (None: the system's), or no verification at all."""
+
+    ca_bundle: str | None = None
+    insecure_skip_verify: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        """A client context that verifies chain and host name.
+
+        VERIFY_X509_STRICT (default since Python 3.13) is cleared: it refuses Proxmox CAs made before March
+        2026, which lack keyUsage. Raises ``ValueError`` for a CA bundle that is no PEM.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.insecure_skip_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            return context
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if self.ca_bundle is None:
+            context.load_default_certs()
+            return context
+        try:
+            context.load_verify_locations(cadata=self.ca_bundle)
+        except (ssl.SSLError, ValueError) as error:
+            raise ValueError(f"tls.caBundle holds no usable PEM certificate: {error}") from None
+        return context

@@ -1,0 +1,332 @@
+"""What exists in the cluster, as one poll of ``GET /cluster/resources`` tells it; everybody reads this
+snapshot.
+
+It proves presence, never absence: guests that the token may not see are missing, and status lags by up to
+17 s (pvestatd 10 s, cache 2 s, our interval 5 s). Whether a guest is gone is asked in vm.py. A sudden drop
+in what is visible freezes writes until it is explained: a lost privilege looks exactly like a deletion.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from proxmox_operator import errors
+from proxmox_operator.planning.propstring import parse_tags
+
+logger = logging.getLogger(__name__)
+
+MAX_INTERVAL = 30.0
+"""Seconds between polls while they fail."""
+
+POKED_INTERVAL = 1.0
+"""Seconds between polls while others keep asking for one."""
+
+LEAVING = 600.0
+"""Seconds for which a guest that we destroy may vanish without surprise."""
+
+GuestType = Literal["qemu", "lxc"]
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A VM or container. ``status`` None: Proxmox has no data (just made, or its node silent): never
+    "stopped".
+    """
+
+    vmid: int
+    node: str
+    type: GuestType
+    status: str | None = None
+    name: str | None = None
+    template: bool = False
+    tags: tuple[str, ...] = ()
+    lock: str | None = None
+    pool: str | None = None
+    hastate: str | None = None
+    uptime: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node; sizes in bytes, None without Sys.Audit or data."""
+
+    name: str
+    online: bool
+    maxcpu: int | None = None
+    maxmem: int | None = None
+    mem: int | None = field(default=None, compare=False)
+    cpu: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StorageInfo:
+    """A storage as one node sees it; sizes in bytes. ``content``: images, iso, backup ..."""
+
+    name: str
+    node: str
+    shared: bool
+    type: str
+    available: bool
+    content: frozenset[str]
+    total: int | None = field(default=None, compare=False)
+    used: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """One snapshot. ``taken_at`` is monotonic and of the moment *before* the question was sent."""
+
+    guests: Mapping[int, Guest]
+    nodes: Mapping[str, NodeInfo]
+    storages: Mapping[tuple[str, str], StorageInfo]
+    taken_at: float
+    generation: int
+
+    def storage(self, name: str, node: str) -> StorageInfo | None:
+        """The storage as ``node`` sees it."""
+        return self.storages.get((name, node))
+
+
+def parse_resources(items: Iterable[Mapping[str, Any]], *, taken_at: float, generation: int) -> Inventory:
+    """A snapshot of the answer of ``GET /cluster/resources``; items of other kinds or without id are left
+    out.
+    """
+    guests: dict[int, Guest] = {}
+    nodes: dict[str, NodeInfo] = {}
+    storages: dict[tuple[str, str], StorageInfo] = {}
+    for item in items:
+        kind = item.get("type")
+        if kind in ("qemu", "lxc") and "vmid" in item and "node" in item:
+            guest = _guest(item, kind)
+            guests[guest.vmid] = guest
+        elif kind == "node" and "node" in item:
+            name = str(item["node"])
+            nodes[name] = NodeInfo(
+                name,
+                item.get("status") == "online",
+                _int(item.get("maxcpu")),
+                _int(item.get("maxmem")),
+                _int(item.get("mem")),
+                float(item["cpu"]) if "cpu" in item else None,
+            )
+        elif kind == "storage" and "storage" in item and "node" in item:
+            storage = _storage(item)
+            storages[storage.name, storage.node] = storage
+    return Inventory(
+        MappingProxyType(guests), MappingProxyType(nodes), MappingProxyType(storages), taken_at, generation
+    )
+
+
+def _guest(item: Mapping[str, Any], kind: GuestType) -> Guest:
+    status = item.get("status")
+    return Guest(
+        int(item["vmid"]),
+        str(item["node"]),
+        kind,
+        None if status in (None, "unknown") else str(status),
+        item.get("name"),
+        bool(int(item.get("template") or 0)),
+        parse_tags(str(item.get("tags") or "")),
+        item.get("lock") or None,
+        item.get("pool") or None,
+        item.get("hastate") or None,
+        int(item.get("uptime") or 0),
+    )
+
+
+def _storage(item: Mapping[str, Any]) -> StorageInfo:
+    return StorageInfo(
+        str(item["storage"]),
+        str(item["node"]),
+        bool(int(item.get("shared") or 0)),
+        str(item.get("plugintype") or ""),
+        item.get("status") == "available",
+        frozenset(part for part in str(item.get("content") or "").split(",") if part),
+        _int(item.get("maxdisk")),
+        _int(item.get("disk")),
+    )
+
+
+def _int(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def changed_guests(before: Inventory | None, after: Inventory) -> set[int]:
+    """VMIDs that appeared, vanished or differ in anything but uptime."""
+    if before is None:
+        return set(after.guests)
+    old, new = before.guests, after.guests
+    return {vmid for vmid in old.keys() | new.keys() if old.get(vmid) != new.get(vmid)}
+
+
+def changed_nodes(before: Inventory | None, after: Inventory) -> set[str]:
+    """Nodes that appeared, vanished, or changed in being online or in size."""
+    if before is None:
+        return set(after.nodes)
+    old, new = before.nodes, after.nodes
+    return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+
+
+OnChange = Callable[[set[int], set[str]], None]
+Look = Callable[[], Awaitable[list[dict[str, Any]]]]
+IsFree = Callable[[int], Awaitable[bool]]
+
+
+class DropGuard:
+    """Freezes writes when many guests vanish between two polls, until that is explained.
+
+    A guest is explained when it is visible again, or when Proxmox says that its VMID is free: that needs no
+    privilege, so a lost one cannot be the cause. Writes go on when so few are left unexplained that they
+    would not have frozen them. Guests that we destroy ourselves (``expected``) do not count.
+    """
+
+    QUESTIONS = 20
+    """How many ids are asked about after each poll."""
+
+    def __init__(self, is_free: IsFree) -> None:
+        self._is_free = is_free
+        self._missing: set[int] = set()
+        self._visible_before = 0
+
+    @property
+    def reason(self) -> str | None:
+        """Why writes are frozen, as a sentence with the remedy; None when they are not."""
+        if not self._missing:
+            return None
+        return (
+            f"{len(self._missing)} of {self._visible_before} guests vanished at once from what the "
+            "credentials may see, "
+            "though Proxmox still knows their ids: nothing is written. Grant VM.Audit on them again (`pveum"
+            " user token "
+            "permissions`); if they are meant to be hidden, restart the operator"
+        )
+
+    def saw(self, before: Inventory, after: Inventory, *, expected: Collection[int] = ()) -> bool:
+        """Compare two snapshots; True while something is unexplained."""
+        gone = before.guests.keys() - after.guests.keys() - set(expected)
+        if is_sudden(len(before.guests), len(gone)):
+            self._missing |= gone
+            self._visible_before = max(self._visible_before, len(before.guests))
+        self._missing -= after.guests.keys()
+        self._settle()
+        return bool(self._missing)
+
+    async def explain(self) -> None:
+        """Ask of some missing ids whether they are free."""
+        for vmid in sorted(self._missing)[: self.QUESTIONS]:
+            if not await self._is_free(vmid):
+                break
+            self._missing.discard(vmid)
+        self._settle()
+
+    def _settle(self) -> None:
+        if not is_sudden(self._visible_before, len(self._missing)):
+            self._missing.clear()
+            self._visible_before = 0
+
+
+def is_sudden(visible: int, gone: int) -> bool:
+    """Whether so many going at once needs an explanation: all of at least two, or five and more than half."""
+    return (gone >= 2 and gone == visible) or (gone >= 5 and 2 * gone > visible)
+
+
+class InventoryPoller:
+    """Polls, compares, tells. ``current`` is None until the first answer, ``error`` after a good one."""
+
+    def __init__(
+        self,
+        look: Look,
+        is_free: IsFree,
+        on_change: OnChange,
+        *,
+        interval: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._look = look
+        self._on_change = on_change
+        self._interval = interval
+        self._clock = clock
+        self._guard = DropGuard(is_free)
+        self._polling = asyncio.Lock()
+        self._poke = asyncio.Event()
+        self._leaving: dict[int, float] = {}
+        self.current: Inventory | None = None
+        self.error: errors.OperatorError | None = None
+        self.failures = 0
+
+    @property
+    def age(self) -> float:
+        """Seconds since the current snapshot was asked for; infinite before the first."""
+        return self._clock() - self.current.taken_at if self.current else float("inf")
+
+    @property
+    def frozen_reason(self) -> str | None:
+        """Why no write may be sent to this cluster, or None."""
+        return self._guard.reason
+
+    def expect_gone(self, vmid: int) -> None:
+        """We are destroying this guest: that it vanishes within the next minutes is no surprise."""
+        self._leaving[vmid] = self._clock() + LEAVING
+
+    def poke(self) -> None:
+        """Poll now instead of at the next interval (a task of ours ended)."""
+        self._poke.set()
+
+    async def run(self) -> None:
+        """Poll until cancelled. Failures stretch the interval up to MAX_INTERVAL; pokes shorten it down to
+        POKED_INTERVAL, and never below five times what a poll takes.
+        """
+        while True:
+            self._poke.clear()
+            started = self._clock()
+            await self.poll()
+            took = self._clock() - started
+            regular = min(self._interval * 2 ** min(self.failures, 10), max(MAX_INTERVAL, self._interval))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._poke.wait(), regular)
+            soonest = started + max(POKED_INTERVAL, 5 * took)
+            await asyncio.sleep(max(0.0, min(soonest, started + regular) - self._clock()))
+
+    async def poll(self) -> Inventory | None:
+        """One poll; None when it failed, which ``error`` explains. Who comes while one is under way shares
+        the next."""
+        asked = self._clock()
+        async with self._polling:
+            if self.current is not None and self.current.taken_at >= asked:
+                return self.current
+            started = self._clock()
+            try:
+                after = await self._observe(started)
+            except errors.OperatorError as error:
+                self._failed(error)
+                return None
+            except Exception as error:
+                logger.exception("inventory: the answer could not be understood")
+                self._failed(errors.Transient(f"GET /cluster/resources: {type(error).__name__}; retried"))
+                return None
+            before, self.current = self.current, after
+            self.failures, self.error = 0, None
+        guests, nodes = changed_guests(before, after), changed_nodes(before, after)
+        if guests or nodes:
+            self._on_change(guests, nodes)
+        return after
+
+    async def _observe(self, started: float) -> Inventory:
+        items = await self._look()
+        before = self.current
+        after = parse_resources(items, taken_at=started, generation=before.generation + 1 if before else 1)
+        self._leaving = {vmid: until for vmid, until in self._leaving.items() if until > started}
+        if before is not None and self._guard.saw(before, after, expected=self._leaving):
+            await self._guard.explain()
+        return after
+
+    def _failed(self, error: errors.OperatorError) -> None:
+        if self.failures == 0:
+            logger.warning("inventory: %s", error)
+        self.failures += 1
+        self.error = error

@@ -1,0 +1,118 @@
+"""Preflight: which privileges a feature needs on which path, and which of them the credentials lack.
+
+Privileges per call are from the ``permissions`` of the API handlers (qemu-server, pve-manager). PVE 9 has
+no VM.Monitor: the guest agent has privileges of its own. ``GET /access/permissions`` tells one's own
+privileges and needs none.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from .client import PveClient
+
+
+class Feature(StrEnum):
+    """What needs privileges; the value is how a message names it."""
+
+    OBSERVE = "reading VMs and nodes"
+    CREATE = "cloning and deleting VMs"
+    CONFIGURE = "configuring VMs"
+    POWER = "starting and stopping VMs"
+    AGENT = "asking the guest agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where the operator works: a pool or all VMs, and the storages and bridges (``zone/bridge``) it may
+    use.
+    """
+
+    pool: str | None = None
+    storages: Collection[str] = ()
+    bridges: Collection[str] = ()
+    templates: Collection[int] = ()
+    features: Collection[Feature] = field(default_factory=lambda: tuple(Feature))
+
+    @property
+    def vms(self) -> str:
+        """The path on which VM privileges are needed."""
+        return f"/pool/{self.pool}" if self.pool else "/vms"
+
+
+@dataclass(frozen=True, slots=True)
+class MissingPrivilege:
+    """A privilege that is missing; ``privilege`` may name alternatives (``A or B``)."""
+
+    path: str
+    privilege: str
+    needed_for: str
+
+    def __str__(self) -> str:
+        return f"{self.privilege} on {self.path} (for {self.needed_for})"
+
+
+Permissions = Mapping[str, Mapping[str, Any]]
+Need = tuple[str, tuple[str, ...], Feature]
+
+
+def needs(scope: Scope, major: int) -> Iterable[Need]:
+    """(path, any one of these privileges, feature) for Proxmox VE ``major``."""
+    features = set(scope.features)
+    if Feature.OBSERVE in features:
+        yield "/", ("Sys.Audit",), Feature.OBSERVE
+        yield scope.vms, ("VM.Audit",), Feature.OBSERVE
+        for storage in scope.storages:
+            yield f"/storage/{storage}", ("Datastore.Audit", "Datastore.AllocateSpace"), Feature.OBSERVE
+    if Feature.CREATE in features:
+        for template in scope.templates:
+            yield f"/vms/{template}", ("VM.Clone",), Feature.CREATE
+        yield scope.vms, ("VM.Allocate",), Feature.CREATE
+        for storage in scope.storages:
+            yield f"/storage/{storage}", ("Datastore.AllocateSpace",), Feature.CREATE
+        for bridge in scope.bridges:
+            yield f"/sdn/zones/{bridge}", ("SDN.Use",), Feature.CREATE
+        if scope.pool:
+            yield scope.vms, ("Pool.Audit", "Pool.Allocate"), Feature.CREATE
+    if Feature.CONFIGURE in features:
+        for kind in ("CPU", "Memory", "Disk", "Network", "Options", "HWType", "Cloudinit", "CDROM"):
+            yield scope.vms, (f"VM.Config.{kind}",), Feature.CONFIGURE
+    if Feature.POWER in features:
+        yield scope.vms, ("VM.PowerMgmt",), Feature.POWER
+    if Feature.AGENT in features:
+        privileges = ("VM.Monitor",) if major < 9 else ("VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted")
+        yield scope.vms, privileges, Feature.AGENT
+
+
+def missing(granted: Permissions, scope: Scope, major: int) -> list[MissingPrivilege]:
+    """What ``granted`` (the answer of ``GET /access/permissions``) lacks, in the order of ``needs``, each
+    once.
+    """
+    found: dict[MissingPrivilege, None] = {}
+    for path, privileges, feature in needs(scope, major):
+        held = effective(granted, path)
+        if not held.intersection(privileges):
+            found[MissingPrivilege(path, " or ".join(privileges), feature.value)] = None
+    return list(found)
+
+
+def effective(granted: Permissions, path: str) -> frozenset[str]:
+    """Privileges on ``path``: of the path itself, else of the nearest ancestor, where they propagate.
+
+    Proxmox lists the paths that have an ACL and everything below them it knows of; a nearer entry replaces
+    what is above.
+    """
+    if path in granted:
+        return frozenset(granted[path])
+    parts = path.rstrip("/").split("/")
+    for length in range(len(parts) - 1, 0, -1):
+        ancestor = "/".join(parts[:length]) or "/"
+        if ancestor in granted:
+            return frozenset(name for name, propagates in granted[ancestor].items() if int(propagates or 0))
+    return frozenset()
+
+
+async def preflight(client: PveClient, scope: Scope, major: int) -> list[MissingPrivilege]:
+    """``GET /access/permissions`` compared with what is needed; [] when nothing is missing."""
+    return missing(await client.get("access/permissions"), scope, major)

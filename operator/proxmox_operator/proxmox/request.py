@@ -1,0 +1,81 @@
+"""One call to the Proxmox API as a value, validated before it can become a URL.
+
+proxmoxer joins path parts unquoted, so a part such as ``../cluster`` or ``a?b=c`` would silently become
+another call: parts are checked here, once, for everybody. Not here: sending (transport.py) and its policy
+(client.py).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+ParamValue = str | int | float | bool | Sequence[str] | None
+
+_PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:@!+=~-]{0,255}\Z", re.ASCII)
+_NAMED = frozenset({"nodes", "qemu", "tasks", "storage", "snapshot", "pools"})
+"""Parts after which a name or an id comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call: method, path parts below ``/api2/json`` and parameters.
+
+    ``mutating`` is derived from the method; say False for the few POSTs that change nothing (guest agent
+    ping). The repr holds no parameter: they may be secret.
+    """
+
+    method: Method
+    path: tuple[str, ...]
+    params: Mapping[str, ParamValue] = field(default_factory=dict, repr=False)
+    mutating: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ValueError("a Proxmox API path needs at least one part")
+        for part in self.path:
+            if ".." in part or _PART.match(part) is None:
+                raise ValueError(f"{part!r} is not a valid part of a Proxmox API path")
+        if self.method == "GET" and self.mutating:
+            object.__setattr__(self, "mutating", False)
+
+    @property
+    def node(self) -> str | None:
+        """The node whose API workers the call keeps busy; None for cluster-wide calls."""
+        if len(self.path) > 1 and self.path[0] == "nodes" and self.path[1] != "localhost":
+            return self.path[1]
+        return None
+
+    @property
+    def target(self) -> str:
+        """``/nodes/pve1/qemu/100/config``: for messages and the audit record."""
+        return "/" + "/".join(self.path)
+
+    @property
+    def call_class(self) -> str:
+        """What is called, without names and ids: ``clone``, ``status/start``, ``cluster/resources``; a metric
+        label."""
+        befores = ("", *self.path)
+        parts = [part for before, part in zip(befores, self.path, strict=False) if before not in _NAMED]
+        return "/".join(parts[1:] if len(parts) > 1 and parts[0] == "nodes" else parts).removeprefix("qemu/")
+
+
+def split_path(path: str) -> tuple[str, ...]:
+    """Path parts of ``nodes/pve1/qemu``; made by our own code only, parts are validated by Request."""
+    return tuple(path.strip("/").split("/"))
+
+
+def wire_params(params: Mapping[str, ParamValue]) -> dict[str, str | int | float | list[str]]:
+    """Parameters as Proxmox reads them: booleans 1/0, None left out, sequences as repeated keys."""
+    wire: dict[str, str | int | float | list[str]] = {}
+    for key, value in params.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            wire[key] = int(value)
+        elif isinstance(value, str | int | float):
+            wire[key] = value
+        else:
+            wire[key] = list(value)
+    return wire

@@ -1,0 +1,349 @@
+"""Typed calls about one virtual machine, and the proof that one is absent.
+
+Each method is one Proxmox call (said in its docstring) and decides nothing. Writes return the UPID of the
+task they started. A config write without the digest of what was read is not offered.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
+
+from proxmox_operator import errors
+
+from .agent import AgentGate, parse_interfaces
+from .audit import current_actor, is_upid
+from .client import PveClient
+from .errors import AgentUnavailable, NotQuorate, NotRunning, Taken
+from .request import ParamValue, Request
+from .slots import AllocationSlots
+from .tasks import TaskTracker
+
+
+@dataclass(frozen=True, slots=True)
+class VMConfig:
+    """A VM's configuration, all values as text; pending values are merged in. ``digest`` covers the whole
+    file.
+    """
+
+    raw: Mapping[str, str]
+    digest: str
+
+    @property
+    def lock(self) -> str | None:
+        """The name of the lock it holds (clone, backup, migrate ...)."""
+        return self.raw.get("lock")
+
+    @property
+    def is_template(self) -> bool:
+        """Whether it is a template."""
+        return self.raw.get("template") == "1"
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChange:
+    """A key whose running value differs from what is written; both None-able. ``delete``: goes at the next
+    cold boot.
+    """
+
+    key: str
+    value: str | None
+    pending: str | None
+    delete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStatus:
+    """Live state from the VM's node. ``status`` is running or stopped; ``qmpstatus`` finer (paused,
+    prelaunch ...).
+    """
+
+    status: str
+    qmpstatus: str | None
+    lock: str | None
+    ha_managed: bool
+    ha_state: str | None
+    uptime: int
+    agent_enabled: bool
+    running_machine: str | None
+
+
+class Presence(StrEnum):
+    """Whether a VMID is in use: proven, disproven, or not to be known now."""
+
+    ABSENT = "Absent"
+    EXISTS = "Exists"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A presence and, for Unknown, what stood in the way of knowing."""
+
+    presence: Presence
+    why: str = ""
+
+
+class VMs:
+    """The calls. All raise the errors of client.py."""
+
+    def __init__(
+        self,
+        client: PveClient,
+        tasks: TaskTracker,
+        slots: AllocationSlots,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._tasks = tasks
+        self._slots = slots
+        self._agents = AgentGate(client, clock)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def config(self, node: str, vmid: int, *, current: bool = False) -> VMConfig:
+        """``GET .../config``; ``current``: the running values instead of the written ones. Raises NotHere."""
+        data: dict[str, Any] = await self._client.get(_vm(node, vmid, "config"), current=current or None)
+        digest = str(data.pop("digest", ""))
+        raw = {str(key): str(value) for key, value in data.items() if value is not None}
+        return VMConfig(MappingProxyType(raw), digest)
+
+    async def pending(self, node: str, vmid: int) -> list[PendingChange]:
+        """``GET .../pending``: only what waits for a cold boot."""
+        items: list[dict[str, Any]] = await self._client.get(_vm(node, vmid, "pending"))
+        return [
+            PendingChange(
+                str(item["key"]),
+                _text(item.get("value")),
+                _text(item.get("pending")),
+                bool(item.get("delete")),
+            )
+            for item in items
+            if "pending" in item or item.get("delete")
+        ]
+
+    async def status(self, node: str, vmid: int) -> LiveStatus:
+        """``GET .../status/current``: live, unlike the inventory."""
+        data: dict[str, Any] = await self._client.get(_vm(node, vmid, "status", "current"))
+        ha = data.get("ha") or {}
+        return LiveStatus(
+            str(data["status"]),
+            data.get("qmpstatus"),
+            data.get("lock") or None,
+            bool(int(ha.get("managed") or 0)),
+            ha.get("state"),
+            int(data.get("uptime") or 0),
+            bool(int(data.get("agent") or 0)),
+            data.get("running-machine"),
+        )
+
+    async def vmid_free(self, vmid: int) -> bool:
+        """``GET /cluster/nextid?vmid=``: whether no guest has this id, whatever we may see of it. Needs no
+        privilege.
+        """
+        try:
+            await self._client.get("cluster/nextid", vmid=vmid)
+        except Taken:
+            return False
+        return True
+
+    async def prove_absent(
+        self, vmid: int, *, clone_of: tuple[str, int] | None = None, since: float = 0
+    ) -> Absence:
+        """Whether no guest has this id and none is being made under it.
+
+        Asked of one endpoint that has quorum and has proven its cluster within the last seconds
+        (client.py), in this order: quorum, id, live tasks; so the answer is true for the moment of the
+        first. ``clone_of`` (node, template vmid) also looks for a clone to this id under way there, since
+        ``since`` (Unix seconds): its task names the template only.
+        """
+        try:
+            status = await self._client.exchange(Request("GET", ("cluster", "status")))
+            if not _quorate(status.data):
+                return Absence(Presence.UNKNOWN, f"{status.endpoint} has no quorum")
+            try:
+                await self._client.exchange(
+                    Request("GET", ("cluster", "nextid"), {"vmid": vmid}), endpoint=status.endpoint
+                )
+            except Taken:
+                return Absence(Presence.EXISTS)
+            running = await self._tasks.running_for(vmid)
+            if running:
+                return Absence(Presence.UNKNOWN, f"task {running[0].upid.type} still runs for VM {vmid}")
+            if clone_of is not None:
+                clone = await self._tasks.find_clone(clone_of[1], vmid, node=clone_of[0], since=since)
+                if clone is not None and clone.running:
+                    return Absence(Presence.UNKNOWN, f"a clone to VM {vmid} is under way ({clone.upid.text})")
+        except (errors.Unreachable, NotQuorate, errors.Forbidden) as error:
+            return Absence(Presence.UNKNOWN, error.message)
+        return Absence(Presence.ABSENT)
+
+    # -- making and changing ---------------------------------------------------------------------
+
+    async def clone(
+        self,
+        node: str,
+        vmid: int,
+        newid: int,
+        *,
+        name: str,
+        description: str,
+        full: bool | None = None,
+        storage: str | None = None,
+        target: str | None = None,
+        pool: str | None = None,
+        snapname: str | None = None,
+        slots: Collection[str] = (),
+    ) -> str:
+        """``POST .../clone`` on the *source's* node; the UPID names ``vmid``, not ``newid``.
+
+        ``storage`` is for full clones only. ``slots``: the storages that are written to; one slot of each
+        is held until the task ends (raises Waiting when none is free).
+        """
+        params: dict[str, ParamValue] = {
+            "newid": newid,
+            "name": name,
+            "description": description,
+            "full": full,
+            "storage": storage,
+            "target": target,
+            "pool": pool,
+            "snapname": snapname,
+        }
+        upid: str = await self._allocate(_vm(node, vmid, "clone"), params, slots)
+        return upid
+
+    async def set_config(
+        self,
+        node: str,
+        vmid: int,
+        changes: Mapping[str, ParamValue],
+        *,
+        digest: str,
+        delete: Sequence[str] = (),
+        revert: Sequence[str] = (),
+        background_delay: int = 2,
+        slots: Collection[str] = (),
+    ) -> str | None:
+        """``POST .../config`` (asynchronous): the UPID, or None when it was done within
+        ``background_delay`` seconds.
+
+        Raises Outdated when the configuration is no longer the one with ``digest``; that can also be the
+        task's error. ``sshkeys`` is given as plain text and encoded here. ``slots``: storages on which new
+        disks are allocated.
+        """
+        params: dict[str, ParamValue] = dict(changes)
+        if isinstance(keys := params.get("sshkeys"), str):
+            params["sshkeys"] = quote(keys, safe="")
+        params |= {
+            "digest": digest,
+            "delete": ",".join(delete) or None,
+            "revert": ",".join(revert) or None,
+            "background_delay": background_delay or None,
+        }
+        upid: str | None = await self._allocate(_vm(node, vmid, "config"), params, slots)
+        return upid
+
+    async def resize(self, node: str, vmid: int, *, disk: str, size: str, digest: str) -> str:
+        """``PUT .../resize`` to an absolute size such as ``40G``; growing only, the same size is no error."""
+        upid: str = await self._client.put(_vm(node, vmid, "resize"), disk=disk, size=size, digest=digest)
+        return upid
+
+    async def start(self, node: str, vmid: int) -> str:
+        """``POST .../status/start``; the task of a VM that runs already fails with AlreadyRunning."""
+        return await self._power(node, vmid, "start")
+
+    async def stop(self, node: str, vmid: int, *, overrule_shutdown: bool = False) -> str:
+        """``POST .../status/stop``: pulls the plug; ``overrule_shutdown`` ends a shutdown task that hangs."""
+        return await self._power(node, vmid, "stop", **{"overrule-shutdown": overrule_shutdown or None})
+
+    async def shutdown(self, node: str, vmid: int, *, timeout: int, force: bool = False) -> str:
+        """``POST .../status/shutdown``: asks the guest; ``force`` pulls the plug after ``timeout`` seconds."""
+        return await self._power(node, vmid, "shutdown", timeout=timeout, forceStop=force or None)
+
+    async def reboot(self, node: str, vmid: int, *, timeout: int) -> str:
+        """``POST .../status/reboot``: shutdown and start, so pending changes take effect."""
+        return await self._power(node, vmid, "reboot", timeout=timeout)
+
+    async def destroy(self, node: str, vmid: int) -> str:
+        """``DELETE .../qemu/{vmid}`` with purge (jobs, HA, replication); disks that no config names are
+        never touched.
+        """
+        upid: str = await self._client.delete(
+            _vm(node, vmid), **{"purge": True, "destroy-unreferenced-disks": False}
+        )
+        return upid
+
+    async def _power(self, node: str, vmid: int, action: str, **params: ParamValue) -> str:
+        upid: str = await self._client.post(_vm(node, vmid, "status", action), **params)
+        return upid
+
+    async def _allocate(
+        self, path: tuple[str, ...], params: Mapping[str, ParamValue], slots: Collection[str]
+    ) -> Any:
+        """Send, and keep the slots until the task it starts has ended. A lost answer gives them back at
+        once: the allocation may be under way, but nobody knows which task to wait for.
+        """
+        taken: list[str] = []
+        try:
+            for storage in sorted(set(slots)):
+                self._slots.take(storage, current_actor.get())
+                taken.append(storage)
+            upid = await self._client.call(Request("POST", path, params))
+        except BaseException:
+            self._release(taken)
+            raise
+        if taken and is_upid(upid):
+            self._tasks.watch(upid, lambda _: self._release(taken))
+        else:
+            self._release(taken)
+        return upid
+
+    def _release(self, storages: Collection[str]) -> None:
+        for storage in storages:
+            self._slots.release(storage)
+
+    # -- the guest agent -------------------------------------------------------------------------
+
+    async def agent_ping(self, node: str, vmid: int) -> bool:
+        """``POST .../agent/ping``: whether the agent answers. Raises NeedsHuman when the VM has no agent
+        device.
+        """
+        try:
+            await self._agents.call(vmid, Request("POST", _vm(node, vmid, "agent", "ping"), mutating=False))
+        except (AgentUnavailable, NotRunning):
+            return False
+        return True
+
+    async def agent_addresses(self, node: str, vmid: int) -> dict[str, list[str]]:
+        """``GET .../agent/network-get-interfaces``: addresses by MAC (upper case), without loopback and
+        link-local ones.
+
+        Raises AgentUnavailable, at once and without a call while the VM's agent is known to be silent.
+        """
+        data = await self._agents.call(
+            vmid, Request("GET", _vm(node, vmid, "agent", "network-get-interfaces"))
+        )
+        return parse_interfaces(data)
+
+    async def addresses(self, node: str, vmid: int) -> list[str]:
+        """All usable addresses of the guest in the order of its interfaces; raises as ``agent_addresses``."""
+        found = await self.agent_addresses(node, vmid)
+        return [address for addresses in found.values() for address in addresses]
+
+
+def _vm(node: str, vmid: int, *rest: str) -> tuple[str, ...]:
+    return ("nodes", node, "qemu", str(vmid), *rest)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _quorate(status: list[dict[str, Any]]) -> bool:
+    """A node that is in no cluster always has quorum."""
+    return all(item.get("quorate") for item in status if item.get("type") == "cluster")

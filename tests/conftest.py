@@ -1,0 +1,72 @@
+"""What every suite shares: one real API server per worker, a namespace per test, and no test that is skipped.
+
+Not here: anything of the simulator or the operator (their suites bring their own fixtures).
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controlplane import Cluster, open_cluster
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / ".logs"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport():
+    """A skipped or expectedly failing test proves nothing and hides for years: it fails, with its reason."""
+    report = yield
+    if report.skipped:
+        refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report():
+    """The same for a whole module (`importorskip`, a module-level skip)."""
+    report = yield
+    if report.skipped:
+        refuse_skip(report)
+    return report
+
+
+def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    reason = getattr(report, "wasxfail", None)
+    if reason is None:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    else:
+        del report.wasxfail
+    report.outcome = "failed"
+    report.longrepr = f"skipped or xfailed, and no test here may be: {reason or 'no reason given'}"
+
+
+def pytest_report_header() -> str:
+    kubeconfig = os.environ.get("KUBECONFIG")
+    return f"cluster: {kubeconfig} (from KUBECONFIG)" if kubeconfig else "cluster: started for this run"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    bad = {"failed", "error"} & terminalreporter.stats.keys()
+    if bad and LOGS.exists():
+        terminalreporter.write_line(f"logs of the control plane: {LOGS.relative_to(ROOT)}/")
+
+
+@pytest.fixture(scope="session")
+def control_plane(worker_id: str) -> Iterator[Cluster]:
+    """A real Kubernetes API server with our CRDs, alive for this worker's whole session."""
+    with open_cluster(with_controller_manager=True, log_dir=LOGS / worker_id) as cluster:
+        cluster.install_crds(ROOT / "crds")
+        yield cluster
+
+
+@pytest.fixture
+def namespace(control_plane: Cluster) -> Iterator[str]:
+    """The name of a namespace that only this test uses; its deletion is started, not awaited, afterwards."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    control_plane.create_namespace(name)
+    yield name
+    control_plane.delete_namespace(name)

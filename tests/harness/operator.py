@@ -1,0 +1,128 @@
+"""The operator's composition root in a thread of the test's process, against a real API server and the simulator.
+
+It is the operator of production but for the watch: objects are listed every few milliseconds instead, so
+that starting and killing one costs nothing. `tests/integration/test_process.py` runs the real process.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from proxmox_operator.controllers.manager import Manager
+from proxmox_operator.engine.settings import Settings
+from proxmox_operator.kube.client import Kube, Transport
+from proxmox_operator.kube.login import log_in
+from proxmox_operator.kube.resources import OWN_KINDS
+from proxmox_operator.kube.transport import AioTransport
+from proxmox_operator.proxmox.session import Connect, connect
+
+NAMESPACE = "proxmox-operator-system"
+
+Wrap = Callable[[Transport], Transport]
+
+
+def settings(kubeconfig: Path, **changes: Any) -> Settings:
+    """Settings of a test: fast where production is patient."""
+    values: dict[str, Any] = {
+        "namespace": NAMESPACE,
+        "kubeconfig": kubeconfig,
+        "cluster_id": "test",
+        "leader_election": False,
+        "health_address": "127.0.0.1",
+        "health_port": 0,
+        "slow_retry": 0.5,
+        "takeover_delay": 0.3,
+        "stop_grace": 2.0,
+    }
+    return Settings(**(values | changes))
+
+
+class RunningOperator:
+    """Use in a ``with`` block. ``kill`` ends it between two instructions, as SIGKILL would: nothing is tidied up."""
+
+    def __init__(
+        self,
+        kubeconfig: Path,
+        *,
+        namespace: str | None = None,
+        wrap: Wrap = lambda transport: transport,
+        connect: Connect = connect,
+        **changes: Any,
+    ) -> None:
+        if namespace is not None:
+            changes.setdefault("watch_namespaces", (namespace,))
+        self.settings = settings(kubeconfig, **changes)
+        self._wrap = wrap
+        self._connect = connect
+        self._started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="operator")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self.manager: Manager | None = None
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> "RunningOperator":
+        self._thread.start()
+        self._started.result(timeout=30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End in order."""
+        if self._loop is not None and self._thread.is_alive() and self.manager is not None:
+            self._loop.call_soon_threadsafe(self.manager.stop)
+        self._thread.join(timeout=30)
+        assert not self._thread.is_alive(), "the operator did not stop"
+
+    def kill(self) -> None:
+        """End at once."""
+        if self._loop is not None and self._thread.is_alive() and self._main is not None:
+            self._loop.call_soon_threadsafe(self._main.cancel)
+        self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:  # noqa: BLE001 - handed to the test
+            self.error = error
+            if not self._started.done():
+                self._started.set_exception(error)
+
+    async def _serve(self) -> None:
+        self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
+        configuration = await log_in(self.settings.kubeconfig)
+        transport, eyes = AioTransport(configuration), AioTransport(configuration)
+        self.manager = Manager(self.settings, self._wrap(transport), connect=self._connect, rng=Random(1))
+        feed = asyncio.create_task(self._feed(self.manager, Kube(eyes)))
+        self._started.set_result(None)
+        try:
+            await self.manager.run()
+        finally:
+            feed.cancel()
+            await asyncio.gather(feed, return_exceptions=True)
+            await transport.close()
+            await eyes.close()
+
+    async def _feed(self, manager: Manager, kube: Kube) -> None:
+        """Stands in for the watch."""
+        known: dict[str, dict[str, Any]] = {}
+        namespaces = self.settings.watch_namespaces or ("",)
+        while True:
+            seen: dict[str, dict[str, Any]] = {}
+            for kind, resource in OWN_KINDS.items():
+                for namespace in namespaces if resource.namespaced else ("",):
+                    for raw in (await kube.list(resource, namespace=namespace)).items:
+                        seen[raw["metadata"]["uid"]] = raw
+                        manager.observe(kind, "MODIFIED", raw)
+            for uid in known.keys() - seen.keys():
+                manager.observe(known[uid]["kind"], "DELETED", known[uid])
+            known = seen
+            await asyncio.sleep(0.03)

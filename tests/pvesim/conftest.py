@@ -1,0 +1,23 @@
+"""A fresh simulated cluster per test and a plain HTTP client: these tests know nothing of the operator."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pvesim import PveSim
+from pvesim_client import Api
+
+
+@pytest.fixture
+def sim() -> Iterator[PveSim]:
+    """Three nodes, tasks that end at once, fresh statistics."""
+    with PveSim(nodes=3) as running:
+        yield running
+
+
+@pytest.fixture
+def api(sim: PveSim, tmp_path: Path) -> Iterator[Api]:
+    """A client of pve1 with the all-powerful token."""
+    with Api(sim, tmp_path) as client:
+        yield client

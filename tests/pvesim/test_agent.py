@@ -1,0 +1,93 @@
+"""The guest agent: when it is not there, and what it says."""
+
+from typing import Any
+
+import pytest
+
+from pvesim import PveSim
+from pvesim_client import Api, ApiError, eventually
+
+ONE = "/nodes/pve1/qemu/100"
+
+
+def test_without_agent_in_the_config_it_is_not_configured(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True)
+    with pytest.raises(ApiError, match="500 No QEMU guest agent configured"):
+        api.post(f"{ONE}/agent/ping")
+
+
+def test_a_stopped_vm_has_no_agent(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, agent="1")
+    with pytest.raises(ApiError, match="500 VM 100 is not running"):
+        api.post(f"{ONE}/agent/ping")
+
+
+@pytest.mark.parametrize("why", ["booting", "not installed", "hung", "pending"])
+def test_an_agent_that_does_not_answer_a_ping_is_not_running(sim: PveSim, api: Api, why: str) -> None:
+    config: dict[str, Any] = {} if why == "pending" else {"agent": "1"}
+    sim.add_vm(100, running=True, **config)
+    guest = sim.vm(100).guest_os
+    guest.boot_seconds = 60 if why == "booting" else 0
+    guest.agent = why != "not installed"
+    guest.hung = why == "hung"
+    if why == "pending":
+        api.set(100, agent="1")
+        sim.vm(100).config["agent"] = "1"
+    with pytest.raises(ApiError, match="500 QEMU guest agent is not running"):
+        api.post(f"{ONE}/agent/ping")
+
+
+def test_the_agent_answers_once_the_guest_has_booted(sim: PveSim, api: Api) -> None:
+    sim.server.boot_seconds = 0.3
+    sim.add_vm(100, agent="1")
+    api.ended(api.post(f"{ONE}/status/start"))
+    with pytest.raises(ApiError):
+        api.post(f"{ONE}/agent/ping")
+
+    def answers() -> bool:
+        return sim.call(lambda: sim.server.agent_answers(sim.vm(100)))
+
+    eventually(answers)
+    assert api.post(f"{ONE}/agent/ping") == {"result": {}}
+
+
+def test_interfaces_are_lo_and_one_per_nic_with_the_addresses_of_the_seed(sim: PveSim, api: Api) -> None:
+    sim.add_template(net1="virtio,bridge=vmbr1", net2="virtio,bridge=vmbr1")
+    api.ended(api.clone(9000, 100))
+    api.set(100, ipconfig0="ip=10.0.20.11/24,gw=10.0.20.1,ip6=2001:db8::5/64", ipconfig1="ip=dhcp")
+    api.ended(api.post(f"{ONE}/status/start"))
+    lo, eth0, eth1, eth2 = api.get(f"{ONE}/agent/network-get-interfaces")["result"]
+    assert lo["name"] == "lo"
+    mac = api.config(100)["net0"].partition(",")[0].removeprefix("virtio=")
+    assert eth0["hardware-address"] == mac.lower()
+    shown = [(item["ip-address"], item["prefix"], item["ip-address-type"]) for item in eth0["ip-addresses"]]
+    assert shown[:2] == [("10.0.20.11", 24, "ipv4"), ("2001:db8::5", 64, "ipv6")]
+    assert eth1["ip-addresses"][0]["ip-address"].startswith("10.77.")
+    assert [item["ip-address"].startswith("fe80:") for item in eth2["ip-addresses"]] == [True]
+
+
+def test_a_guest_without_a_seed_gets_a_lease_that_stays(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, agent="1")
+    first = api.get(f"{ONE}/agent/network-get-interfaces")["result"][1]["ip-addresses"][0]
+    api.ended(api.post(f"{ONE}/status/reboot"))
+    assert api.get(f"{ONE}/agent/network-get-interfaces")["result"][1]["ip-addresses"][0] == first
+
+
+def test_a_clone_has_the_agent_of_its_template(sim: PveSim, api: Api) -> None:
+    sim.add_template(agent=False)
+    api.ended(api.clone(9000, 100))
+    api.set(100, agent="1")
+    api.ended(api.post(f"{ONE}/status/start"))
+    with pytest.raises(ApiError, match="QEMU guest agent is not running"):
+        api.post(f"{ONE}/agent/ping")
+
+
+def test_get_osinfo_names_the_system(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, agent="1")
+    assert api.get(f"{ONE}/agent/get-osinfo")["result"]["id"] == "debian"
+
+
+def test_exec_is_refused_as_a_locked_down_agent_does(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, agent="1")
+    with pytest.raises(ApiError, match="Agent error: The command guest-exec has been disabled"):
+        api.post(f"{ONE}/agent/exec", command="id")

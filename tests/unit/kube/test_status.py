@@ -1,0 +1,90 @@
+"""A status is written only if it changes, over the version that was read, and is known before the watch tells."""
+
+import copy
+
+import pytest
+from unit.kube.memory_api import MemoryApi
+
+from proxmox_operator.engine.queue import Key
+from proxmox_operator.engine.store import ObjectStore
+from proxmox_operator.errors import Outdated
+from proxmox_operator.kube.client import Kube, Raw
+from proxmox_operator.kube.status import StatusWriter
+
+WEB = Key("ProxmoxVM", "shop", "web")
+OURS = "proxmox-operator.io/finalizer"
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.api = MemoryApi()
+        self.store = ObjectStore()
+        self.writer = StatusWriter(Kube(self.api), self.store)
+        self.raw = self.api.put(
+            "proxmoxvms",
+            {
+                "apiVersion": "proxmox-operator.io/v1alpha1",
+                "kind": "ProxmoxVM",
+                "metadata": {"name": "web", "namespace": "shop", "finalizers": ["other/one"]},
+                "status": {"vmid": 100, "conditions": [{"type": "Ready", "status": "True"}]},
+            },
+        )
+        self.store.apply("ProxmoxVM", self.raw)
+
+    @property
+    def known(self) -> Raw:
+        known = self.store.get(WEB)
+        assert known is not None
+        return known
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+async def test_an_unchanged_status_costs_no_call(scene: Scene):
+    same = copy.deepcopy(scene.raw["status"]) | {"node": None, "task": None}
+    assert await scene.writer.write(scene.raw, same) is scene.raw
+    assert scene.api.calls == []
+
+
+async def test_a_written_status_is_read_back_at_once(scene: Scene):
+    answer = await scene.writer.write(scene.raw, {"vmid": 100, "node": "pve1", "task": {"upid": None}})
+    assert scene.known["status"] == {"vmid": 100, "node": "pve1", "task": {}}
+    assert scene.known["metadata"]["resourceVersion"] == answer["metadata"]["resourceVersion"]
+    [call] = scene.api.calls
+    assert (call.verb, call.subresource) == ("replace", "status")
+    await scene.writer.write(answer, {"vmid": 100})
+    assert scene.known["status"] == {"vmid": 100}
+
+
+async def test_a_pass_over_old_facts_overwrites_nothing(scene: Scene):
+    await scene.writer.write(scene.raw, {"vmid": 100, "node": "pve1"})
+    for attempt in (
+        scene.writer.write(scene.raw, {"vmid": 666}),
+        scene.writer.add_finalizer(scene.raw),
+        scene.writer.annotate(scene.raw, {"a": "b"}),
+    ):
+        with pytest.raises(Outdated):
+            await attempt
+    assert scene.known["status"] == {"vmid": 100, "node": "pve1"}
+    assert scene.known["metadata"]["finalizers"] == ["other/one"]
+
+
+async def test_our_finalizer_comes_and_goes_and_that_of_others_stays(scene: Scene):
+    with_ours = await scene.writer.add_finalizer(scene.raw)
+    assert scene.known["metadata"]["finalizers"] == ["other/one", OURS]
+    assert await scene.writer.add_finalizer(with_ours) is with_ours
+    without = await scene.writer.drop_finalizer(with_ours)
+    assert scene.known["metadata"]["finalizers"] == ["other/one"]
+    assert await scene.writer.drop_finalizer(without) is without
+    assert len(scene.api.calls) == 2
+
+
+async def test_annotations_are_set_removed_and_left_alone_where_they_are_right(scene: Scene):
+    first = await scene.writer.annotate(scene.raw, {"x": "1", "y": "2"})
+    second = await scene.writer.annotate(first, {"x": None})
+    assert scene.known["metadata"]["annotations"] == {"y": "2"}
+    assert await scene.writer.annotate(second, {"x": None, "y": "2"}) is second
+    assert len(scene.api.calls) == 2
