@@ -8,7 +8,8 @@ changes.
 
 import asyncio
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -16,6 +17,7 @@ from .http import ENDPOINT, Http
 from .pki import server_context
 
 IDLE_SECONDS = 5.0
+SHUTDOWN_SECONDS = 0.05
 
 
 class Listener:
@@ -26,6 +28,15 @@ class Listener:
         self.server = server
         self.port = port
         self._runner: web.AppRunner | None = None
+        self._socket: asyncio.Server | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._open())
+
+    def _open(self) -> list[Any]:
+        return list(getattr(self._runner.server, "connections", [])) if self._runner is not None else []
 
     @property
     def listening(self) -> bool:
@@ -45,18 +56,28 @@ class Listener:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", self.port))
         self.port = sock.getsockname()[1]
-        await web.SockSite(runner, sock, ssl_context=context, backlog=512).start()
+        # Not aiohttp's own site: pveproxy drops a connection when it closes it, and does not wait for the
+        # client's half of the TLS shutdown.
+        self._socket = await asyncio.get_running_loop().create_server(
+            cast(Callable[[], asyncio.Protocol], runner.server),
+            sock=sock,
+            ssl=context,
+            ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+            backlog=512,
+        )
         self._runner = runner
 
     async def down(self) -> None:
         """Refuse connections and cut the open ones."""
-        runner, self._runner = self._runner, None
-        if runner is None:
+        if self._runner is None:
             return
-        for connection in list(getattr(runner.server, "connections", [])):
-            transport: Any = getattr(connection, "transport", None)
+        if self._socket is not None:
+            self._socket.close()
+        for connection in self._open():
+            transport = getattr(connection, "transport", None)
             if transport is not None:
                 transport.abort()
+        runner, self._runner = self._runner, None
         await runner.cleanup()
 
     async def serve(self, server: Http) -> None:

@@ -19,7 +19,7 @@ from fakepve.model import PveError, TaskError
 from fakepve.server import API, GENERIC, USER, error, params
 
 from .core import Values
-from .inventory import Inventory
+from .ha import HighAvailability
 from .recorder import Answer, Call, DropAfter, DropBefore, Interceptor, Late, Recorder, is_mutating, masked
 
 ENDPOINT = web.AppKey("endpoint", str)
@@ -28,7 +28,7 @@ HA_RULES = "/cluster/ha/rules"
 Route = Callable[[Values, Any], Awaitable[Any]]
 
 
-class Http(Inventory):
+class Http(HighAvailability):
     """The middleware every request goes through."""
 
     def __init__(self, *, auth_delay: float, proxy_timeout: float, **settings: Any) -> None:
@@ -37,7 +37,8 @@ class Http(Inventory):
         self.proxy_timeout = proxy_timeout
         self.api_latency = 0.0
         self.recorder = Recorder()
-        self.intercept: Interceptor | None = None
+        # In a dict, so that the frozen copy of a cut-off node has the same interceptor.
+        self.hooks: dict[str, Interceptor | None] = {"intercept": None}
         self.answering: contextvars.ContextVar[str] = contextvars.ContextVar("pvesim_endpoint", default="")
         self.hung: dict[str, asyncio.Event] = {}
         self._served: weakref.WeakKeyDictionary[asyncio.BaseTransport, int] = weakref.WeakKeyDictionary()
@@ -92,7 +93,8 @@ class Http(Inventory):
                 call.status = 401
                 return self._refuse(problem)
         request[USER] = call.user
-        verdict = self.intercept(call) if self.intercept is not None else None
+        intercept = self.hooks["intercept"]
+        verdict = intercept(call) if intercept is not None else None
         if verdict is None:
             return self._closing_rules(request, await execute())
         return await self._follow(verdict, request, call, execute)

@@ -125,7 +125,7 @@ class Recorder:
     """Every request in order of arrival, the oldest forgotten beyond `limit`. Reading is safe from any
     thread."""
 
-    limit: int = 200_000
+    limit: int = 50_000
     _calls: list[Call] = field(default_factory=list)
     _count: int = 0
 

@@ -76,8 +76,10 @@ class Endpoint:
         self._sim.run(self._listener.serve(self._sim.server))
 
     def impersonate(self, other: "PveSim") -> None:
-        """Another cluster answers on this port, with its own world, CA and node names. `other` need not be
-        started."""
+        """Another cluster answers on this port, with its own world and CA.
+
+        `other` has the same node names and is not started itself.
+        """
         self._sim.run(self._listener.serve(other.server))
 
 
@@ -111,7 +113,7 @@ class PveSim(Gui):
         key_usage: bool = False,
         storages: bool = True,
     ) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._port_base = port_base
         self.server = Server(
@@ -141,6 +143,7 @@ class PveSim(Gui):
 
     def start_server(self) -> "PveSim":
         """Listen; done by entering the context."""
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="pvesim", daemon=True)
         self._thread.start()
         self.run(self.server.open(self._port_base))
@@ -148,13 +151,13 @@ class PveSim(Gui):
 
     def stop_server(self) -> None:
         """Stop listening and end the thread; done by leaving the context. A second call does nothing."""
-        if self._thread is None:
+        if self._thread is None or self._loop is None:
             return
         self.run(self.server.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
-        self._thread = None
         self._loop.close()
+        self._thread = self._loop = None
 
     def __enter__(self) -> "PveSim":
         return self.start_server()
@@ -165,9 +168,12 @@ class PveSim(Gui):
         self.stop_server()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the simulator's loop and return its result."""
-        if self._thread is None:
-            return self._loop.run_until_complete(coroutine)
+        """Run a coroutine in the simulator's loop (before the start: in a passing one); its result."""
+        if self._loop is None:
+            return asyncio.run(coroutine)
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError("PveSim is called from an interceptor, which runs in the simulator's thread")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(CALL_TIMEOUT)
 
     def call(self, function: Callable[[], T]) -> T:
@@ -203,11 +209,11 @@ class PveSim(Gui):
     @property
     def intercept(self) -> Interceptor | None:
         """Called in the simulator's thread for each authenticated call; returns a Verdict or None."""
-        return self.server.intercept
+        return self.server.hooks["intercept"]
 
     @intercept.setter
     def intercept(self, interceptor: Interceptor | None) -> None:
-        self.server.intercept = interceptor
+        self.server.hooks["intercept"] = interceptor
 
     def world(self) -> World:
         """A comparable summary of VMs, volumes and running tasks."""

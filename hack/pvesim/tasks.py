@@ -212,7 +212,7 @@ class Tasks(Access):
             task.log.append(f"WARN: {line}")
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run something beside the requests: a daemon of the node. It is cancelled when the simulator ends."""
+        """Run something beside the requests, as a daemon of a node; cancelled when the simulator ends."""
         job = asyncio.create_task(coroutine)
         self.background.add(job)
         job.add_done_callback(self.background.discard)

@@ -1,12 +1,12 @@
-"""Two electors and a real Lease: one leads, an orderly end hands over at once, a vanished leader is replaced."""
+"""Two electors and a real Lease: an orderly end hands over at once, a vanished leader is replaced."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from controlplane import Cluster
 
+from controlplane import Cluster
 from proxmox_operator.engine.election import LeaderElector
 from proxmox_operator.errors import LeadershipLost
 from proxmox_operator.kube.client import Call, Kube

@@ -1,4 +1,4 @@
-"""Our calls against a real API server: preconditions hold, errors are told apart, nothing needless is written."""
+"""Our calls against a real API server: preconditions hold and errors are told apart."""
 
 import asyncio
 import base64
@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import kopf
 import pytest
-from controlplane import Cluster
 from kubernetes.aio.client import Configuration
 
+from controlplane import Cluster
 from proxmox_operator import errors
 from proxmox_operator.engine.metrics import Metrics
 from proxmox_operator.engine.queue import Key

@@ -26,7 +26,7 @@ def test_a_stopped_vm_has_no_agent(sim: PveSim, api: Api) -> None:
 def test_an_agent_that_does_not_answer_a_ping_is_not_running(sim: PveSim, api: Api, why: str) -> None:
     config: dict[str, Any] = {} if why == "pending" else {"agent": "1"}
     sim.add_vm(100, running=True, **config)
-    guest = sim.vm(100).guest_os
+    guest = sim.agent(100)
     guest.boot_seconds = 60 if why == "booting" else 0
     guest.agent = why != "not installed"
     guest.hung = why == "hung"
@@ -69,7 +69,8 @@ def test_interfaces_are_lo_and_one_per_nic_with_the_addresses_of_the_seed(sim: P
 def test_a_guest_without_a_seed_gets_a_lease_that_stays(sim: PveSim, api: Api) -> None:
     sim.add_vm(100, running=True, agent="1")
     first = api.get(f"{ONE}/agent/network-get-interfaces")["result"][1]["ip-addresses"][0]
-    api.ended(api.post(f"{ONE}/status/reboot"))
+    api.ended(api.post(f"{ONE}/status/stop"))
+    api.ended(api.post(f"{ONE}/status/start"))
     assert api.get(f"{ONE}/agent/network-get-interfaces")["result"][1]["ip-addresses"][0] == first
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pvesim import PveSim
-from pvesim_client import Api, ApiError
+from pvesim_client import Api, ApiError, eventually
 
 ONE = "/nodes/pve1/qemu/100"
 LIVE: list[dict[str, Any]] = [
@@ -84,7 +84,8 @@ def test_this_change_of_a_running_vm_waits_for_a_cold_start(
     assert list(api.pending(100)) == [key]
     assert api.config(100, current=1).get(key) == before
     assert api.config(100)[key] != before
-    api.ended(api.post(f"{ONE}/status/reboot"))
+    api.ended(api.post(f"{ONE}/status/stop"))
+    api.ended(api.post(f"{ONE}/status/start"))
     assert api.pending(100) == {}
     assert (running.vm(100).qemu or {})[key] == running.vm(100).config[key]
 
@@ -130,6 +131,18 @@ def test_a_reboot_from_inside_the_guest_applies_nothing(running: PveSim, api: Ap
     api.set(100, cores=2)
     running.guest_reboot(100)
     assert list(api.pending(100)) == ["cores"]
+
+
+def test_a_reboot_through_the_api_applies_pending_changes_by_a_start_of_roots(
+    running: PveSim, api: Api
+) -> None:
+    api.set(100, cores=2)
+    assert api.ended(api.post(f"{ONE}/status/reboot")) == "OK"
+    assert running.vm(100).status == "stopped"
+    eventually(lambda: running.vm(100).status == "running")
+    assert api.pending(100) == {}
+    [start] = running.tasks("qmstart")
+    assert start.user == "root@pam"
 
 
 def test_stop_and_start_through_the_api_apply_pending_changes(running: PveSim, api: Api) -> None:

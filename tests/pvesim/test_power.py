@@ -134,3 +134,15 @@ def test_a_node_that_shuts_down_stops_its_vms_by_a_task_of_root(sim: PveSim, api
     assert sim.vm(100).status == "running"
     assert sim.vm(101).status == "stopped"
     assert "stopall" in {task["type"] for task in api.get("/cluster/tasks")}
+
+
+def test_a_vm_joins_and_leaves_ha_through_its_resource(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100)
+    with pytest.raises(ApiError, match="500 no such resource 'vm:100'"):
+        api.get("/cluster/ha/resources/vm:100")
+    api.post("/cluster/ha/resources", sid="vm:100", state="stopped")
+    assert api.get("/cluster/ha/resources/vm:100")["state"] == "stopped"
+    assert api.get("/cluster/resources", type="vm")[0]["hastate"] == "stopped"
+    api.delete("/cluster/ha/resources/vm:100")
+    with pytest.raises(ApiError, match="500 cannot delete service 'vm:100', not HA managed!"):
+        api.delete("/cluster/ha/resources/vm:100")

@@ -197,3 +197,24 @@ def _is_zombie(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+def test_a_simulator_called_from_its_own_interceptor_says_so(sim: PveSim, api: Api) -> None:
+    seen: list[str] = []
+
+    def nosy(_call: Call) -> None:
+        try:
+            sim.world()
+        except RuntimeError as error:
+            seen.append(str(error))
+
+    sim.intercept = nosy
+    api.get("/version")
+    assert "interceptor" in seen[0]
+
+
+def test_the_interceptor_also_sees_the_calls_to_a_cut_off_node(sim: PveSim, api: Api) -> None:
+    sim.endpoints["pve1"].cut_off()
+    sim.intercept = lambda call: Answer(599, "Too many redirections")
+    with pytest.raises(ApiError, match="599"):
+        api.get("/version")

@@ -1,6 +1,7 @@
 """The CustomResourceDefinitions, made from the models.
 
-``python -m proxmox_operator.api.crds FOLDER`` writes them. The files are committed; a test fails when they are stale. Not here: installing them.
+``python -m proxmox_operator.api.crds FOLDER`` writes them. The files are committed, and a test fails when
+they are stale. Not here: installing them.
 """
 
 import sys

@@ -1,7 +1,8 @@
 """From a pydantic model to the structural schema that a CustomResourceDefinition asks for.
 
-Pydantic writes JSON Schema 2020-12; Kubernetes takes OpenAPI v3.0 without references, unions or unknown keywords. What
-is not known to be expressible is refused with its path, never dropped. Not here: names, columns, files (``api.crds``).
+Pydantic writes JSON Schema 2020-12; Kubernetes takes OpenAPI v3.0 without references, unions or unknown
+keywords. What is not known to be expressible is refused with its path, never dropped. Not here: names,
+columns and files (``api.crds``).
 """
 
 from collections.abc import Mapping
@@ -52,8 +53,8 @@ _INSTEAD = {
 def structural(model: type[BaseModel], *, defaults: bool = True) -> Schema:
     """The schema of a model. Without ``defaults`` it has none, as in a status, which nobody but us writes.
 
-    Items of lists have no defaults either: Argo CD compares a list as a whole and would show each as a difference for
-    ever. The model fills them in when an object is read. Raises :class:`NotStructural`.
+    Items of lists have no defaults either: Argo CD compares a list as a whole and would show each as a
+    difference for ever. The model fills them in when an object is read. Raises :class:`NotStructural`.
     """
     schema = model.model_json_schema(by_alias=True)
     definitions = schema.pop("$defs", {})

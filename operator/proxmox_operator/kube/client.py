@@ -34,6 +34,13 @@ class Call:
     body: Raw | None = field(default=None, repr=False)
     params: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """An empty name would turn one object's call into one on all of them."""
+        if not self.name and self.verb not in ("list", "create"):
+            raise ValueError(f"{self.verb} {self.resource.label}: a name is needed")
+        if self.resource.namespaced and not self.namespace and self.verb != "list":
+            raise ValueError(f"{self.verb} {self.resource.label} {self.name}: a namespace is needed")
+
     @property
     def writes(self) -> bool:
         """Whether the call can change something."""

@@ -38,7 +38,8 @@ class SecretData:
         missing = [key for key in keys if not self._values.get(key)]
         if missing:
             raise errors.NeedsHuman(
-                f"Secret {self.namespace}/{self.name} has no value for {_names(missing)} (needed: {_names(keys)})",
+                f"Secret {self.namespace}/{self.name} has no value for {_names(missing)} "
+                f"(needed: {_names(keys)})",
                 reason="SecretKeyMissing",
             )
         return tuple(self._values[key] for key in keys)

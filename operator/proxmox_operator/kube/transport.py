@@ -10,7 +10,6 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 from kubernetes.aio.client import Configuration
-from yarl import URL
 
 from proxmox_operator import __version__, errors
 from proxmox_operator.kube import errors as kube_errors
@@ -66,7 +65,7 @@ class AioTransport:
         try:
             async with self._session.request(
                 _METHODS[call.verb],
-                URL(self._base + path_of(call), encoded=True),
+                self._base + path_of(call),
                 data=data,
                 headers=headers,
                 proxy=self._configuration.proxy,

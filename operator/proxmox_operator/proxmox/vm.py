@@ -262,7 +262,7 @@ class VMs:
         return await self._power(node, vmid, "stop", **{"overrule-shutdown": overrule_shutdown or None})
 
     async def shutdown(self, node: str, vmid: int, *, timeout: int, force: bool = False) -> str:
-        """``POST .../status/shutdown``: asks the guest; ``force`` pulls the plug after ``timeout`` seconds."""
+        """``POST .../status/shutdown``: asks the guest; ``force`` pulls the plug after ``timeout`` (s)."""
         return await self._power(node, vmid, "shutdown", timeout=timeout, forceStop=force or None)
 
     async def reboot(self, node: str, vmid: int, *, timeout: int) -> str:

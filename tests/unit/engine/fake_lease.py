@@ -34,7 +34,7 @@ class LeaseServer:
 
 
 class LeaseLink:
-    """One elector's way to the server: `down` refuses, `hang` never answers, `deaf` loses the answer to a write."""
+    """One way to the server: `down` refuses, `hang` never answers, `deaf` loses the answer to a write."""
 
     def __init__(
         self, server: LeaseServer, *, latency: float = 0.01, rng: random.Random | None = None

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.engine.fake_lease import LeaseLink, LeaseServer
-from unit.engine.virtual_time import VirtualLoop, in_virtual_time
 
 from proxmox_operator.engine.election import Fence, LeaderElector, NoElection
 from proxmox_operator.engine.metrics import Metrics
 from proxmox_operator.errors import LeadershipLost, Transient
+from unit.engine.fake_lease import LeaseLink, LeaseServer
+from unit.engine.virtual_time import VirtualLoop, in_virtual_time
 
 DURATION, RENEW, POLL, TAKEOVER = 60.0, 10.0, 2.0, 45.0
 

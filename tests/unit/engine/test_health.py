@@ -89,7 +89,7 @@ async def test_metrics_are_served_in_the_format_of_prometheus(served: Served):
     for line in (
         'proxmox_operator_reconcile_seconds_count{kind="ProxmoxVM",result="done"} 1.0',
         'proxmox_operator_kube_writes_total{resource="proxmoxvms.proxmox-operator.io",verb="replace"} 1.0',
-        'proxmox_operator_proxmox_call_seconds_sum'
+        "proxmox_operator_proxmox_call_seconds_sum"
         '{call_class="clone",cluster="lab",method="POST",result="ok"} 0.3',
         'proxmox_operator_proxmox_task_seconds_count{cluster="lab",outcome="ok",type="qmclone"} 1.0',
         'proxmox_operator_drift_total{handled="corrected",kind="ProxmoxVM"} 1.0',

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.engine.virtual_time import VirtualLoop, in_virtual_time
 
 from proxmox_operator.engine.metrics import Metrics
 from proxmox_operator.engine.queue import Key, WorkQueue
 from proxmox_operator.errors import LeadershipLost
+from unit.engine.virtual_time import VirtualLoop, in_virtual_time
 
 A, B, C = (Key("ProxmoxVM", "shop", name) for name in "abc")
 
@@ -97,12 +97,16 @@ def test_a_delay_asked_for_while_working_counts_from_the_asking():
     assert scene(play, takes=7).started == [(0.0, A), (10.0, A)]
 
 
-def test_an_event_during_the_work_is_not_put_off_by_the_retry_the_handler_asks_for():
+@pytest.mark.parametrize("first", ["retry", "event"])
+def test_an_event_during_the_work_is_not_put_off_by_the_retry_the_handler_asks_for(first: str):
     async def play(s: Scene) -> None:
         def fail_and_hear_of_a_change(key: Key) -> None:
             if len(s.started) == 1:
+                if first == "event":
+                    s.queue.add(key)
                 s.queue.retry(key)
-                s.queue.add(key)
+                if first == "retry":
+                    s.queue.add(key)
 
         s.inside = fail_and_hear_of_a_change
         s.queue.add(A)

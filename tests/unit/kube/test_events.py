@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from unit.kube.memory_api import MemoryApi
 
 from proxmox_operator.errors import Unreachable
 from proxmox_operator.kube.client import Kube
 from proxmox_operator.kube.events import EventRecorder
+from unit.kube.memory_api import MemoryApi
 
 VM = {
     "apiVersion": "proxmox-operator.io/v1alpha1",
@@ -110,6 +110,17 @@ async def test_counts_are_written_rarely(scene: Scene):
     scene.now += 0.06
     await scene.until(lambda: len(scene.api.calls) == 2)
     assert scene.events[0]["series"]["count"] == 11
+
+
+async def test_what_is_said_while_its_event_is_being_posted_is_counted_too(scene: Scene):
+    scene.api.gate.clear()
+    scene.recorder.normal(VM, "Started", "started")
+    await asyncio.sleep(0.02)
+    scene.recorder.normal(VM, "Started", "started")
+    scene.api.gate.set()
+    await scene.until(lambda: bool(scene.events))
+    scene.now += 0.06
+    await scene.until(lambda: scene.events[0].get("series", {}).get("count") == 2)
 
 
 async def test_after_the_window_the_same_is_news_again(scene: Scene):

@@ -3,11 +3,11 @@
 import base64
 
 import pytest
-from unit.kube.memory_api import MemoryApi
 
 from proxmox_operator.errors import NeedsHuman
 from proxmox_operator.kube.client import Kube
 from proxmox_operator.kube.secrets import SecretReader
+from unit.kube.memory_api import MemoryApi
 
 
 class Clock:

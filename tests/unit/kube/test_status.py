@@ -1,15 +1,15 @@
-"""A status is written only if it changes, over the version that was read, and is known before the watch tells."""
+"""A status is written if it changes, over the version that was read, and known before the watch tells."""
 
 import copy
 
 import pytest
-from unit.kube.memory_api import MemoryApi
 
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.engine.store import ObjectStore
 from proxmox_operator.errors import Outdated
 from proxmox_operator.kube.client import Kube, Raw
 from proxmox_operator.kube.status import StatusWriter
+from unit.kube.memory_api import MemoryApi
 
 WEB = Key("ProxmoxVM", "shop", "web")
 OURS = "proxmox-operator.io/finalizer"

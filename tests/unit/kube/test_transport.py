@@ -86,6 +86,30 @@ def test_a_call_has_one_path_and_no_name_can_leave_it(call: Call, path: str):
     assert path_of(call) == path
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"verb": "get", "resource": SECRETS, "namespace": "shop"},
+        {"verb": "delete", "resource": NAMESPACES},
+        {"verb": "patch", "resource": SECRETS, "name": "x"},
+        {"verb": "create", "resource": SECRETS},
+    ],
+)
+def test_a_call_on_one_object_cannot_become_one_on_all(wrong: dict[str, Any]):
+    with pytest.raises(ValueError, match="is needed"):
+        Call(**wrong)
+
+
+async def test_names_and_parameters_arrive_as_they_are(server: Server, transport: AioTransport):
+    await transport.send(
+        Call(verb="get", resource=NAMESPACES, name="a/../b?c=%2F", params={"continue": "a+b/c="})
+    )
+    [(request, _)] = server.requests
+    assert request.path == "/api/v1/namespaces/a/../b?c=%2F"
+    assert request.raw_path.startswith("/api/v1/namespaces/a%2F..%2Fb%3Fc=%252F?")
+    assert request.query["continue"] == "a+b/c="
+
+
 async def test_a_call_is_sent_with_our_token_name_and_the_content_type_of_its_verb(
     server: Server, transport: AioTransport
 ):
@@ -157,7 +181,9 @@ async def test_the_words_about_a_written_secret_are_not_repeated(server: Server,
     with pytest.raises(kube_errors.Invalid) as caught:
         await transport.send(Call(verb="create", resource=SECRETS, namespace="shop", body={"data": "S3cr3t"}))
     assert "S3cr3t" not in str(caught.value) + repr(caught.value)
-    assert "S3cr3t" not in repr(Call(verb="create", resource=SECRETS, body={"data": "S3cr3t"}))
+    assert "S3cr3t" not in repr(
+        Call(verb="create", resource=SECRETS, namespace="shop", body={"data": "S3cr3t"})
+    )
 
 
 async def test_nobody_listening_means_that_nothing_was_sent():
@@ -251,7 +277,7 @@ async def test_every_call_is_counted_with_its_result(server: Server, transport: 
     await kube.get(PROXMOX_VMS, "web", namespace="shop")
     server.refuse(409, {"reason": "Conflict"})
     with pytest.raises(kube_errors.Conflict):
-        await kube.replace(PROXMOX_VMS, {"metadata": {"name": "web"}})
+        await kube.replace(PROXMOX_VMS, {"metadata": {"name": "web", "namespace": "shop"}})
     assert counted == [
         ("get", "proxmoxvms.proxmox-operator.io", "ok"),
         ("replace", "proxmoxvms.proxmox-operator.io", "Conflict"),

@@ -86,6 +86,8 @@ class Applier:
                 await self._grow(facts, step)
             case RecordStart():
                 await self._record(started=True, provisioning=None)
+                self._memory.first_start = True
+                self._memory.know_power("Stopped", self._context.clock())
             case Start():
                 await self._start(facts)
             case Stop():

@@ -11,6 +11,9 @@ from proxmox_operator.proxmox.inventory import Guest
 from proxmox_operator.proxmox.tasks import TaskResult
 from proxmox_operator.proxmox.vm import VMConfig
 
+LAG = 20.0
+"""Seconds until the inventory must show the end of a task (pvestatd 10 s, cache 2 s, our poll 5 s)."""
+
 _BRINGS_ABOUT: dict[str, Power] = {"Starting": "Running", "Stopping": "Stopped"}
 
 
@@ -29,17 +32,19 @@ class Memory:
     """About one object (by UID). Times are of the monotonic clock, in seconds.
 
     ``unsent``: the VMID was reserved in this process and nothing has been sent for it, so it needs no proof of
-    absence. ``ended`` is the last UPID whose end was taken up. ``power`` is what an ended task of ours has just brought
+    absence. ``ended`` are the UPIDs whose end was taken up. ``power`` is what an ended task of ours has just brought
     about; it stands until the inventory, which lags, must have noticed. ``guest`` is the inventory entry of the last
-    pass that read the config. ``written`` holds status fields that a config write has earned.
+    pass that read the config. ``written`` holds status fields that a config write has earned. ``first_start``: this process made the
+    VM and is about to start it, so nobody else can have stopped it.
     """
 
     config: VMConfig | None = None
     config_at: float = 0.0
     reread_at: float = 0.0
     work: Work | None = None
-    ended: str | None = None
+    ended: set[str] = field(default_factory=set)
     unsent: bool = False
+    first_start: bool = False
     power: Power | None = None
     power_at: float = 0.0
     guest: Guest | None = None
@@ -57,11 +62,33 @@ class Memory:
 
     def resume(self, recorded: Task) -> None:
         """Take up a task that an earlier process has recorded, unless its end was taken up already."""
-        if self.work is None and recorded.upid is not None and recorded.upid != self.ended:
+        if self.work is None and recorded.upid is not None and recorded.upid not in self.ended:
             self.work = Work(action=recorded.action, upid=recorded.upid)
+
+    def know_power(self, power: Power | None, now: float) -> None:
+        """The power state as we have just brought it about, or found it."""
+        self.power, self.power_at = power, now
+
+    def believed_power(self, guest: Guest | None, now: float) -> Power | None:
+        """What we brought about, until the inventory has shown it once or must have noticed; then its word counts."""
+        if self.power is not None:
+            caught_up = guest is not None and guest.status == self.power.lower()
+            if caught_up or now - self.power_at >= LAG:
+                self.power = None
+        return self.power
+
+    def end_work(self) -> Work | None:
+        """Take up the end of a task: it is not watched again, and a config that it may have changed is old."""
+        work, self.work = self.work, None
+        if work is not None:
+            self.ended.add(work.upid)
+            if work.action not in _BRINGS_ABOUT:
+                self.forget_config()
+        return work
 
     def succeeded(self, action: str, now: float) -> None:
         """What a task that has just ended brought about."""
-        self.power, self.power_at = _BRINGS_ABOUT.get(action), now
+        self.know_power(_BRINGS_ABOUT.get(action), now)
+        self.first_start = False
         if action == "Starting":
             self.addresses, self.agent_tries = None, 0

@@ -28,9 +28,6 @@ from proxmox_operator.proxmox.vm import Presence, VMConfig
 FRESH = 5.0
 """Seconds for which a config that was read counts as just read: within one pass, and between the steps of a creation."""
 
-LAG = 20.0
-"""Seconds until the inventory must show the end of a task (pvestatd 10 s, cache 2 s, our poll 5 s)."""
-
 
 class Observer:
     """Reads for one object in one pass."""
@@ -218,6 +215,7 @@ class Observer:
         changes = diff(wanted, raw) if ours else ConfigDiff()
         power = await self._power(vm, vmid, node, guest) if ours and not config.lock == "clone" else "Unknown"
         resuming = vm.spec.power == "Running" and power == "Stopped" and vm.status.started
+        resuming = resuming and not self._memory.first_start and vm.metadata.deletion_timestamp is None
         return Present(
             node=node,
             power=power,
@@ -239,10 +237,9 @@ class Observer:
 
     async def _power(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> Power:
         """The power state; asked live where the inventory, which lags, does not show what is wanted."""
-        memory = self._memory
-        if memory.power is not None and self._context.clock() - memory.power_at < LAG:
-            return memory.power
-        memory.power = None
+        believed = self._memory.believed_power(guest, self._context.clock())
+        if believed is not None:
+            return believed
         if not vm.status.started and vm.status.provisioning is not None:
             return "Stopped"
         deleting = vm.metadata.deletion_timestamp is not None

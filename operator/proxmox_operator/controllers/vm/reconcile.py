@@ -13,7 +13,7 @@ from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.outcome import Outcome, outcome_of
 from proxmox_operator.controllers.vm.apply import Applier
 from proxmox_operator.controllers.vm.memory import Memory
-from proxmox_operator.controllers.vm.observe import LAG, Observer
+from proxmox_operator.controllers.vm.observe import Observer
 from proxmox_operator.controllers.vm.statuses import PROGRESS_AFTER, StatusKeeper
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import AnswerLost, NeedsHuman, OperatorError, Outdated
@@ -99,19 +99,14 @@ class VMReconciler:
         recorded = vm.status.task
         if recorded is not None:
             memory.resume(recorded)
-        work = memory.work
-        if work is None:
-            return
-        if work.result is None:
+        if memory.work is not None and memory.work.result is None:
             self._watch_once(memory, applier, vm)
-            return
-        memory.work, memory.ended = None, work.upid
-        memory.forget_config()
-        error = work.result.error
-        if error is None or isinstance(error, AlreadyRunning):
-            memory.succeeded(work.action, self._context.clock())
-        elif not isinstance(error, OutcomeUnknown):
-            raise _explained(error, work.result)
+        elif (work := memory.end_work()) is not None and work.result is not None:
+            error = work.result.error
+            if error is None or isinstance(error, AlreadyRunning):
+                memory.succeeded(work.action, self._context.clock())
+            elif not isinstance(error, OutcomeUnknown):
+                raise _explained(error, work.result)
 
     def _watch_once(self, memory: Memory, applier: Applier, vm: ProxmoxVM) -> None:
         work = memory.work
@@ -128,6 +123,7 @@ class VMReconciler:
         guest = inventory.guests.get(vm.status.vmid or 0) if inventory else None
         ready = next((condition for condition in vm.status.conditions if condition.type == "Ready"), None)
         now = self._context.clock()
+        believed = memory.believed_power(guest, now)
         if memory.reread_at == 0.0:
             memory.reread_at = now + self._context.rng.uniform(0.0, self._interval(member))
         return (
@@ -140,12 +136,8 @@ class VMReconciler:
             and now < memory.reread_at
             and guest.node == vm.status.node
             and (memory.guest is None or memory.guest == guest)
-            and (guest.status == (vm.status.power or "").lower() or self._lagging(memory, now))
+            and (believed or guest.status or "").lower() == (vm.status.power or "").lower()
         )
-
-    def _lagging(self, memory: Memory, now: float) -> bool:
-        """A task of ours has just changed the power state, and the inventory cannot know yet."""
-        return memory.power is not None and now - memory.power_at < LAG
 
     async def _finish(
         self, facts: Facts, step: Wait | Blocked | Settled, keeper: StatusKeeper, member: Member, memory: Memory

@@ -90,7 +90,7 @@ class StatusKeeper:
             **memory.written,
         }
         task = vm.status.task
-        if task is not None and task.upid is not None and task.upid == memory.ended:
+        if task is not None and task.upid in memory.ended:
             changes["task"] = None
         existence = facts.existence
         if isinstance(existence, Present) and existence.owner in (Owner.OURS, Owner.UNMARKED):

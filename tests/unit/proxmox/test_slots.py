@@ -1,0 +1,62 @@
+"""Allocation slots: never more than the limit, first come first served."""
+
+import pytest
+
+from proxmox_operator.errors import Waiting
+from proxmox_operator.proxmox.audit import Actor
+from proxmox_operator.proxmox.slots import AllocationSlots
+
+WEB, DB, MAIL = (Actor("ProxmoxVM", "shop", name) for name in ("web", "db", "mail"))
+
+
+def test_a_third_allocation_waits_and_says_for_what():
+    slots = AllocationSlots(2)
+    slots.take("ceph", WEB)
+    slots.take("ceph", DB)
+    with pytest.raises(Waiting, match="allocationsPerStorage") as caught:
+        slots.take("ceph", MAIL)
+    assert caught.value.reason == "StorageBusy"
+    slots.take("lvm", MAIL)
+    assert (slots.held("ceph"), slots.held("lvm")) == (2, 1)
+
+
+def test_the_one_that_waited_longest_is_woken_when_a_slot_is_free():
+    woken = []
+    slots = AllocationSlots(1, woken.append)
+    slots.take("ceph", WEB)
+    for actor in (DB, MAIL, DB):
+        with pytest.raises(Waiting):
+            slots.take("ceph", actor)
+    slots.release("ceph")
+    assert woken == [DB]
+    slots.take("ceph", DB)
+    slots.release("ceph")
+    assert woken == [DB, MAIL]
+    slots.take("ceph", MAIL)
+    slots.release("ceph")
+    assert woken == [DB, MAIL]
+
+
+def test_who_got_a_slot_after_all_is_not_woken_for_it_again():
+    woken = []
+    slots = AllocationSlots(1, woken.append)
+    slots.take("ceph", WEB)
+    with pytest.raises(Waiting):
+        slots.take("ceph", DB)
+    slots.release("ceph")
+    slots.take("ceph", DB)
+    slots.release("ceph")
+    assert woken == [DB]
+
+
+def test_an_allocation_found_again_after_a_restart_counts_and_wakes_nobody_too_early():
+    woken = []
+    slots = AllocationSlots(1, woken.append)
+    slots.hold("ceph")
+    slots.hold("ceph")
+    with pytest.raises(Waiting):
+        slots.take("ceph", WEB)
+    slots.release("ceph")
+    assert woken == []
+    slots.release("ceph")
+    assert woken == [WEB]
