@@ -97,7 +97,7 @@ class Config(Privileges):
             elif key in vm.pending:
                 item["delete"] = 2 if key in vm.pending_force else 1
             out.append(item)
-        return out
+        return [*out, {"key": "digest", "value": vm.digest()}]
 
     # ---------------------------------------------------------------- changing
 

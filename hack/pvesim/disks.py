@@ -62,7 +62,7 @@ class Disks(Clone):
                     raise param_error(storage=f"storage '{sid}' does not support vm images")
             elif parts := split_volid(volid):
                 vtype, owner, _ = self._parse_volname(self._store(parts[0]), parts[1])
-                if owner != vmid or not self.allowed(user, f"/vms/{vmid}", "VM.Config.Disk"):
+                if owner != vmid:
                     self._check_access(user, parts[0], vtype, owner, volid)
                 if vtype not in ("images", "iso"):
                     raise param_error(**{key: "content type needs to be 'images' or 'iso'"})

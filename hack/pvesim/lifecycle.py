@@ -9,7 +9,7 @@ first in a destroy; a destroy frees every unusedN, a failed free is a warning, a
 import re
 from typing import Any
 
-from fakepve.model import PveError
+from fakepve.model import PveError, TaskError
 
 from .config import Config
 from .core import Values, die, forbidden
@@ -64,13 +64,11 @@ class Lifecycle(Config):
     async def _create(self, v: Values, user: str) -> str:
         node, vmid, pool, default = v["node"], v["vmid"], v.get("pool"), v.get("storage")
         config = self._create_checks(v, user)
-        existing = self.guest(vmid)
-        if existing is not None:
-            kind = "VM" if self.vm(vmid) else "CT"
-            raise die(f"unable to create VM {vmid} - {kind} {vmid} already exists on node '{existing.node}'")
-        self.need_quorum()
-        vm = SimVm(vmid, node, {"lock": "create"}, Guest())
-        self.vms.append(vm)
+        try:
+            async with self.flock(vmid, wait=5):
+                vm = self._create_and_lock(node, vmid)
+        except (PveError, TaskError) as error:
+            raise die(f"unable to create VM {vmid} - {error}") from error
         made: list[str] = []
 
         async def body() -> None:
@@ -97,6 +95,16 @@ class Lifecycle(Config):
                 await self._post_start({"node": node, "vmid": vmid}, user)
 
         return await self.task(node, "qmcreate", vmid, user, body, vm=vm)
+
+    def _create_and_lock(self, node: str, vmid: int) -> SimVm:
+        """create_and_lock_config: reserve the id, before the worker is forked."""
+        existing = self.guest(vmid)
+        if existing is not None:
+            kind = "VM" if self.vm(vmid) else "CT"
+            raise die(f"{kind} {vmid} already exists on node '{existing.node}'")
+        vm = SimVm(vmid, node, {"lock": "create"}, Guest())
+        self.vms.append(vm)
+        return vm
 
     def _create_checks(self, v: Values, user: str) -> Values:
         vmid, pool, default = v["vmid"], v.get("pool"), v.get("storage")

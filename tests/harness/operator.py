@@ -91,7 +91,7 @@ class RunningOperator:
             asyncio.run(self._serve())
         except asyncio.CancelledError:
             pass
-        except BaseException as error:  # noqa: BLE001 - handed to the test
+        except BaseException as error:
             self.error = error
             if not self._started.done():
                 self._started.set_exception(error)

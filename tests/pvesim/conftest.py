@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pvesim import PveSim
-from pvesim_client import Api
+from pvesim.client import Api
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pvesim import PveSim
-from pvesim_client import Api, ApiError, eventually
+from pvesim.client import Api, ApiError, eventually
 
 ONE = "/nodes/pve1/qemu/100"
 
@@ -38,7 +38,7 @@ def test_an_agent_that_does_not_answer_a_ping_is_not_running(sim: PveSim, api: A
 
 
 def test_the_agent_answers_once_the_guest_has_booted(sim: PveSim, api: Api) -> None:
-    sim.server.boot_seconds = 0.3
+    sim.server.boot_seconds = 1.0
     sim.add_vm(100, agent="1")
     api.ended(api.post(f"{ONE}/status/start"))
     with pytest.raises(ApiError):

@@ -3,7 +3,7 @@
 import pytest
 
 from pvesim import PveSim
-from pvesim_client import Api, ApiError
+from pvesim.client import Api, ApiError
 
 ONE = "/nodes/pve1/qemu/100"
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pvesim import PveSim
-from pvesim_client import Api, ApiError
+from pvesim.client import Api, ApiError
 
 GONE = "Configuration file 'nodes/pve1/qemu-server/100.conf' does not exist"
 

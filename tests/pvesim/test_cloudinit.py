@@ -3,7 +3,7 @@
 import hashlib
 
 from pvesim import PveSim
-from pvesim_client import Api
+from pvesim.client import Api
 
 ONE = "/nodes/pve1/qemu/100"
 

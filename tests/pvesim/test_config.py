@@ -5,7 +5,7 @@ from urllib.parse import quote
 import pytest
 
 from pvesim import PveSim
-from pvesim_client import Api, ApiError
+from pvesim.client import Api, ApiError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx1H3wq3mGm6f5zv0mUO6yYw1f3rVb8z2Xb7yK0yC9d me@host"
 ONE = "/nodes/pve1/qemu/100"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pvesim import PveSim
-from pvesim_client import Api, ApiError
+from pvesim.client import Api, ApiError
 
 ONE = "/nodes/pve1/qemu/100"
 
@@ -121,3 +121,25 @@ def test_a_failed_create_leaves_nothing(sim: PveSim, api: Api) -> None:
     assert api.ended(upid).startswith("unable to create VM 100 - lvcreate")
     assert sim.world().vms == ()
     assert sim.world().volumes == ()
+
+
+def test_a_create_waits_for_the_lock_file_of_its_id_and_gives_up(sim: PveSim, api: Api) -> None:
+    release = sim.hold_config_lock(100)
+    with pytest.raises(ApiError) as refused:
+        api.post("/nodes/pve1/qemu", vmid=100)
+    assert refused.value.reason == (
+        "unable to create VM 100 - can't lock file '/var/lock/qemu-server/lock-100.conf' - got timeout"
+    )
+    release()
+    assert sim.world().vmids == []
+
+
+def test_until_its_disks_are_made_a_created_vm_is_only_a_lock(sim: PveSim, api: Api) -> None:
+    with sim.hold("create:allocated") as hold:
+        upid = api.post("/nodes/pve1/qemu", vmid=100, name="web", scsi0="local-lvm:1")
+        assert hold.reached.wait(5)
+        config = api.config(100)
+        config.pop("digest")
+        assert config == {"lock": "create"}
+    assert api.ended(upid) == "OK"
+    assert api.config(100)["name"] == "web"

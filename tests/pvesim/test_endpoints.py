@@ -10,7 +10,7 @@ import requests
 from cryptography import x509
 
 from pvesim import PveSim
-from pvesim_client import Api, ApiError
+from pvesim.client import Api, ApiError
 
 
 def test_every_node_answers_for_the_whole_cluster(sim: PveSim, api: Api, tmp_path: Path) -> None:

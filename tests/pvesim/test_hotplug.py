@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pvesim import PveSim
-from pvesim_client import Api, ApiError, eventually
+from pvesim.client import Api, ApiError, eventually
 
 ONE = "/nodes/pve1/qemu/100"
 LIVE: list[dict[str, Any]] = [
@@ -118,6 +118,11 @@ def test_a_pending_delete_is_shown_as_one(running: PveSim, api: Api) -> None:
     assert api.pending(100)["cores"] == {"key": "cores", "value": 1, "delete": 1}
     assert "cores" not in api.config(100)
     assert api.config(100, current=1)["cores"] == 1
+
+
+def test_the_pending_view_holds_the_digest_as_a_key(running: PveSim, api: Api) -> None:
+    listed = {item["key"]: item for item in api.get(f"{ONE}/pending")}
+    assert listed["digest"]["value"] == api.config(100)["digest"]
 
 
 def test_a_scsi_disk_is_unplugged_live_and_an_ide_disk_is_not(sim: PveSim, api: Api) -> None:

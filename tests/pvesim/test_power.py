@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pvesim import PveSim
-from pvesim_client import Api, ApiError
+from pvesim.client import Api, ApiError
 
 STATUS = "/nodes/pve1/qemu/100/status"
 
@@ -95,7 +95,7 @@ def test_with_force_stop_it_does_not(sim: PveSim, api: Api) -> None:
 
 def test_a_guest_shuts_down_in_its_own_time(sim: PveSim, api: Api) -> None:
     sim.add_vm(100, running=True)
-    sim.vm(100).guest_os.shutdown_seconds = 0.1
+    sim.vm(100).guest_os.shutdown_seconds = 0.5
     upid = api.post(f"{STATUS}/shutdown")
     assert api.status(upid)["status"] == "running"
     assert api.ended(upid) == "OK"

@@ -13,8 +13,8 @@ import requests
 
 import pvesim
 from pvesim import Answer, Call, DropAfter, DropBefore, Late, PveSim
+from pvesim.client import Api, ApiError, eventually
 from pvesim.control import ControlDoor
-from pvesim_client import Api, ApiError, eventually
 
 SOURCES = Path(pvesim.__file__).resolve().parent.parent
 

@@ -7,11 +7,11 @@ import pytest
 
 import pvesim.endpoints
 from pvesim import PveSim
-from pvesim_client import Api, ApiError, eventually
+from pvesim.client import Api, ApiError, eventually
 
 
 def test_a_migration_locks_the_vm_and_takes_its_local_disks_along(sim: PveSim, api: Api) -> None:
-    sim.server.task_seconds = 0.2
+    sim.server.task_seconds = 0.8
     sim.add_vm(100, running=True)
     upid = sim.migrate(100, "pve2", wait=False)
     assert api.config(100)["lock"] == "migrate"
@@ -25,7 +25,7 @@ def test_a_migration_locks_the_vm_and_takes_its_local_disks_along(sim: PveSim, a
 
 def test_a_backup_locks_the_config_for_its_time(sim: PveSim, api: Api) -> None:
     sim.add_vm(100)
-    upid = sim.backup(100, 0.2)
+    upid = sim.backup(100, 1.0)
     with pytest.raises(ApiError, match=r"VM is locked \(backup\)"):
         api.set(100, cores=2)
     assert api.ended(upid) == "OK"

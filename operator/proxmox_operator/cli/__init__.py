@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     settings = Settings.from_args(arguments)
     logs.configure(level=settings.log_level, format=settings.log_format)
-    from proxmox_operator.handlers import serve  # kopf takes a second to import; --version need not wait for it
+    from proxmox_operator.handlers import (
+        serve,
+    )  # kopf takes a second to import; --version need not wait for it
 
     try:
         asyncio.run(serve(settings))

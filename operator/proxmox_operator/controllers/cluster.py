@@ -6,7 +6,14 @@ effect by building a new session; VMs are woken when the cluster becomes usable 
 
 import logging
 
-from proxmox_operator.api import ClusterStatus, Condition, InvalidObject, NodeStatus, ProxmoxCluster, set_condition
+from proxmox_operator.api import (
+    ClusterStatus,
+    Condition,
+    InvalidObject,
+    NodeStatus,
+    ProxmoxCluster,
+    set_condition,
+)
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.api.quantity import parse_duration
 from proxmox_operator.controllers.aging import Aging
@@ -42,15 +49,15 @@ from proxmox_operator.proxmox.session import ClusterSession, Connect
 logger = logging.getLogger(__name__)
 
 CHECK_INTERVAL = 60.0
+OUTAGE = 30.0
+"""Seconds without an inventory after which a cluster counts as unreachable."""
 NODES_SHOWN = 50
 
 
 class ClusterReconciler:
     """Reconciles ProxmoxClusters and fills the fleet."""
 
-    def __init__(
-        self, context: Context, fleet: Fleet, *, fence: Fence, connect: Connect
-    ) -> None:
+    def __init__(self, context: Context, fleet: Fleet, *, fence: Fence, connect: Connect) -> None:
         self._context = context
         self._fleet = fleet
         self._fence = fence
@@ -134,11 +141,14 @@ class ClusterReconciler:
             if info.quorate is False:
                 raise NotQuorate("the Proxmox cluster has no quorum: bring nodes back (`pvecm status`)")
         except Unauthorized as error:
-            self._context.secrets.invalidate(self._context.settings.namespace, spec.credentials_secret_ref.name)
+            self._context.secrets.invalidate(
+                self._context.settings.namespace, spec.credentials_secret_ref.name
+            )
             member.problem = error
             return None, [], secret_error
         except OperatorError as error:
-            member.problem = error
+            if not (isinstance(error, Transient) and _still_fresh(member)):
+                member.problem = error
             return None, [], secret_error
         member.problem = None
         return info, missing, secret_error
@@ -201,9 +211,11 @@ class ClusterReconciler:
         conditions: tuple[Condition, ...] = status.conditions
         states = _states(member.problem, info, missing, secret_error)
         for kind, (state, reason, message) in states.items():
-            conditions = set_condition(conditions, kind, state, reason, message, generation=generation, now=now)
+            conditions = set_condition(
+                conditions, kind, state, reason, message, generation=generation, now=now
+            )
         users = self._fleet.users(member.name) if cluster.metadata.deletion_timestamp is not None else []
-        verdict = _verdict(member.problem, info, users)
+        verdict = _verdict(member.problem, info.version if info is not None else status.version, users)
         changes: dict[str, object] = {
             "observed_generation": generation,
             "conditions": summarise(conditions, verdict, generation=generation, now=now),
@@ -241,6 +253,11 @@ class ClusterReconciler:
             await self._context.status.write(raw, status.model_copy(update={"conditions": conditions}).dump())
         except Outdated:
             self._context.queue.add(key_of(raw))
+
+
+def _still_fresh(member: Member) -> bool:
+    """One call that failed makes no outage while the inventory is being read all the same."""
+    return member.problem is None and member.session is not None and member.session.inventory.age < OUTAGE
 
 
 def _changed(before: ProxmoxCluster, after: ProxmoxCluster) -> bool:
@@ -301,16 +318,25 @@ def _states(
             reachable = (False, problem.reason, problem.message)
             authorized = quorate = (None, "Unknown", "not reached")
     if secret_error is not None:
-        authorized = (False, secret_error.reason, f"{secret_error.message} (the last good credentials stay in use)")
+        authorized = (
+            False,
+            secret_error.reason,
+            f"{secret_error.message} (the last good credentials stay in use)",
+        )
     return {"Reachable": reachable, "Authorized": authorized, "Quorate": quorate}
 
 
-def _verdict(problem: OperatorError | None, info: ClusterInfo | None, users: list[str]) -> Verdict:
+def _verdict(problem: OperatorError | None, version: str | None, users: list[str]) -> Verdict:
     if users:
         shown = ", ".join(sorted(users)[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
         message = f"deletion waits: used by {shown}; delete these first, or set spec.lost if the cluster is gone for good"
         return Verdict(False, "InUse", message, progressing=False, stalled=True)
     if problem is not None:
         return verdict_of_error(problem)
-    version = info.version if info is not None else "unknown"
-    return Verdict(True, "Ready", f"Proxmox VE {version} is reachable", progressing=False, stalled=False)
+    return Verdict(
+        True,
+        "Ready",
+        f"Proxmox VE {version or '(version unknown)'} is reachable",
+        progressing=False,
+        stalled=False,
+    )

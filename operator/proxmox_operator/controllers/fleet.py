@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from proxmox_operator.api import ProxmoxCluster
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.controllers.aging import Aging
-from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context, is_paused, key_of
+from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context, key_of
 from proxmox_operator.engine.queue import Key
-from proxmox_operator.errors import NeedsHuman, OperatorError, Waiting
+from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable, Waiting
 from proxmox_operator.kube.client import Raw
 from proxmox_operator.planning.identity import Mark
 from proxmox_operator.proxmox.session import ClusterSession
@@ -47,12 +47,13 @@ class Member:
     bridges: Aging[str, frozenset[str] | None]
 
     def usable(self) -> ClusterSession:
-        """The connection. Raises Waiting where the ProxmoxCluster is not usable; its controller wakes its VMs."""
-        if is_paused(self.cluster.metadata.annotations):
-            raise Waiting(f"ProxmoxCluster {self.name} is paused", reason="ClusterPaused", after=300.0)
+        """The connection. Raises Waiting or Unreachable where there is none; the cluster's controller wakes its VMs."""
+        if isinstance(self.problem, NeedsHuman | Waiting):
+            message = f"ProxmoxCluster {self.name} is not ready: {self.problem.message}"
+            raise Waiting(message, reason="ClusterNotReady", after=30.0)
         if self.session is None or self.problem is not None:
             why = self.problem.message if self.problem else "it has not been reached yet"
-            raise Waiting(f"ProxmoxCluster {self.name} is not ready: {why}", reason="ClusterNotReady", after=30.0)
+            raise Unreachable(f"ProxmoxCluster {self.name} is not ready: {why}", reason="ClusterNotReady")
         if self.session.inventory.current is None:
             raise Waiting(f"ProxmoxCluster {self.name} is being read", reason="ClusterNotReady", after=2.0)
         return self.session
@@ -103,7 +104,9 @@ class Fleet:
             return member
         if self._context.store.get(Key(CLUSTER_KIND, "", name)) is not None:
             raise Waiting(f"ProxmoxCluster {name} is being connected", reason="ClusterNotReady", after=5.0)
-        message = f"spec.clusterRef.name: there is no ProxmoxCluster {name}: create it, or name one that exists"
+        message = (
+            f"spec.clusterRef.name: there is no ProxmoxCluster {name}: create it, or name one that exists"
+        )
         raise NeedsHuman(message, reason="ClusterNotFound")
 
     def _default(self) -> str:

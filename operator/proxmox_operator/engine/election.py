@@ -7,8 +7,10 @@ what leading means, and the Lease's place in Kubernetes.
 
 import asyncio
 import logging
+import socket
 import threading
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -317,6 +319,11 @@ class LeaderElector:
             spec["acquireTime"] = now
             spec["leaseTransitions"] = int(before.get("leaseTransitions") or 0) + (1 if before else 0)
         return spec
+
+
+def process_identity() -> str:
+    """A holder's name that starts with the pod's and that no other process has, not even after a restart."""
+    return f"{socket.gethostname()}_{uuid.uuid4()}"
 
 
 class NoElection:

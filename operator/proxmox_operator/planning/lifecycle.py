@@ -14,7 +14,6 @@ from typing import Literal
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.api.quantity import parse_duration
-from proxmox_operator.planning import disks
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.placement import Placed, Template, Unschedulable
 from proxmox_operator.planning.vmconfig import ConfigDiff

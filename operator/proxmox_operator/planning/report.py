@@ -37,6 +37,9 @@ from proxmox_operator.planning.lifecycle import (
 PLAN_LENGTH = 50
 """Sentences kept in ``status.plan``; a count stands for the rest."""
 
+PAUSED = "Paused"
+"""Condition that is there only while an object is paused; the others then say how it stood before."""
+
 _DOING: dict[type, tuple[str, str]] = {
     Hold: ("Creating", "a VMID is being chosen"),
     Reserve: ("Cloning", "the source is being cloned"),
@@ -94,10 +97,20 @@ def summarise(
     conditions: Sequence[Condition], verdict: Verdict, *, generation: int, now: datetime
 ) -> tuple[Condition, ...]:
     """Ready, Reconciling and Stalled, for any kind."""
-    result = tuple(conditions)
+    result = tuple(condition for condition in conditions if condition.type != PAUSED)
     for name, state in (("Ready", verdict.ready), ("Reconciling", verdict.progressing), ("Stalled", verdict.stalled)):
         result = set_condition(result, name, state, verdict.reason, verdict.message, generation=generation, now=now)
     return result
+
+
+def paused_conditions(
+    conditions: Sequence[Condition], message: str, *, generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    """The conditions as they were, and that nobody keeps them up to date."""
+    result = tuple(conditions)
+    if not any(condition.type == "Ready" for condition in result):
+        result = set_condition(result, "Ready", None, PAUSED, message, generation=generation, now=now)
+    return set_condition(result, PAUSED, True, PAUSED, message, generation=generation, now=now)
 
 
 def vm_conditions(facts: Facts, verdict: Verdict) -> tuple[Condition, ...]:

@@ -297,7 +297,7 @@ class InventoryPoller:
         the next."""
         asked = self._clock()
         async with self._polling:
-            if self.current is not None and self.current.taken_at >= asked:
+            if self.current is not None and self.current.taken_at > asked:
                 return self.current
             started = self._clock()
             try:

@@ -62,9 +62,10 @@ def needs(scope: Scope, major: int) -> Iterable[Need]:
     features = set(scope.features)
     if Feature.OBSERVE in features:
         yield "/", ("Sys.Audit",), Feature.OBSERVE
+        yield "/nodes", ("Sys.Audit",), Feature.OBSERVE
         yield scope.vms, ("VM.Audit",), Feature.OBSERVE
         for storage in scope.storages:
-            yield f"/storage/{storage}", ("Datastore.Audit", "Datastore.AllocateSpace"), Feature.OBSERVE
+            yield f"/storage/{storage}", ("Datastore.Audit",), Feature.OBSERVE
     if Feature.CREATE in features:
         for template in scope.templates:
             yield f"/vms/{template}", ("VM.Clone",), Feature.CREATE
@@ -73,8 +74,6 @@ def needs(scope: Scope, major: int) -> Iterable[Need]:
             yield f"/storage/{storage}", ("Datastore.AllocateSpace",), Feature.CREATE
         for bridge in scope.bridges:
             yield f"/sdn/zones/{bridge}", ("SDN.Use",), Feature.CREATE
-        if scope.pool:
-            yield scope.vms, ("Pool.Audit", "Pool.Allocate"), Feature.CREATE
     if Feature.CONFIGURE in features:
         for kind in ("CPU", "Memory", "Disk", "Network", "Options", "HWType", "Cloudinit", "CDROM"):
             yield scope.vms, (f"VM.Config.{kind}",), Feature.CONFIGURE
@@ -100,8 +99,9 @@ def missing(granted: Permissions, scope: Scope, major: int) -> list[MissingPrivi
 def effective(granted: Permissions, path: str) -> frozenset[str]:
     """Privileges on ``path``: of the path itself, else of the nearest ancestor, where they propagate.
 
-    Proxmox lists the paths that have an ACL and everything below them it knows of; a nearer entry replaces
-    what is above.
+    Proxmox lists the effective privileges of the top-level paths, of all paths that have an ACL and of all
+    members of pools, and leaves out those with none: a path below them that says NoAccess is not seen here,
+    and found out by its 403.
     """
     if path in granted:
         return frozenset(granted[path])

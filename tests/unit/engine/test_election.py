@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxmox_operator.engine.election import Fence, LeaderElector, NoElection
+from proxmox_operator.engine.election import Fence, LeaderElector, NoElection, process_identity
 from proxmox_operator.engine.metrics import Metrics
 from proxmox_operator.errors import LeadershipLost, Transient
 from unit.engine.fake_lease import LeaseLink, LeaseServer
@@ -324,6 +325,12 @@ def test_without_an_election_the_fence_is_open_for_every_write():
         assert led == [0.0]
 
     in_virtual_time(scenario)
+
+
+def test_a_restarted_process_is_another_candidate_on_the_same_host():
+    names = {process_identity() for _ in range(10)}
+    assert len(names) == 10
+    assert all(name.startswith(f"{socket.gethostname()}_") for name in names)
 
 
 def test_a_fence_is_closed_until_it_is_extended():

@@ -112,5 +112,5 @@ def client_over(
 async def until(condition: Callable[[], Any], *, seconds: float = 5.0) -> None:
     """Wait for something that another task or thread brings about; TimeoutError when it does not."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.005)

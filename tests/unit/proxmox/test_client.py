@@ -54,18 +54,18 @@ async def test_a_write_whose_answer_is_lost_is_sent_once(failure):
 
 
 async def test_a_write_to_a_node_that_cannot_be_reached_did_not_happen():
-    with client_over(MockTransport({POST_START: Refused(595, "No route to host")})) as client:
-        with pytest.raises(errors.Unreachable) as caught:
-            await client.post(START)
+    transport = MockTransport({POST_START: Refused(595, "No route to host")})
+    with client_over(transport) as client, pytest.raises(errors.Unreachable) as caught:
+        await client.post(START)
     assert caught.value.reason == "NodeUnavailable"
 
 
 async def test_without_any_endpoint_the_error_names_each_of_them():
     first, second = MockTransport(), MockTransport()
     first.down, second.down = NotSent("https://pve1: refused"), Lost("https://pve2: no answer")
-    with client_over(first, second) as client:
-        with pytest.raises(errors.Unreachable, match=r"pve1: refused.*pve2: no answer"):
-            await client.get("version")
+    match = r"pve1: refused.*pve2: no answer"
+    with client_over(first, second) as client, pytest.raises(errors.Unreachable, match=match):
+        await client.get("version")
 
 
 async def test_a_certificate_that_nobody_trusts_needs_a_person():

@@ -12,7 +12,7 @@ def everything(scope, major):
 
 
 def grants(scope, major):
-    found = {}
+    found: dict[str, list[str]] = {}
     for path, privileges, _ in needs(scope, major):
         found.setdefault(path, []).append(privileges[0])
     return found

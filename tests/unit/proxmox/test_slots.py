@@ -21,7 +21,7 @@ def test_a_third_allocation_waits_and_says_for_what():
 
 
 def test_the_one_that_waited_longest_is_woken_when_a_slot_is_free():
-    woken = []
+    woken: list[Actor] = []
     slots = AllocationSlots(1, woken.append)
     slots.take("ceph", WEB)
     for actor in (DB, MAIL, DB):
@@ -38,7 +38,7 @@ def test_the_one_that_waited_longest_is_woken_when_a_slot_is_free():
 
 
 def test_who_got_a_slot_after_all_is_not_woken_for_it_again():
-    woken = []
+    woken: list[Actor] = []
     slots = AllocationSlots(1, woken.append)
     slots.take("ceph", WEB)
     with pytest.raises(Waiting):
@@ -50,7 +50,7 @@ def test_who_got_a_slot_after_all_is_not_woken_for_it_again():
 
 
 def test_an_allocation_found_again_after_a_restart_counts_and_wakes_nobody_too_early():
-    woken = []
+    woken: list[Actor] = []
     slots = AllocationSlots(1, woken.append)
     slots.hold("ceph")
     slots.hold("ceph")

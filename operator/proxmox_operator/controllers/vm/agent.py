@@ -13,10 +13,17 @@ from proxmox_operator.proxmox.session import ClusterSession
 MAX_DELAY = 60.0
 
 
-async def checks(session: ClusterSession, vm: ProxmoxVM, present: Present, memory: Memory) -> tuple[Wait, ...]:
+async def checks(
+    session: ClusterSession, vm: ProxmoxVM, present: Present, memory: Memory
+) -> tuple[Wait, ...]:
     """What Ready still waits for; refreshes ``memory.addresses``."""
     asked = vm.spec.readiness.agent or vm.spec.agent
-    if present.power != "Running" or vm.spec.power == "Stopped" or not asked or vm.metadata.deletion_timestamp is not None:
+    if (
+        present.power != "Running"
+        or vm.spec.power == "Stopped"
+        or not asked
+        or vm.metadata.deletion_timestamp is not None
+    ):
         return ()
     if memory.addresses is not None:
         return ()

@@ -11,10 +11,10 @@ from uuid import uuid4
 
 from proxmox_operator.api import Provisioning, ProxmoxVM, Task
 from proxmox_operator.controllers.context import CLUSTER_KIND, Context, vm_key
-from proxmox_operator.engine.queue import Key
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.observe import Observer
+from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import NeedsHuman, Outdated
 from proxmox_operator.planning.identity import read_mark, render_description, render_tombstone, user_text
 from proxmox_operator.planning.lifecycle import (
@@ -161,7 +161,12 @@ class Applier:
             return
         self._member.keys[step.vmid] = vm_key(vm)
         await self._record(
-            cluster=self._member.name, vmid=step.vmid, uuid=step.uuid, node=guest.node, provisioning=None, started=True
+            cluster=self._member.name,
+            vmid=step.vmid,
+            uuid=step.uuid,
+            node=guest.node,
+            provisioning=None,
+            started=True,
         )
         self._event(vm, "Recovered", f"took VM {step.vmid} back, which carries this object's mark")
 
@@ -171,20 +176,20 @@ class Applier:
         mark = self._observer.mark(vm, vmid, vm.status.uuid or "")
         clone = vm.spec.source.clone
         storages = {place.storage} if place.storage else source.storages()
-        self._memory.unsent = False
-        upid = await self._session.vms.clone(
-            source.node,
-            source.vmid,
-            vmid,
-            name=vm.spec.name or vm.metadata.name,
-            description=render_description(mark, vm.spec.description or ""),
-            full=place.full if source.is_template else None,
-            storage=place.storage,
-            target=place.target(source),
-            pool=self._member.cluster.spec.pool,
-            snapname=clone.snapshot if clone is not None else None,
-            slots=storages if place.full else (),
-        )
+        with self._memory.sending():
+            upid = await self._session.vms.clone(
+                source.node,
+                source.vmid,
+                vmid,
+                name=vm.spec.name or vm.metadata.name,
+                description=render_description(mark, vm.spec.description or ""),
+                full=place.full if source.is_template else None,
+                storage=place.storage,
+                target=place.target(source),
+                pool=self._member.cluster.spec.pool,
+                snapname=clone.snapshot if clone is not None else None,
+                slots=storages if place.full else (),
+            )
         await self._working("Cloning", upid, vm, record=True)
         self._event(vm, "Cloning", f"cloning VM {source.vmid} to VM {vmid} on {place.node}")
 
@@ -196,15 +201,15 @@ class Applier:
             raise Outdated("the config was not read in this pass")
         changes = {put.key: await self._value(vm, put) for put in step.diff.puts}
         slots = {put.storage for put in step.diff.puts if put.storage is not None}
-        self._memory.forget_config()
-        upid = await self._session.vms.set_config(
-            present.node,
-            _vmid(vm),
-            changes,
-            delete=[removal.key for removal in step.diff.removes],
-            digest=config.digest,
-            slots=slots,
-        )
+        with self._memory.sending():
+            upid = await self._session.vms.set_config(
+                present.node,
+                _vmid(vm),
+                changes,
+                delete=[removal.key for removal in step.diff.removes],
+                digest=config.digest,
+                slots=slots,
+            )
         if PASSWORD_KEY in changes:
             self._memory.written["password_from"] = password_reference(vm)
         if "protection" in changes:
@@ -229,7 +234,9 @@ class Applier:
             return
         sentences = "; ".join(step.diff.sentences())[:900]
         if step.diff.only_mark():
-            self._event(vm, "MarkRestored", "the mark in the VM's description was lost and has been written again")
+            self._event(
+                vm, "MarkRestored", "the mark in the VM's description was lost and has been written again"
+            )
         elif self._memory.settled_generation == vm.metadata.generation:
             self._context.metrics.drifted(vm.kind, "corrected")
             self._event(vm, "DriftCorrected", f"changed in Proxmox, changed back: {sentences}", warning=True)
@@ -240,10 +247,14 @@ class Applier:
         config, grow = self._memory.config, step.diff.grows[0]
         if config is None:
             raise Outdated("the config was not read in this pass")
-        self._memory.forget_config()
-        upid = await self._session.vms.resize(
-            _present(facts).node, _vmid(facts.vm), disk=grow.slot, size=str(grow.size), digest=config.digest
-        )
+        with self._memory.sending():
+            upid = await self._session.vms.resize(
+                _present(facts).node,
+                _vmid(facts.vm),
+                disk=grow.slot,
+                size=str(grow.size),
+                digest=config.digest,
+            )
         await self._working("Resizing", upid, facts.vm)
 
     # Power
@@ -255,19 +266,26 @@ class Applier:
             message = "the VM was stopped in Proxmox while spec.power is Running: starting it"
             self._event(vm, "PowerDriftCorrected", message, warning=True)
         try:
-            upid = await self._session.vms.start(present.node, _vmid(vm))
+            with self._memory.sending():
+                upid = await self._session.vms.start(present.node, _vmid(vm))
         except AlreadyRunning:
             return
         await self._working("Starting", upid, vm)
 
     async def _stop(self, facts: Facts, step: Stop) -> None:
         vm, present = facts.vm, _present(facts)
-        if vm.metadata.deletion_timestamp is None and self._memory.settled_generation == vm.metadata.generation:
+        if (
+            vm.metadata.deletion_timestamp is None
+            and self._memory.settled_generation == vm.metadata.generation
+        ):
             self._context.metrics.drifted(vm.kind, "corrected")
             message = "the VM was started in Proxmox while spec.power is Stopped: shutting it down"
             self._event(vm, "PowerDriftCorrected", message, warning=True)
         seconds = max(1, int(step.grace.total_seconds()))
-        upid = await self._session.vms.shutdown(present.node, _vmid(vm), timeout=seconds, force=step.force)
+        with self._memory.sending():
+            upid = await self._session.vms.shutdown(
+                present.node, _vmid(vm), timeout=seconds, force=step.force
+            )
         await self._working("Stopping", upid, vm, record=True)
 
     # The end
@@ -278,8 +296,8 @@ class Applier:
         await self._record(task=Task(action="Destroying", upid=None, node=present.node, since=self._now()))
         vmid = _vmid(vm)
         self._session.inventory.expect_gone(vmid)
-        self._memory.forget_config()
-        upid = await self._session.vms.destroy(present.node, vmid)
+        with self._memory.sending():
+            upid = await self._session.vms.destroy(present.node, vmid)
         await self._working("Destroying", upid, vm, record=True)
         self._event(vm, "Destroying", f"destroying VM {vmid} on {present.node}")
 
@@ -289,10 +307,14 @@ class Applier:
             raise Outdated("the config was not read in this pass")
         mark = self._observer.mark(vm, _vmid(vm), vm.status.uuid or "")
         description = render_tombstone(config.raw.get("description", ""), mark)
-        self._memory.forget_config()
-        await self._session.vms.set_config(
-            _present(facts).node, _vmid(vm), {"description": description}, digest=config.digest, background_delay=10
-        )
+        with self._memory.sending():
+            await self._session.vms.set_config(
+                _present(facts).node,
+                _vmid(vm),
+                {"description": description},
+                digest=config.digest,
+                background_delay=10,
+            )
         self._event(vm, "Retained", f"VM {vm.status.vmid} stays in Proxmox (deletionPolicy Retain)")
 
     async def _release(self, vm: ProxmoxVM) -> None:
@@ -314,8 +336,10 @@ class Applier:
             await self._record(task=Task(action=action, upid=upid, node=node, since=self._now()))
 
     def watch(self, work: Work, vm: ProxmoxVM) -> None:
-        """Have the tracker wake the object when the task has ended."""
-        work.watched = True
+        """Have the tracker wake the object when the task has ended; a tracker that is asked already is not asked again."""
+        if work.watcher is self._session.tasks:
+            return
+        work.watcher = self._session.tasks
 
         def ended(result: TaskResult) -> None:
             work.result = result

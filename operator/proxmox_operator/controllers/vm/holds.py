@@ -13,7 +13,18 @@ _NODE_WIDE = {
     "startall": "is starting its guests itself",
     "migrateall": "is moving all its guests away",
 }
-_OWN = {"qmstart", "qmstop", "qmshutdown", "qmreboot", "qmsuspend", "qmresume", "vzdump", "qmigrate", "qmrollback", "hamigrate"}
+_OWN = {
+    "qmstart",
+    "qmstop",
+    "qmshutdown",
+    "qmreboot",
+    "qmsuspend",
+    "qmresume",
+    "vzdump",
+    "qmigrate",
+    "qmrollback",
+    "hamigrate",
+}
 
 
 async def reason_to_wait(session: ClusterSession, node: str, vmid: int, lock: str | None) -> str | None:

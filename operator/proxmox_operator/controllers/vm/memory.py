@@ -3,12 +3,16 @@
 Everything here can be lost at any moment: it saves calls, it never decides who owns what.
 """
 
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from proxmox_operator.api import Task
+from proxmox_operator.errors import Waiting
 from proxmox_operator.planning.lifecycle import Power
 from proxmox_operator.proxmox.inventory import Guest
-from proxmox_operator.proxmox.tasks import TaskResult
+from proxmox_operator.proxmox.tasks import TaskResult, TaskTracker
 from proxmox_operator.proxmox.vm import VMConfig
 
 LAG = 20.0
@@ -19,12 +23,12 @@ _BRINGS_ABOUT: dict[str, Power] = {"Starting": "Running", "Stopping": "Stopped"}
 
 @dataclass(kw_only=True)
 class Work:
-    """A Proxmox task of ours; ``result`` is None while it runs. ``watched``: the tracker will wake the object."""
+    """A Proxmox task of ours; ``result`` is None while it runs. ``watcher`` will wake the object at its end."""
 
     action: str
     upid: str
     result: TaskResult | None = None
-    watched: bool = False
+    watcher: TaskTracker | None = None
 
 
 @dataclass(kw_only=True)
@@ -42,7 +46,7 @@ class Memory:
     config_at: float = 0.0
     reread_at: float = 0.0
     work: Work | None = None
-    ended: set[str] = field(default_factory=set)
+    ended: deque[str] = field(default_factory=lambda: deque(maxlen=20))
     unsent: bool = False
     first_start: bool = False
     power: Power | None = None
@@ -59,6 +63,20 @@ class Memory:
     def forget_config(self) -> None:
         """After every write: what was read is old."""
         self.config = None
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Around a call that changes something: nothing that was read or proven before is believed afterwards.
+
+        Waiting is raised before anything is sent (no allocation slot is free), so then everything stays as it was.
+        """
+        before = (self.config, self.unsent, self.first_start, self.power)
+        self.config, self.unsent, self.first_start, self.power = None, False, False, None
+        try:
+            yield
+        except Waiting:
+            self.config, self.unsent, self.first_start, self.power = before
+            raise
 
     def resume(self, recorded: Task) -> None:
         """Take up a task that an earlier process has recorded, unless its end was taken up already."""
@@ -81,7 +99,7 @@ class Memory:
         """Take up the end of a task: it is not watched again, and a config that it may have changed is old."""
         work, self.work = self.work, None
         if work is not None:
-            self.ended.add(work.upid)
+            self.ended.append(work.upid)
             if work.action not in _BRINGS_ABOUT:
                 self.forget_config()
         return work
@@ -89,6 +107,5 @@ class Memory:
     def succeeded(self, action: str, now: float) -> None:
         """What a task that has just ended brought about."""
         self.know_power(_BRINGS_ABOUT.get(action), now)
-        self.first_start = False
         if action == "Starting":
             self.addresses, self.agent_tries = None, 0

@@ -98,7 +98,9 @@ class Observer:
     # An object without a VM
 
     async def _without_vm(self, vm: ProxmoxVM, now: datetime, denied: tuple[str, ...]) -> Facts:
-        found = await find_marked(self._context, self._member, self._session, vm, self._namespace, self._access)
+        found = await find_marked(
+            self._context, self._member, self._session, vm, self._namespace, self._access
+        )
         if isinstance(found, Unknown):
             return Facts(vm=vm, now=now, denied=denied, existence=found)
         facts = Facts(vm=vm, now=now, denied=denied, claimed=found)
@@ -114,9 +116,13 @@ class Observer:
             return
         other = self._member.keys.get(asked)
         if other is not None and (other.namespace, other.name) != (vm.metadata.namespace, vm.metadata.name):
-            raise NeedsHuman(f"spec.vmid: {asked} is used by ProxmoxVM {other.namespace}/{other.name}", reason="VMIDTaken")
+            raise NeedsHuman(
+                f"spec.vmid: {asked} is used by ProxmoxVM {other.namespace}/{other.name}", reason="VMIDTaken"
+            )
         if other is None and asked in inventory.guests:
-            message = f"spec.vmid: {asked} is taken by a guest on {inventory.guests[asked].node}; choose another"
+            message = (
+                f"spec.vmid: {asked} is taken by a guest on {inventory.guests[asked].node}; choose another"
+            )
             raise NeedsHuman(message, reason="VMIDTaken")
 
     async def _place(self, vm: ProxmoxVM) -> tuple[Template, Placed | Unschedulable]:
@@ -131,7 +137,9 @@ class Observer:
         """The choice that was recorded before the first attempt; a repeated attempt does not choose anew."""
         intent = vm.status.provisioning
         if intent is None:
-            return Placed(node=vm.status.node or source.node, full=not source.is_template, storage=None, memory=0)
+            return Placed(
+                node=vm.status.node or source.node, full=not source.is_template, storage=None, memory=0
+            )
         return Placed(node=vm.status.node or source.node, full=intent.full, storage=intent.storage, memory=0)
 
     # An object with a VM
@@ -155,7 +163,11 @@ class Observer:
 
     def _settles_at(self, vm: ProxmoxVM) -> datetime | None:
         """Until when a call may still take effect whose answer never came."""
-        task, intent, span = vm.status.task, vm.status.provisioning, timedelta(seconds=self._context.settings.takeover_delay)
+        task, intent, span = (
+            vm.status.task,
+            vm.status.provisioning,
+            timedelta(seconds=self._context.settings.takeover_delay),
+        )
         if task is not None and task.upid is None:
             return task.since + span
         if task is None and intent is not None and not self._memory.unsent:
@@ -168,12 +180,16 @@ class Observer:
         inventory = self._session.inventory.current
         guest = inventory.guests.get(vmid) if inventory else None
         if guest is not None and guest.type != "qemu":
-            return Present(node=guest.node, power="Unknown", lock=None, owner=Owner.FOREIGN, diff=ConfigDiff())
+            return Present(
+                node=guest.node, power="Unknown", lock=None, owner=Owner.FOREIGN, diff=ConfigDiff()
+            )
         node = guest.node if guest is not None else vm.status.node
         if inventory is not None and node is not None:
             info = inventory.nodes.get(node)
             if info is not None and not info.online:
-                return Unknown(reason="NodeUnavailable", message=f"node {node}, which holds VM {vmid}, is offline")
+                return Unknown(
+                    reason="NodeUnavailable", message=f"node {node}, which holds VM {vmid}, is offline"
+                )
         if node is not None:
             try:
                 return await self._present(vm, vmid, node, guest)
@@ -195,11 +211,11 @@ class Observer:
         if proof.presence is Presence.ABSENT:
             return Absent()
         if proof.presence is Presence.EXISTS:
-            message = (
-                f"VM {vmid} exists, but it is moving or the credentials may not see it: wait, or grant VM.Audit on /vms/{vmid}"
-            )
+            message = f"VM {vmid} exists, but it is moving or the credentials may not see it: wait, or grant VM.Audit on /vms/{vmid}"
             return Unknown(reason="Invisible", message=message)
-        return Unknown(reason="ExistenceUnknown", message=f"whether VM {vmid} exists cannot be told: {proof.why}")
+        return Unknown(
+            reason="ExistenceUnknown", message=f"whether VM {vmid} exists cannot be told: {proof.why}"
+        )
 
     async def _present(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> Present:
         config = await self._config(node, vmid, guest)
@@ -214,8 +230,9 @@ class Observer:
         ours = whose in (Owner.OURS, Owner.UNMARKED)
         changes = diff(wanted, raw) if ours else ConfigDiff()
         power = await self._power(vm, vmid, node, guest) if ours and not config.lock == "clone" else "Unknown"
-        resuming = vm.spec.power == "Running" and power == "Stopped" and vm.status.started
-        resuming = resuming and not self._memory.first_start and vm.metadata.deletion_timestamp is None
+        wanted_power = "Stopped" if vm.metadata.deletion_timestamp is not None else vm.spec.power
+        changing = wanted_power not in ("Unmanaged", power) and not self._memory.first_start
+        changing = changing and (vm.status.started or power == "Running")
         return Present(
             node=node,
             power=power,
@@ -224,7 +241,9 @@ class Observer:
             diff=changes,
             detached=tuple(disks.detached(raw)),
             protected=parse_flag(raw.get("protection", "0")),
-            hold=await holds.reason_to_wait(self._session, node, vmid, config.lock) if ours and resuming else None,
+            hold=await holds.reason_to_wait(self._session, node, vmid, config.lock)
+            if ours and changing
+            else None,
         )
 
     async def _config(self, node: str, vmid: int, guest: Guest | None) -> VMConfig:

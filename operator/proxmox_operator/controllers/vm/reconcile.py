@@ -6,7 +6,7 @@ This is the loop and nothing else: reading is ``observe``, deciding is ``plannin
 
 import logging
 
-from proxmox_operator.api import InvalidObject, ProxmoxVM
+from proxmox_operator.api import InvalidObject, ProxmoxVM, find_condition
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.controllers.context import VM_KIND, Context, is_paused, vm_key
 from proxmox_operator.controllers.fleet import Fleet, Member
@@ -16,10 +16,10 @@ from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.controllers.vm.observe import Observer
 from proxmox_operator.controllers.vm.statuses import PROGRESS_AFTER, StatusKeeper
 from proxmox_operator.engine.queue import Key
-from proxmox_operator.errors import AnswerLost, NeedsHuman, OperatorError, Outdated
+from proxmox_operator.errors import AnswerLost, OperatorError, Outdated
 from proxmox_operator.planning.access import access_of
 from proxmox_operator.planning.lifecycle import Blocked, Facts, Release, Settled, Wait, plan
-from proxmox_operator.planning.report import verdict_of_step
+from proxmox_operator.planning.report import PAUSED, verdict_of_step
 from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.errors import AlreadyRunning, OutcomeUnknown
 from proxmox_operator.proxmox.tasks import TaskResult
@@ -49,7 +49,7 @@ class VMReconciler:
         except InvalidObject as error:
             return await self._failed(keeper, error)
         if is_paused(vm.metadata.annotations):
-            return await self._paused(keeper)
+            return await self._paused(keeper, "this object")
         if vm.metadata.deletion_timestamp is not None and FINALIZER not in vm.metadata.finalizers:
             self._forget(vm)
             return Outcome.done()
@@ -69,6 +69,8 @@ class VMReconciler:
             member.keys[vm.status.vmid] = vm_key(vm)
         if member.cluster.spec.lost and vm.metadata.deletion_timestamp is not None:
             return await self._abandon(vm, keeper, member)
+        if is_paused(member.cluster.metadata.annotations):
+            return await self._paused(keeper, f"ProxmoxCluster {member.name}")
         session = member.usable()
         namespace = await self._context.namespace(vm.metadata.namespace or "")
         access = access_of(member.cluster.spec, namespace.labels)
@@ -80,8 +82,8 @@ class VMReconciler:
             return Outcome.again(self._next_reread(member, memory))
         for _ in range(MAX_STEPS):
             facts = await observer.facts(keeper.vm)
-            if memory.work is not None and facts.working:
-                self._watch_once(memory, applier, vm)
+            if memory.work is not None:
+                applier.watch(memory.work, vm)
             step = plan(facts)
             if isinstance(step, Wait | Blocked | Settled):
                 return await self._finish(facts, step, keeper, member, memory)
@@ -100,18 +102,13 @@ class VMReconciler:
         if recorded is not None:
             memory.resume(recorded)
         if memory.work is not None and memory.work.result is None:
-            self._watch_once(memory, applier, vm)
+            applier.watch(memory.work, vm)
         elif (work := memory.end_work()) is not None and work.result is not None:
             error = work.result.error
             if error is None or isinstance(error, AlreadyRunning):
                 memory.succeeded(work.action, self._context.clock())
             elif not isinstance(error, OutcomeUnknown):
                 raise _explained(error, work.result)
-
-    def _watch_once(self, memory: Memory, applier: Applier, vm: ProxmoxVM) -> None:
-        work = memory.work
-        if work is not None and not work.watched:
-            applier.watch(work, vm)
 
     def _is_quiet(self, vm: ProxmoxVM, member: Member, memory: Memory) -> bool:
         """Nothing changed since a pass that found everything settled: neither the object nor, as the inventory tells, the VM.
@@ -121,7 +118,7 @@ class VMReconciler:
         session = member.session
         inventory = session.inventory.current if session else None
         guest = inventory.guests.get(vm.status.vmid or 0) if inventory else None
-        ready = next((condition for condition in vm.status.conditions if condition.type == "Ready"), None)
+        ready = find_condition(vm.status.conditions, "Ready")
         now = self._context.clock()
         believed = memory.believed_power(guest, now)
         if memory.reread_at == 0.0:
@@ -130,6 +127,7 @@ class VMReconciler:
             guest is not None
             and ready is not None
             and ready.status == "True"
+            and find_condition(vm.status.conditions, PAUSED) is None
             and vm.metadata.deletion_timestamp is None
             and vm.status.observed_generation == vm.metadata.generation == ready.observed_generation
             and memory.work is None
@@ -140,12 +138,19 @@ class VMReconciler:
         )
 
     async def _finish(
-        self, facts: Facts, step: Wait | Blocked | Settled, keeper: StatusKeeper, member: Member, memory: Memory
+        self,
+        facts: Facts,
+        step: Wait | Blocked | Settled,
+        keeper: StatusKeeper,
+        member: Member,
+        memory: Memory,
     ) -> Outcome:
         if isinstance(step, Settled):
             memory.settled_generation = facts.vm.metadata.generation
             member.promised.pop(facts.vm.metadata.uid, None)
-            memory.reread_at = self._context.clock() + self._interval(member) * self._context.rng.uniform(0.9, 1.1)
+            memory.reread_at = self._context.clock() + self._interval(member) * self._context.rng.uniform(
+                0.9, 1.1
+            )
         await keeper.report(facts, verdict_of_step(step))
         if isinstance(step, Settled):
             return Outcome.again(self._soonest(facts, member, memory))
@@ -179,9 +184,8 @@ class VMReconciler:
         self._forget(vm)
         return Outcome.done()
 
-    async def _paused(self, keeper: StatusKeeper) -> Outcome:
-        message = "the annotation proxmox-operator.io/paused is true: nothing is read or written until it is removed"
-        await keeper.failed(NeedsHuman(message, reason="Paused"))
+    async def _paused(self, keeper: StatusKeeper, what: str) -> Outcome:
+        await keeper.paused(what)
         return Outcome.done()
 
     async def _failed(self, keeper: StatusKeeper, error: OperatorError) -> Outcome:

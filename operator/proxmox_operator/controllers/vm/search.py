@@ -39,7 +39,9 @@ async def find_marked(
         del member.marks[vmid]
     candidates = [guest for guest in guests.values() if guest.type == "qemu" and not guest.template]
     candidates = [guest for guest in candidates if guest.vmid not in member.keys]
-    unreadable = await _read(member, session, [guest for guest in candidates if guest.vmid not in member.marks])
+    unreadable = await _read(
+        member, session, [guest for guest in candidates if guest.vmid not in member.marks]
+    )
     found: list[tuple[Claim, Mark]] = []
     for vmid, mark in member.marks.items():
         if mark is None or vmid in member.keys:

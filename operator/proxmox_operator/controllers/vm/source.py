@@ -26,11 +26,11 @@ async def read_template(member: Member, session: ClusterSession, source: Source)
         )
         raise NeedsHuman(message, reason="TemplateNotFound")
     if inventory is not None and (node := inventory.nodes.get(guest.node)) is not None and not node.online:
-        raise Unreachable(f"node {guest.node}, which holds template {vmid}, is offline", reason="NodeUnavailable")
-    try:
-        config = await member.templates.get(
-            (guest.node, vmid), lambda: session.vms.config(guest.node, vmid)
+        raise Unreachable(
+            f"node {guest.node}, which holds template {vmid}, is offline", reason="NodeUnavailable"
         )
+    try:
+        config = await member.templates.get((guest.node, vmid), lambda: session.vms.config(guest.node, vmid))
     except NotHere as error:
         session.inventory.poke()
         raise Unreachable(f"template {vmid} is moving: {error.message}", reason="TemplateMoving") from error
@@ -72,5 +72,7 @@ async def gather_nodes(member: Member, session: ClusterSession, *, besides: str)
             if node == info.name and storage.available
         }
         bridges = await _bridges(member, session, info.name) if info.online else None
-        nodes.append(Node(name=info.name, online=info.online, memory_free=free, storages=storages, bridges=bridges))
+        nodes.append(
+            Node(name=info.name, online=info.online, memory_free=free, storages=storages, bridges=bridges)
+        )
     return nodes

@@ -5,6 +5,7 @@ a second does not write ten times.
 """
 
 from proxmox_operator.api import MAX_ADDRESSES, ProxmoxVM, VMStatus
+from proxmox_operator.api.names import PAUSED
 from proxmox_operator.controllers.context import Context, key_of
 from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.controllers.vm.observe import Observer
@@ -36,7 +37,11 @@ class StatusKeeper:
     def vm(self) -> ProxmoxVM:
         """The object, with the status as it was last written. Raises InvalidObject."""
         newest = self._context.store.get(key_of(self.raw))
-        if newest is not None and newest is not self.raw and newest["metadata"]["uid"] == self.raw["metadata"]["uid"]:
+        if (
+            newest is not None
+            and newest is not self.raw
+            and newest["metadata"]["uid"] == self.raw["metadata"]["uid"]
+        ):
             self.raw, self._vm = newest, None
         if self._vm is None:
             self._vm = ProxmoxVM.parse(self.raw)
@@ -73,6 +78,16 @@ class StatusKeeper:
         )
         seen = generation if isinstance(error, NeedsHuman | Waiting) else status.observed_generation
         await self._write(status.model_copy(update={"conditions": conditions, "observed_generation": seen}))
+
+    async def paused(self, what: str) -> None:
+        """Say that nothing is done, and leave the rest of the status as it was."""
+        status = VMStatus.model_validate(self.raw.get("status") or {})
+        message = f"{what} is paused: nothing is read or written until the annotation {PAUSED} is removed"
+        generation = self.raw["metadata"].get("generation", 0)
+        conditions = report.paused_conditions(
+            status.conditions, message, generation=generation, now=self._context.now()
+        )
+        await self._write(status.model_copy(update={"conditions": conditions}))
 
     def _is_recent(self) -> bool:
         memory = self._memory

@@ -1,4 +1,4 @@
-"""A plain HTTP client for the tests of the simulator: no retries, no interpretation."""
+"""A plain HTTP client for tests of the simulator and for scripts: no retries, no interpretation."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from pvesim import PveSim
+from .sim import PveSim
 
 
 class ApiError(Exception):

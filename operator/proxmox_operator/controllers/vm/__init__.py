@@ -1,0 +1,1 @@
+"""The ProxmoxVM controller, split by verb: ``reconcile`` is the loop, ``observe`` reads, ``apply`` does."""

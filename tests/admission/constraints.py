@@ -1,0 +1,224 @@
+"""Every constraint of a CRD, one by one, and for the mechanical ones a value that breaks just that one.
+
+Not here: rules over several fields; their wrong manifests are written by hand in ``bad/``.
+"""
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+ITEM, VALUE = "[]", "{}"
+"""Path steps into a list's items and a map's values."""
+
+PLAIN = (
+    "enum",
+    "format",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+)
+KNOWN = frozenset(
+    {
+        *PLAIN,
+        "type",
+        "description",
+        "default",
+        "properties",
+        "items",
+        "additionalProperties",
+        "required",
+        "x-kubernetes-validations",
+        "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One thing that can refuse a manifest: where, by which keyword, and the keyword's value.
+
+    ``required`` and ``unique`` name the field; ``rule`` holds CEL, message and field path.
+    """
+
+    kind: str
+    path: tuple[str, ...]
+    keyword: str
+    value: Any
+
+    def __str__(self) -> str:
+        what = self.value["message"] if self.keyword == "rule" else self.value
+        shown = "" if isinstance(what, list) else f" {what}"
+        return f"{self.kind} {'.'.join(self.path)} {self.keyword}{shown}".replace(".[]", "[]")
+
+    @property
+    def in_status(self) -> bool:
+        return self.path[:1] == ("status",)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One reason that the API server gives for a refusal, as in ``status.details.causes``."""
+
+    reason: str
+    field: str
+    message: str
+
+
+def constraints(crd: Json) -> Iterator[Constraint]:
+    """Everything in the CRD's schema by which the API server can refuse a value, types excepted."""
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    yield from _constraints(crd["spec"]["names"]["kind"], (), schema)
+
+
+def _constraints(kind: str, path: tuple[str, ...], schema: Json) -> Iterator[Constraint]:
+    assert schema.keys() <= KNOWN, f"{kind} {path}: the test does not know {schema.keys() - KNOWN}"
+    for keyword in PLAIN:
+        if keyword in schema:
+            yield Constraint(kind, path, keyword, schema[keyword])
+    for name in schema.get("required", ()):
+        yield Constraint(kind, path, "required", name)
+    for key in schema.get("x-kubernetes-list-map-keys", ()):
+        yield Constraint(kind, path, "unique", key)
+    for rule in schema.get("x-kubernetes-validations", ()):
+        yield Constraint(kind, path, "rule", rule)
+    for name, inner in schema.get("properties", {}).items():
+        yield from _constraints(kind, (*path, name), inner)
+    for step, inner in ((ITEM, schema.get("items")), (VALUE, schema.get("additionalProperties"))):
+        if inner is not None:
+            yield from _constraints(kind, (*path, step), inner)
+
+
+def violation(constraint: Constraint, whole: Json) -> Json | None:
+    """``whole``, a right object that uses every field, changed so that it breaks just this constraint.
+
+    None for rules over several fields.
+    """
+    wrong = copy.deepcopy(whole)
+    parent: Any = {"root": wrong}
+    key: Any = "root"
+    for step in constraint.path:
+        parent = parent[key]
+        key = 0 if step == ITEM else next(iter(parent)) if step == VALUE else step
+    if constraint.keyword == "rule":
+        rule = constraint.value["rule"]
+        if rule == "self.start <= self.end":
+            parent[key]["start"] = parent[key]["end"] + 1
+            return wrong
+        if rule.startswith(("self.matches(", "isIP(self)")):
+            parent[key] = "!"
+            return wrong
+        return None
+    parent[key] = _BREAK[constraint.keyword](constraint.value, parent[key])
+    return wrong
+
+
+def _without(name: str, value: Json) -> Json:
+    return {key: item for key, item in value.items() if key != name}
+
+
+def _twice(key: str, items: list[Json]) -> list[Json]:
+    """The first item again, without what must be unique for another reason."""
+    return [*items, _without("mac", items[0])]
+
+
+def _too_many(limit: int, items: list[Any]) -> list[Any]:
+    """One item too many; the items of a map keep different keys."""
+    first = items[0]
+    if not isinstance(first, dict) or "name" not in first:
+        return [first] * (limit + 1)
+    return [{**_without("mac", first), "name": f"{first['name']}{number}"} for number in range(limit + 1)]
+
+
+def _too_many_entries(limit: int, entries: Json) -> Json:
+    value = next(iter(entries.values()))
+    return {f"key-{number}": value for number in range(limit + 1)}
+
+
+_BREAK: dict[str, Callable[[Any, Any], Any]] = {
+    "enum": lambda _, __: "Bogus",
+    "format": lambda _, __: "yesterday",
+    "minimum": lambda limit, _: limit - 1,
+    "maximum": lambda limit, _: limit + 1,
+    "maxLength": lambda limit, value: value + "a" * (limit + 1 - len(value)),
+    "minItems": lambda limit, items: items[: limit - 1],
+    "maxItems": _too_many,
+    "maxProperties": _too_many_entries,
+    "required": _without,
+    "unique": _twice,
+}
+
+
+def is_because_of(cause: Cause, constraint: Constraint) -> bool:
+    """Whether this constraint, and no other, gives this cause."""
+    if constraint.keyword == "rule":
+        path = (*constraint.path, *constraint.value.get("fieldPath", "").split(".")[1:])
+        return _is_at(cause, path) and cause.message.endswith(constraint.value["message"])
+    path = constraint.path
+    if constraint.keyword == "required":
+        path = (*path, constraint.value)
+    if constraint.keyword == "unique":
+        path = (*path, ITEM)
+    reason, text = _CAUSES[constraint.keyword]
+    return _is_at(cause, path) and cause.reason == reason and text.format(constraint.value) in cause.message
+
+
+_CAUSES = {
+    "enum": ("FieldValueNotSupported", "Unsupported value"),
+    "format": ("FieldValueInvalid", "must be of type {}"),
+    "minimum": ("FieldValueInvalid", "should be greater than or equal to {}"),
+    "maximum": ("FieldValueInvalid", "should be less than or equal to {}"),
+    "maxLength": ("FieldValueTooLong", "may not be more than {} bytes"),
+    "minItems": ("FieldValueInvalid", "should have at least {} items"),
+    "maxItems": ("FieldValueTooMany", "must have at most {} items"),
+    "maxProperties": ("FieldValueTooMany", "must have at most {} items"),
+    "required": ("FieldValueRequired", "Required value"),
+    "unique": ("FieldValueDuplicate", "Duplicate value"),
+}
+
+
+def _is_at(cause: Cause, path: tuple[str, ...]) -> bool:
+    """Whether the cause is at this path of the schema: indices and keys of maps are of no matter."""
+    found = cause.field.replace("[", ".[").split(".") if cause.field not in ("", "<nil>") else []
+    steps = itertools.zip_longest(found, path, fillvalue="")
+    return all(
+        step == VALUE or (step == ITEM and part.startswith("[")) or step == part for part, step in steps
+    )
+
+
+def without(crd: Json, constraint: Constraint) -> Json:
+    """The schema of the CRD with one rule taken out, and without descriptions, which make it large."""
+    schema: Json = copy.deepcopy(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+    place = schema
+    for step in constraint.path:
+        place = (
+            place["items"]
+            if step == ITEM
+            else place["additionalProperties"]
+            if step == VALUE
+            else place["properties"][step]
+        )
+    place["x-kubernetes-validations"].remove(constraint.value)
+    return _without_descriptions(schema)
+
+
+def _without_descriptions(schema: Json) -> Json:
+    result = _without("description", schema)
+    if "properties" in result:
+        result["properties"] = {
+            name: _without_descriptions(value) for name, value in result["properties"].items()
+        }
+    for keyword in ("items", "additionalProperties"):
+        if keyword in result:
+            result[keyword] = _without_descriptions(result[keyword])
+    return result
