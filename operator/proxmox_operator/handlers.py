@@ -16,7 +16,7 @@ from proxmox_operator.api.names import GROUP, VERSION
 from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND
 from proxmox_operator.controllers.manager import Manager
 from proxmox_operator.engine.settings import Settings
-from proxmox_operator.kube.login import bearer_token, log_in
+from proxmox_operator.kube.login import connection, log_in
 from proxmox_operator.kube.transport import AioTransport
 
 logger = logging.getLogger(__name__)
@@ -37,14 +37,7 @@ async def serve(settings: Settings) -> None:
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.ConnectionInfo:
-        return kopf.ConnectionInfo(
-            server=configuration.host,
-            ca_path=configuration.ssl_ca_cert,
-            insecure=not configuration.verify_ssl,
-            token=await bearer_token(configuration),
-            certificate_path=configuration.cert_file,
-            private_key_path=configuration.key_file,
-        )
+        return kopf.ConnectionInfo(**await connection(configuration))
 
     for kind, plural in _PLURALS.items():
 

@@ -44,7 +44,7 @@ KNOWN = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Constraint:
     """One thing that can refuse a manifest: where, by which keyword, and the keyword's value.
 

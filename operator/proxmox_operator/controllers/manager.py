@@ -6,12 +6,10 @@ operator. Not here: the watch (``handlers``), which only calls :meth:`Manager.ob
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from random import Random, SystemRandom
 from typing import Any, Protocol
-from uuid import uuid4
 
 from proxmox_operator.controllers.cluster import ClusterReconciler
 from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context
@@ -19,12 +17,13 @@ from proxmox_operator.controllers.fleet import Fleet
 from proxmox_operator.controllers.outcome import Outcome
 from proxmox_operator.controllers.vm.reconcile import VMReconciler
 from proxmox_operator.engine import logs
-from proxmox_operator.engine.election import Fence, LeaderElector, NoElection
+from proxmox_operator.engine.election import Fence, LeaderElector, NoElection, process_identity
 from proxmox_operator.engine.health import Health
 from proxmox_operator.engine.metrics import Metrics
 from proxmox_operator.engine.queue import Key, WorkQueue
 from proxmox_operator.engine.settings import Settings
 from proxmox_operator.engine.store import ObjectStore
+from proxmox_operator.errors import OperatorError
 from proxmox_operator.kube.client import Kube, Raw, Transport
 from proxmox_operator.kube.events import EventRecorder
 from proxmox_operator.kube.lease import KubeLease
@@ -63,7 +62,7 @@ class Manager:
         self.health = Health(self.metrics)
         self._clock = clock
         kube = Kube(transport, observe=self.metrics.kube_call)
-        identity = f"{socket.gethostname()}_{uuid4()}"
+        identity = process_identity()
         self.elector: Elector = self._elector(kube, identity)
         random = rng or SystemRandom()
         self.queue = WorkQueue(rng=random, grace=settings.stop_grace, metrics=self.metrics)
@@ -129,7 +128,7 @@ class Manager:
             leading = asyncio.create_task(self.elector.run(self.lead), name="election")
             stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
             await asyncio.wait({leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not leading.done() and not self.elector.leading:
+            if not leading.done() and self.elector.fence.remaining() <= 0:
                 leading.cancel()
             stopping.cancel()
             try:
@@ -146,8 +145,9 @@ class Manager:
 
     async def lead(self) -> None:
         """Read everything once, then work until stopped."""
-        self.context.cluster_id = self.settings.cluster_id or await self._cluster_uid()
-        await self._list()
+        configured = self.settings.cluster_id
+        self.context.cluster_id = configured if configured is not None else await self._insist(self._cluster_uid)
+        await self._insist(self._list)
         helpers = [
             asyncio.create_task(self.events.run(), name="events"),
             asyncio.create_task(self._resync(), name="resync"),
@@ -159,6 +159,15 @@ class Manager:
             self.events.stop()
             await asyncio.gather(*helpers, return_exceptions=True)
             await self.fleet.close()
+
+    async def _insist[T](self, read: Callable[[], Awaitable[T]]) -> T:
+        """Read until it succeeds: giving up would keep the Lease from everybody until it expires."""
+        while True:
+            try:
+                return await read()
+            except OperatorError as error:
+                logger.warning("cannot begin yet, trying again: %s", error)
+                await asyncio.sleep(2.0)
 
     async def _cluster_uid(self) -> str:
         raw: dict[str, Any] = await self.context.kube.get(NAMESPACES, "kube-system")
@@ -186,7 +195,11 @@ class Manager:
         self.health.expect("watch", max_age=self.settings.resync * 2.5)
         while True:
             await asyncio.sleep(self.settings.resync)
-            missed = await self._list()
+            try:
+                missed = await self._list()
+            except OperatorError as error:
+                logger.warning("the objects could not be listed, trying again in %.0f s: %s", self.settings.resync, error)
+                continue
             if missed:
                 logger.warning("the watch had not told of %d changes", len(missed))
             else:

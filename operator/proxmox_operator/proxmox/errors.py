@@ -116,7 +116,8 @@ RULES: tuple[Rule, ...] = (
         "it may be gone or on another node, looks for it",
     ),
     _rule(
-        r"(?:VM|CT) \d+ already exists|config file already exists|\d+\.conf' already exists",
+        r"(?:VM|CT) \d+ already exists|config file already exists|\d+\.conf' already exists"
+        r"|rename\) atomic file '[^']+/(?:qemu-server|lxc)/\d+\.conf' failed: File exists",
         Taken,
         "VMIDTaken",
         "looks whose VM holds this id",
@@ -225,10 +226,17 @@ RULES: tuple[Rule, ...] = (
         "enable it on that node with content type images, or name another storage",
     ),
     _rule(
-        r"No space left|not enough free space|insufficient free space|out of space|quota exceeded",
+        r"No space left|not enough free space|insufficient free space|out of space|quota exceeded"
+        r"|free space in thin pool \S+ reached threshold|insufficient free (?:extents|space)",
         errors.NeedsHuman,
         "StorageFull",
         "free space on the storage, or name another one",
+    ),
+    _rule(
+        r"SSH public key validation error",
+        errors.Rejected,
+        "InvalidSSHKey",
+        "spec.cloudInit.sshKeys holds a key that ssh-keygen does not accept; paste the whole line of the .pub file",
     ),
     _rule(
         r"bridge '[^']+' (?:does not exist|is not active)|no such bridge",

@@ -30,6 +30,11 @@ TEXTS = [
     ("unable to create VM 100: config file already exists", Taken, "VMIDTaken"),
     ("unable to create VM 100 - VM 100 already exists on node 'pve2'", Taken, "VMIDTaken"),
     ("CT 100 already exists on node 'pve2'", Taken, "VMIDTaken"),
+    (
+        "close (rename) atomic file '/etc/pve/nodes/pve1/qemu-server/100.conf' failed: File exists",
+        Taken,
+        "VMIDTaken",
+    ),
     ("VM is locked (backup)", Locked, "Locked"),
     ("VM is locked (snapshot-delete)", Locked, "Locked"),
     (
@@ -78,6 +83,13 @@ TEXTS = [
     ("no such volume group 'pve'", errors.Transient, "StorageUnavailable"),
     ("clone failed: No space left on device", errors.NeedsHuman, "StorageFull"),
     ("not enough free space (1024 < 2048)", errors.NeedsHuman, "StorageFull"),
+    (
+        "lvcreate 'pve/vm-100-disk-0' error:   Cannot create new thin volume, free space in thin pool pve/data "
+        "reached threshold.",
+        errors.NeedsHuman,
+        "StorageFull",
+    ),
+    ("SSH public key validation error", errors.Rejected, "InvalidSSHKey"),
     ("bridge 'vmbr9' does not exist", errors.NeedsHuman, "BridgeNotFound"),
     ("volume 'local-lvm:vm-100-disk-0' does not exist", errors.NeedsHuman, "VolumeNotFound"),
     ("volume local-lvm:vm-100-disk-0 does not exist", errors.NeedsHuman, "VolumeNotFound"),

@@ -1,0 +1,81 @@
+"""The life of one VM as a decision: from facts to the next step.
+
+:func:`plan` is pure and total. It looks at what is, not at what happened before, and names one step; after
+the step is done the facts are gathered anew. Nothing destructive is ever planned on what is unknown:
+a VM that cannot be seen is :class:`Unknown`, which is not :class:`Absent`. Doing the steps is
+``controllers.vm.apply``'s part.
+"""
+
+from proxmox_operator.planning.lifecycle.deleting import DELETING
+from proxmox_operator.planning.lifecycle.facts import (
+    Absent,
+    Claimed,
+    Existence,
+    Facts,
+    Power,
+    Present,
+    Unknown,
+)
+from proxmox_operator.planning.lifecycle.living import LIVING, OBSERVING, UNMADE
+from proxmox_operator.planning.lifecycle.steps import (
+    Blocked,
+    Bury,
+    Clone,
+    Configure,
+    Destroy,
+    GrowDisks,
+    Hold,
+    Reclaim,
+    RecordStart,
+    Release,
+    Reserve,
+    Settled,
+    Start,
+    Step,
+    Stop,
+    Wait,
+)
+
+__all__ = [
+    "Absent",
+    "Blocked",
+    "Bury",
+    "Claimed",
+    "Clone",
+    "Configure",
+    "Destroy",
+    "Existence",
+    "Facts",
+    "GrowDisks",
+    "Hold",
+    "Power",
+    "Present",
+    "Reclaim",
+    "RecordStart",
+    "Release",
+    "Reserve",
+    "Settled",
+    "Start",
+    "Step",
+    "Stop",
+    "Unknown",
+    "Wait",
+    "plan",
+]
+
+
+def plan(facts: Facts) -> Step:
+    """The next step. Checks run in order and the first one that has something to say decides."""
+    if facts.vm.metadata.deletion_timestamp is not None:
+        chain = DELETING
+    elif facts.vm.spec.management == "Observe":
+        chain = OBSERVING
+    elif facts.vm.status.vmid is None:
+        chain = UNMADE
+    else:
+        chain = LIVING
+    for check in chain:
+        step = check(facts)
+        if step is not None:
+            return step
+    raise AssertionError("every chain ends in a check that always decides")

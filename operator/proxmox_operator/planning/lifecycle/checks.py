@@ -1,0 +1,123 @@
+"""Checks that more than one chain asks. Each names a step, or ``None`` where it has nothing to say."""
+
+from collections.abc import Callable
+
+from proxmox_operator.api import ProxmoxVM
+from proxmox_operator.api.names import FINALIZER
+from proxmox_operator.api.quantity import parse_duration
+from proxmox_operator.planning.identity import Owner
+from proxmox_operator.planning.lifecycle.facts import Facts, Present, Unknown
+from proxmox_operator.planning.lifecycle.steps import Blocked, Hold, Reserve, Step, Stop, Wait
+from proxmox_operator.planning.placement import Placed, Unschedulable
+from proxmox_operator.planning.vmconfig import ConfigDiff
+
+Check = Callable[[Facts], Step | None]
+
+
+def working(facts: Facts) -> Step | None:
+    return Wait(reason=facts.working, message=_WORKING[facts.working]) if facts.working else None
+
+
+_WORKING = {
+    "Cloning": "Proxmox is cloning the source; this takes as long as its disks are large",
+    "Configuring": "Proxmox is writing the VM's config",
+    "Resizing": "Proxmox is growing a disk",
+    "Starting": "Proxmox is starting the VM",
+    "Stopping": "the guest is shutting down",
+    "Destroying": "Proxmox is destroying the VM",
+}
+
+
+def unknown(facts: Facts) -> Step | None:
+    existence = facts.existence
+    if isinstance(existence, Unknown):
+        return Wait(reason=existence.reason, message=existence.message, after=15.0, unknown=True)
+    return None
+
+
+def denied(facts: Facts) -> Step | None:
+    if not facts.denied:
+        return None
+    return Blocked(
+        reason="AccessDenied",
+        message="; ".join(facts.denied)
+        + ": change the spec, or have it granted in ProxmoxCluster spec.access",
+    )
+
+
+def foreign(facts: Facts) -> Step | None:
+    """Somebody else's VM: another VMID while ours was never seen, else hands off."""
+    vm, existence = facts.vm, facts.existence
+    if not isinstance(existence, Present) or existence.owner is not Owner.FOREIGN:
+        return None
+    being_created = vm.status.provisioning is not None
+    if being_created and vm.spec.vmid is None and vm.metadata.deletion_timestamp is None:
+        return reserve(facts)
+    if being_created:
+        return Blocked(
+            reason="VMIDTaken",
+            message=f"VMID {vm.status.vmid} is taken by a VM that is not ours: free it, or set spec.vmid on a new object",
+        )
+    return Blocked(
+        reason="IdentityConflict",
+        message=(
+            f"VM {vm.status.vmid} on {existence.node} does not carry this object's mark: it belongs to someone else and "
+            f"is not touched. If ours was replaced, move the other VM to another VMID and restore ours as "
+            f"{vm.status.vmid}; to give ours up, delete this object with spec.deletionPolicy Retain"
+        ),
+    )
+
+
+def stub(facts: Facts) -> Step | None:
+    """A config that a dead worker left locked; a token may not remove it, only root on the node."""
+    existence, vmid = facts.existence, facts.vm.status.vmid
+    if not isinstance(existence, Present) or facts.working:
+        return None
+    if existence.lock in ("clone", "create", "destroyed") or existence.owner is Owner.PENDING:
+        return Blocked(
+            reason="StuckLock",
+            message=(
+                f"VM {vmid} on {existence.node} is left over from an interrupted Proxmox task (lock: {existence.lock}) "
+                f"and no task works on it; as root on {existence.node} run: qm unlock {vmid} && qm destroy {vmid} --purge"
+            ),
+        )
+    return None
+
+
+def locked(facts: Facts) -> Step | None:
+    """A lock matters only when there is something to do: a backup does not make a VM unready."""
+    existence, vm = facts.existence, facts.vm
+    if not isinstance(existence, Present) or not existence.lock:
+        return None
+    deleting = vm.metadata.deletion_timestamp is not None
+    if not deleting and existence.diff == ConfigDiff() and vm.spec.power in ("Unmanaged", existence.power):
+        return None
+    message = f"VM {vm.status.vmid} is locked by Proxmox ({existence.lock}); waiting until that has ended"
+    return Wait(reason="Locked", message=message, after=30.0)
+
+
+def hold(facts: Facts) -> Step | None:
+    return Hold() if FINALIZER not in facts.vm.metadata.finalizers else None
+
+
+def reserve(facts: Facts) -> Step:
+    if isinstance(facts.place, Placed):
+        return Reserve(place=facts.place)
+    return unplaced(facts)
+
+
+def unplaced(facts: Facts) -> Step:
+    if isinstance(facts.place, Unschedulable):
+        return Blocked(reason=facts.place.reason, message=facts.place.message())
+    return Wait(reason="Waiting", message="the source is not known yet", unknown=True)
+
+
+def the_vm(facts: Facts) -> Present:
+    """The VM; only asked once it is known to be present."""
+    if not isinstance(facts.existence, Present):
+        raise AssertionError("only asked once the VM is known to be present")
+    return facts.existence
+
+
+def stop(vm: ProxmoxVM) -> Stop:
+    return Stop(grace=parse_duration(vm.spec.shutdown.grace_period), force=vm.spec.shutdown.force)

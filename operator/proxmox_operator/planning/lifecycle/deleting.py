@@ -1,0 +1,129 @@
+"""The chain of an object that is going away. It ends in the only step that destroys."""
+
+from proxmox_operator.api.names import FINALIZER
+from proxmox_operator.planning.identity import Owner
+from proxmox_operator.planning.lifecycle.checks import (
+    Check,
+    foreign,
+    locked,
+    stop,
+    stub,
+    the_vm,
+    unknown,
+    working,
+)
+from proxmox_operator.planning.lifecycle.facts import Absent, Facts, Present
+from proxmox_operator.planning.lifecycle.steps import (
+    Blocked,
+    Bury,
+    Configure,
+    Destroy,
+    Reclaim,
+    Release,
+    Settled,
+    Step,
+    Wait,
+)
+from proxmox_operator.planning.vmconfig import ConfigDiff
+
+
+def _nothing_held(facts: Facts) -> Step | None:
+    return (
+        None
+        if FINALIZER in facts.vm.metadata.finalizers
+        else Settled(reason="Deleted", message="nothing is held")
+    )
+
+
+def _settling(facts: Facts) -> Step | None:
+    """A call whose answer was lost may still reach Proxmox; only then is absence final."""
+    if facts.settles_at is not None and facts.now < facts.settles_at and isinstance(facts.existence, Absent):
+        left = (facts.settles_at - facts.now).total_seconds()
+        return Wait(
+            reason="Settling", message="an unanswered call may still take effect", after=max(left, 0.05)
+        )
+    return None
+
+
+def _gone(facts: Facts) -> Step | None:
+    """Nothing to delete: never made, not ours to claim, or proven absent."""
+    if facts.vm.status.vmid is None:
+        found = facts.claimed
+        return Reclaim(vmid=found.vmid, uuid=found.uuid) if found is not None and found.granted else Release()
+    return Release() if isinstance(facts.existence, Absent) else None
+
+
+def _not_ours_to_delete(facts: Facts) -> Step | None:
+    """A foreign VM under our VMID means that ours is gone; letting go touches nothing."""
+    existence = facts.existence
+    if isinstance(existence, Present) and existence.owner is Owner.FOREIGN:
+        return Release() if facts.vm.spec.deletion_policy == "Retain" else foreign(facts)
+    return None
+
+
+def _retain(facts: Facts) -> Step | None:
+    if facts.vm.spec.deletion_policy != "Retain":
+        return None
+    return Bury() if the_vm(facts).owner is Owner.OURS else Release()
+
+
+def _protected(facts: Facts) -> Step | None:
+    vm, present = facts.vm, the_vm(facts)
+    if vm.spec.protection:
+        return Blocked(
+            reason="Protected", message="spec.protection is true: set it to false to let the VM be destroyed"
+        )
+    if not present.protected:
+        return None
+    if vm.status.protection_set and (puts := [put for put in present.diff.puts if put.key == "protection"]):
+        return Configure(diff=ConfigDiff(puts=tuple(puts)))
+    return Blocked(
+        reason="Protected",
+        message=f"VM {vm.status.vmid} has its protection flag set in Proxmox: clear it there, or set deletionPolicy Retain",
+    )
+
+
+def _detached(facts: Facts) -> Step | None:
+    detached = the_vm(facts).detached
+    if not detached or facts.vm.spec.detached_disks == "Delete":
+        return None
+    return Blocked(
+        reason="DetachedDisks",
+        message=(
+            f"destroying VM {facts.vm.status.vmid} would destroy its detached disks too: {', '.join(detached)}; "
+            "re-attach or remove them in Proxmox, or set spec.detachedDisks to Delete"
+        ),
+    )
+
+
+def _shut_down(facts: Facts) -> Step | None:
+    present = the_vm(facts)
+    if present.power == "Unknown":
+        return Wait(
+            reason="PowerUnknown",
+            message="Proxmox has not reported its power state yet",
+            after=10,
+            unknown=True,
+        )
+    return None if present.power == "Stopped" else stop(facts.vm)
+
+
+def _destroy(_: Facts) -> Step:
+    return Destroy()
+
+
+DELETING: tuple[Check, ...] = (
+    _nothing_held,
+    working,
+    unknown,
+    _settling,
+    _gone,
+    _not_ours_to_delete,
+    stub,
+    locked,
+    _retain,
+    _protected,
+    _detached,
+    _shut_down,
+    _destroy,
+)

@@ -1,0 +1,76 @@
+"""What the decision rests on: what is known about the VM in Proxmox, and everything beside it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from proxmox_operator.api import ProxmoxVM
+from proxmox_operator.planning.identity import Owner
+from proxmox_operator.planning.lifecycle.steps import Wait
+from proxmox_operator.planning.placement import Placed, Template, Unschedulable
+from proxmox_operator.planning.vmconfig import ConfigDiff
+
+Power = Literal["Running", "Stopped", "Paused", "Unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Absent:
+    """Proven: its VMID is free, the cluster is quorate and the right one, and no task is making it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unknown:
+    """It may exist or not; ``reason`` and ``message`` say why nobody can tell."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Present:
+    """It exists. ``diff`` is what its config lacks, ``detached`` are its ``unusedN`` volumes."""
+
+    node: str
+    power: Power
+    lock: str | None
+    owner: Owner
+    diff: ConfigDiff
+    detached: tuple[str, ...] = ()
+    protected: bool = False
+    hold: str | None = None
+    """Why its power must not be touched now (a node shutting down, a backup in stop mode, hibernation)."""
+
+
+Existence = Absent | Unknown | Present
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claimed:
+    """A VM found by its mark after the status was lost, and whether the namespace may take it back."""
+
+    vmid: int
+    uuid: str
+    granted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Everything the decision rests on, gathered in one pass.
+
+    ``denied`` lists violations of the cluster's grants. ``working`` names a Proxmox task or call of ours that has not
+    ended. ``settles_at``: before this time a call of ours whose answer was lost may still take effect.
+    ``source`` and ``place`` are gathered only while there is a VM to be created.
+    """
+
+    vm: ProxmoxVM
+    now: datetime
+    denied: tuple[str, ...] = ()
+    existence: Existence | None = None
+    working: str | None = None
+    settles_at: datetime | None = None
+    claimed: Claimed | None = None
+    source: Template | None = None
+    place: Placed | Unschedulable | None = None
+    ready_checks: tuple[Wait, ...] = ()
+    pending: tuple[str, ...] = ()
+    """Changes that Proxmox applies at the next cold boot, as sentences."""

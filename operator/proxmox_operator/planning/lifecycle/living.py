@@ -1,0 +1,138 @@
+"""The chains of an object that is to have a VM, or that only looks at one."""
+
+from proxmox_operator.planning.identity import Owner
+from proxmox_operator.planning.lifecycle.checks import (
+    Check,
+    denied,
+    foreign,
+    hold,
+    locked,
+    reserve,
+    stop,
+    stub,
+    the_vm,
+    unknown,
+    unplaced,
+    working,
+)
+from proxmox_operator.planning.lifecycle.facts import Absent, Facts, Present
+from proxmox_operator.planning.lifecycle.steps import (
+    Blocked,
+    Clone,
+    Configure,
+    GrowDisks,
+    Reclaim,
+    RecordStart,
+    Settled,
+    Start,
+    Step,
+    Wait,
+)
+from proxmox_operator.planning.placement import Placed
+
+
+def _recover(facts: Facts) -> Step | None:
+    found = facts.claimed
+    if found is None:
+        return None
+    if not found.granted:
+        return Blocked(
+            reason="IdentityConflict",
+            message=(
+                f"VM {found.vmid} carries the mark of this name from another namespace or cluster; to take it back have "
+                "access[].recover granted in the ProxmoxCluster, or remove the mark from its description"
+            ),
+        )
+    return Reclaim(vmid=found.vmid, uuid=found.uuid)
+
+
+def _missing(facts: Facts) -> Step | None:
+    """Proven absent: made again only while it was never started, else a person decides."""
+    vm = facts.vm
+    if not isinstance(facts.existence, Absent):
+        return None
+    if vm.status.started:
+        return Blocked(
+            reason="Missing",
+            message=(
+                f"VM {vm.status.vmid} no longer exists in Proxmox and was running before, so data may be gone: restore it "
+                f"from a backup as VM {vm.status.vmid} and it is taken up again, or delete this object and apply it anew"
+            ),
+        )
+    if facts.source is None or not isinstance(facts.place, Placed):
+        return unplaced(facts)
+    return Clone(source=facts.source, place=facts.place)
+
+
+def _configure(facts: Facts) -> Step | None:
+    diff = the_vm(facts).diff
+    if diff.problems:
+        first = diff.problems[0]
+        return Blocked(reason=first.reason, message="; ".join(problem.message for problem in diff.problems))
+    if diff.writes:
+        return Configure(diff=diff)
+    return GrowDisks(diff=diff) if diff.grows else None
+
+
+def _power(facts: Facts) -> Step | None:
+    vm, present = facts.vm, the_vm(facts)
+    wanted = vm.spec.power
+    if wanted == "Unmanaged" or wanted == present.power:
+        return None
+    if present.power == "Unknown":
+        return Wait(
+            reason="PowerUnknown",
+            message="Proxmox has not reported its power state yet",
+            after=10,
+            unknown=True,
+        )
+    if present.power == "Paused":
+        return Wait(
+            reason="Paused", message="the VM is paused in Proxmox; it is left alone until resumed", after=60
+        )
+    if present.hold is not None:
+        return Wait(reason="PowerOnHold", message=present.hold, after=30)
+    if wanted == "Stopped":
+        return stop(vm)
+    return Start() if vm.status.started else RecordStart()
+
+
+def _settled(facts: Facts) -> Step:
+    if facts.ready_checks:
+        return facts.ready_checks[0]
+    power = the_vm(facts).power
+    return Settled(
+        reason=power, message=f"VM {facts.vm.status.vmid} is {power.lower()} on {the_vm(facts).node}"
+    )
+
+
+def _observe(facts: Facts) -> Step:
+    existence = facts.existence
+    if isinstance(existence, Present) and existence.owner in (Owner.OURS, Owner.UNMARKED):
+        pending = existence.diff.sentences()
+        if pending or facts.vm.spec.power not in ("Unmanaged", existence.power):
+            return Blocked(
+                reason="OutOfSync",
+                message="management is Observe: the differences in status.plan are not written",
+            )
+        return Settled(reason=existence.power, message="as the spec says; management is Observe")
+    return Blocked(reason="ObserveOnly", message="management is Observe: no VM is created; set it to Manage")
+
+
+UNMADE: tuple[Check, ...] = (unknown, denied, hold, _recover, reserve)
+
+LIVING: tuple[Check, ...] = (
+    unknown,
+    foreign,
+    working,
+    denied,
+    hold,
+    _missing,
+    stub,
+    locked,
+    _configure,
+    _power,
+    _settled,
+)
+
+OBSERVING: tuple[Check, ...] = (unknown, foreign, denied, _observe)

@@ -1,0 +1,114 @@
+"""What may be done next. Doing it is ``controllers.vm.apply``'s part."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from proxmox_operator.planning.placement import Placed, Template
+from proxmox_operator.planning.vmconfig import ConfigDiff
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reserve:
+    """Record VMID, UUID and node in the status, before anything is created."""
+
+    place: Placed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reclaim:
+    """Take back a VM found by its mark: write the mark anew, then record it."""
+
+    vmid: int
+    uuid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """Add the finalizer: from here on the object does not vanish before its VM."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clone:
+    """Ask Proxmox to clone the source to the reserved VMID."""
+
+    source: Template
+    place: Placed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configure:
+    """Write the config under its digest."""
+
+    diff: ConfigDiff
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowDisks:
+    """Grow the first disk that is too small."""
+
+    diff: ConfigDiff
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordStart:
+    """Record that the VM is about to be started: from here on its disks may hold data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Start it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """Shut it down, by force after ``grace`` when ``force`` is set."""
+
+    grace: timedelta
+    force: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destroy:
+    """Destroy the VM with its disks. Its intent is recorded first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bury:
+    """Leave the VM and replace the mark by a tombstone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """Drop the finalizer: nothing of ours is left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """Nothing to do until something else moves; ``after`` is the fallback in seconds."""
+
+    reason: str
+    message: str
+    after: float = 60.0
+    unknown: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocked:
+    """Only a person can go on; retried slowly."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """As it should be."""
+
+    reason: str
+    message: str
+
+
+Step = (
+    Reserve | Reclaim | Hold | Clone | Configure | GrowDisks | RecordStart | Start | Stop
+    | Destroy | Bury | Release | Wait | Blocked | Settled
+)  # fmt: skip

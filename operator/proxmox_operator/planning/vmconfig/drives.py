@@ -1,0 +1,97 @@
+"""The boot disk's size and the listed disks; drives that are not listed are not touched."""
+
+from collections.abc import Iterator, Mapping
+
+from proxmox_operator.api import Disk, DiskStatus
+from proxmox_operator.api.quantity import format_gib, parse_quantity
+from proxmox_operator.planning import disks
+from proxmox_operator.planning.propstring import render_props
+from proxmox_operator.planning.vmconfig.changes import Change, Grow, Problem, Put, Wanted
+
+
+def boot_disk(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
+    boot = wanted.vm.spec.boot_disk
+    if boot is None or boot.size is None:
+        return
+    slot = disks.boot_slot(config)
+    if slot is None:
+        message = "spec.bootDisk: the source has no disk to boot from; clone another template"
+        yield Problem(reason="NoBootDisk", message=message)
+        return
+    yield from _size("spec.bootDisk.size", slot, parse_quantity(boot.size), disks.Drive.parse(config[slot]))
+
+
+def listed_disks(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
+    known = {disk.name: disk for disk in wanted.vm.status.disks}
+    taken = set(config) | {disk.slot for disk in known.values()}
+    for disk in wanted.vm.spec.disks:
+        slot = disks.slot_of(disk.name, config, known.get(disk.name))
+        if slot is not None:
+            yield from _existing_disk(disk, slot, config[slot])
+        elif disk.name in known:
+            message = (
+                f"spec.disks[{disk.name}]: its volume {known[disk.name].volume} is no longer attached; attach it again "
+                f"as {known[disk.name].slot} with serial={disk.name} (a blank disk is never put in its place)"
+            )
+            yield Problem(reason="DiskMissing", message=message)
+        elif (storage := disk.storage or wanted.storage) is None:
+            message = f"spec.disks[{disk.name}].storage: name a storage, or set defaults.storage on the ProxmoxCluster"
+            yield Problem(reason="StorageNotChosen", message=message)
+        elif (free := disks.free_slot(taken)) is None:
+            yield Problem(
+                reason="NoFreeSlot", message=f"spec.disks[{disk.name}]: all 31 SCSI slots are in use"
+            )
+        else:
+            taken.add(free)
+            gib = parse_quantity(disk.size) >> 30
+            value = render_props({"file": f"{storage}:{gib}", "serial": disk.name, **_options(disk)}, "file")
+            yield Put(key=free, value=value, storage=storage)
+
+
+def _size(field: str, slot: str, wanted: int, drive: disks.Drive) -> Iterator[Change]:
+    if drive.size < wanted:
+        yield Grow(slot=slot, size=wanted, was=drive.size)
+    elif drive.size > wanted:
+        has = format_gib(drive.size)
+        message = f"{field}: {format_gib(wanted)} is smaller than the disk, which has {has}; disks only grow: set {has}"
+        yield Problem(reason="DiskShrinkRefused", message=message)
+
+
+def _existing_disk(disk: Disk, slot: str, value: str) -> Iterator[Change]:
+    drive = disks.Drive.parse(value)
+    options = {key: text for key, text in drive.options.items() if key not in disks.OWNED_OPTIONS}
+    wanted = {**options, **_options(disk)}
+    if disks.canonical(wanted) != disks.canonical(drive.options):
+        yield Put(key=slot, value=render_props({"file": drive.volume, **wanted}, "file"), was=value)
+    if disk.storage is not None and drive.storage != disk.storage:
+        message = (
+            f"spec.disks[{disk.name}].storage: the disk is on {drive.storage}; moving it to {disk.storage} is not done "
+            f"here: move it in Proxmox, or set {drive.storage}"
+        )
+        yield Problem(reason="DiskMoveRefused", message=message)
+    yield from _size(f"spec.disks[{disk.name}].size", slot, parse_quantity(disk.size), drive)
+
+
+def _options(disk: Disk) -> dict[str, str]:
+    """The drive options of a listed disk that differ from Proxmox's defaults."""
+    options = {
+        "cache": disks.CACHE_MODES[disk.cache] if disk.cache else None,
+        "discard": "on" if disk.discard else None,
+        "ssd": "1" if disk.ssd else None,
+        "iothread": "1" if disk.iothread else None,
+        "backup": "0" if disk.backup is False else None,
+    }
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def recorded_disks(wanted: Wanted, config: Mapping[str, str]) -> tuple[DiskStatus, ...]:
+    """The listed disks as they are attached now; a disk that is missing keeps its last record."""
+    known = {disk.name: disk for disk in wanted.vm.status.disks}
+    for disk in wanted.vm.spec.disks:
+        slot = disks.slot_of(disk.name, config, known.get(disk.name))
+        if slot is not None:
+            drive = disks.Drive.parse(config[slot])
+            known[disk.name] = DiskStatus(
+                name=disk.name, slot=slot, volume=drive.volume, size=format_gib(drive.size)
+            )
+    return tuple(known.values())

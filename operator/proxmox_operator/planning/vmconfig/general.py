@@ -1,0 +1,105 @@
+"""Name, description, flags, tags, processor, memory and firmware."""
+
+from collections.abc import Iterator, Mapping
+
+from proxmox_operator.api.quantity import parse_quantity
+from proxmox_operator.planning import disks
+from proxmox_operator.planning.identity import render_description, user_text
+from proxmox_operator.planning.propstring import parse_flag, parse_props, render_props
+from proxmox_operator.planning.vmconfig.changes import Change, Problem, Put, Remove, Wanted, put
+
+
+def general(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
+    vm = wanted.vm
+    yield from put(config, "name", vm.spec.name or vm.metadata.name)
+    current = config.get("description", "")
+    text = vm.spec.description if vm.spec.description is not None else user_text(current)
+    if current.rstrip() != (described := render_description(wanted.mark, text)):
+        yield Put(key="description", value=described, was=current)
+    if vm.spec.power != "Unmanaged":
+        onboot = vm.spec.power == "Running"
+        if parse_flag(config.get("onboot", "0")) != onboot:
+            yield Put(key="onboot", value=str(int(onboot)), was=config.get("onboot"))
+    protected = parse_flag(config.get("protection", "0"))
+    if vm.spec.protection is True and not protected:
+        yield Put(key="protection", value="1", was=config.get("protection"))
+    if vm.spec.protection is False and protected and vm.status.protection_set:
+        yield Put(key="protection", value="0", was="1")
+    yield from _tags(wanted, config)
+
+
+def _tags(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
+    """Ours are added and, once unlisted, removed; tags of other people stay."""
+    current = {
+        tag for tag in config.get("tags", "").lower().replace(",", ";").replace(" ", ";").split(";") if tag
+    }
+    listed = {tag.lower() for tag in wanted.vm.spec.tags}
+    dropped = {tag.lower() for tag in wanted.vm.status.tags} - listed
+    if (result := (current | listed) - dropped) != current:
+        was = config.get("tags")
+        yield (
+            Put(key="tags", value=";".join(sorted(result)), was=was)
+            if result
+            else Remove(key="tags", was=was or "")
+        )
+
+
+def hardware(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
+    spec = wanted.vm.spec
+    if spec.cpu is not None:
+        for key, number in (("cores", spec.cpu.cores), ("sockets", spec.cpu.sockets)):
+            if number is not None and config.get(key, "1") != str(number):
+                yield Put(key=key, value=str(number), was=config.get(key))
+        props = parse_props(config.get("cpu", ""), "cputype")
+        if spec.cpu.type is not None and props.get("cputype") != spec.cpu.type:
+            value = render_props({**props, "cputype": spec.cpu.type}, "cputype")
+            yield Put(key="cpu", value=value, was=config.get("cpu"))
+    if spec.memory is not None:
+        size, minimum = _mib(spec.memory.size), spec.memory.minimum
+        if parse_props(config.get("memory", ""), "current").get("current") != size:
+            yield Put(key="memory", value=size, was=config.get("memory"))
+        if minimum is not None:
+            yield from put(config, "balloon", _mib(minimum))
+    props = parse_props(config.get("agent", ""), "enabled")
+    if spec.agent is not None and parse_flag(props.get("enabled", "0")) != spec.agent:
+        value = render_props({**props, "enabled": str(int(spec.agent))}, "enabled")
+        yield Put(key="agent", value=value, was=config.get("agent"))
+
+
+def firmware(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
+    """UUID and firmware belong to the installed system: written before the first start, never after."""
+    if not wanted.started:
+        props = parse_props(config.get("smbios1", ""), "uuid")
+        if props.get("uuid", "").lower() != wanted.mark.uuid.lower():
+            value = render_props({**props, "uuid": wanted.mark.uuid}, None)
+            yield Put(key="smbios1", value=value, was=config.get("smbios1"))
+    firmware = wanted.vm.spec.firmware
+    if firmware is None:
+        return
+    changes = list(_firmware_changes(wanted, config))
+    if wanted.started and changes:
+        keys = ", ".join(put.key for put in changes)
+        message = (
+            f"spec.firmware differs from the VM's ({keys}), which was started already: restore the old value"
+        )
+        yield Problem(reason="FirmwareImmutable", message=message)
+    else:
+        yield from changes
+
+
+def _firmware_changes(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Put]:
+    firmware = wanted.vm.spec.firmware
+    assert firmware is not None  # noqa: S101 - narrowed by the caller
+    storage = disks.boot_storage(config) or wanted.storage
+    if firmware.uefi is not None and (config.get("bios", "seabios") == "ovmf") != firmware.uefi:
+        yield Put(key="bios", value="ovmf" if firmware.uefi else "seabios", was=config.get("bios"))
+    if firmware.uefi and "efidisk0" not in config:
+        keys = int(bool(firmware.secure_boot))
+        value = f"{storage}:1,efitype=4m,pre-enrolled-keys={keys}"
+        yield Put(key="efidisk0", value=value, storage=storage)
+    if firmware.tpm and "tpmstate0" not in config:
+        yield Put(key="tpmstate0", value=f"{storage}:1,version=v2.0", storage=storage)
+
+
+def _mib(quantity: str) -> str:
+    return str(parse_quantity(quantity) >> 20)
