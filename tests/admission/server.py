@@ -32,10 +32,14 @@ class Server:
         """Why the API server would refuse to create this object; nothing when it would not."""
         return self._write("POST", self._path(manifest, group, version), manifest, group, version, dry=True)
 
-    def ask_status(self, manifest: Json) -> tuple[Cause, ...]:
-        """Why the API server would refuse this status of the stored object."""
-        path = self._path(manifest, GROUP, VERSION) + f"/{manifest['metadata']['name']}/status"
-        return self._write("PUT", path, manifest, GROUP, VERSION, dry=True)
+    def ask_status(self, manifest: Json, status: Json) -> tuple[Cause, ...]:
+        """Why the API server would refuse this status of the object."""
+        self.store(manifest)
+        try:
+            path = self._path(manifest, GROUP, VERSION) + f"/{manifest['metadata']['name']}/status"
+            return self._write("PUT", path, manifest | {"status": status}, GROUP, VERSION, dry=True)
+        finally:
+            self.delete(manifest)
 
     def ask_update(
         self, manifest: Json, *, group: str = GROUP, version: str = VERSION

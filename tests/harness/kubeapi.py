@@ -41,7 +41,7 @@ class KubeApi:
                 return None
             raise
 
-    def list(self, resource: Resource, namespace: str = "") -> list[Raw]:
+    def listed(self, resource: Resource, namespace: str = "") -> list[Raw]:
         """All objects of a kind, in one namespace or in all."""
         items: list[Raw] = self._call("GET", path(resource, "", namespace))["items"]
         return items
@@ -84,7 +84,7 @@ class KubeApi:
 
     def events(self, namespace: str, name: str) -> list[Raw]:
         """What `kubectl describe` would list for an object, in no order."""
-        return [raw for raw in self.list(EVENTS, namespace) if raw.get("regarding", {}).get("name") == name]
+        return [raw for raw in self.listed(EVENTS, namespace) if raw.get("regarding", {}).get("name") == name]
 
     def _call(
         self, method: str, where: str, body: Raw | None = None, query: dict[str, str] | None = None, kind: str = ""

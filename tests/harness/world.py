@@ -405,7 +405,7 @@ class World:
 
     def _sweep(self) -> None:
         for namespace in self.namespaces:
-            for raw in self.kube.list(PROXMOX_VMS, namespace):
+            for raw in self.kube.listed(PROXMOX_VMS, namespace):
                 self._remove(PROXMOX_VMS, raw["metadata"]["name"], namespace)
 
     def _remove(self, resource: Resource, name: str, namespace: str = "") -> None:

@@ -16,7 +16,6 @@ from proxmox_operator.api import (
 )
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.api.quantity import parse_duration
-from proxmox_operator.controllers.aging import Aging
 from proxmox_operator.controllers.context import CLUSTER_KIND, Context, is_paused, key_of
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.outcome import Outcome, outcome_of
@@ -89,8 +88,6 @@ class ClusterReconciler:
                 name=name,
                 cluster=cluster,
                 problem=Transient("it is being connected"),
-                templates=Aging(self._context.clock),
-                bridges=Aging(self._context.clock),
             )
             self._fleet.put(member)
         elif _changed(member.cluster, cluster):

@@ -11,7 +11,6 @@ from typing import Any
 
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.api.names import PAUSED
-from proxmox_operator.controllers.aging import Aging
 from proxmox_operator.engine.metrics import Metrics
 from proxmox_operator.engine.queue import Key, WorkQueue
 from proxmox_operator.engine.settings import Settings
@@ -21,6 +20,7 @@ from proxmox_operator.kube.events import EventRecorder
 from proxmox_operator.kube.resources import NAMESPACES
 from proxmox_operator.kube.secrets import SecretReader
 from proxmox_operator.kube.status import StatusWriter
+from proxmox_operator.proxmox.cache import Remembered
 
 VM_KIND = "ProxmoxVM"
 CLUSTER_KIND = "ProxmoxCluster"
@@ -50,14 +50,14 @@ class Context:
     clock: Callable[[], float]
     cluster_id: str = ""
     now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(microsecond=0)
-    namespaces: Aging[str, NamespaceFacts] = field(init=False)
+    namespaces: Remembered[str, NamespaceFacts] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.namespaces = Aging(self.clock)
+        self.namespaces = Remembered(self._read_namespace, seconds=60.0, clock=self.clock)
 
     async def namespace(self, name: str) -> NamespaceFacts:
         """UID and labels of a namespace, at most 60 s old: grants follow a label change within that time."""
-        return await self.namespaces.get(name, lambda: self._read_namespace(name))
+        return await self.namespaces.get(name)
 
     async def _read_namespace(self, name: str) -> NamespaceFacts:
         metadata: dict[str, Any] = (await self.kube.get(NAMESPACES, name))["metadata"]

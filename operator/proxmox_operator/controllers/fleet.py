@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 
 from proxmox_operator.api import ProxmoxCluster
 from proxmox_operator.api.names import FINALIZER
-from proxmox_operator.controllers.aging import Aging
 from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context, key_of
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable, Waiting
 from proxmox_operator.kube.client import Raw
 from proxmox_operator.planning.identity import Mark
 from proxmox_operator.proxmox.session import ClusterSession
-from proxmox_operator.proxmox.vm import VMConfig
 
 CURSOR_BLOCK = 16
 """VMIDs by which the persisted cursor runs ahead, so that most creations need no write of their own."""
@@ -29,8 +27,7 @@ class Member:
 
     ``problem`` is why no VM can be worked on now (set by the cluster controller). ``keys`` tells which object a VMID
     belongs to; ``promised`` is memory in bytes that VMs in the making will take, by object UID; ``marks``
-    is what a search for lost VMs has read of VMs that belong to no known object. ``templates`` (by node and VMID) and
-    ``bridges`` (by node) are what creations read again and again.
+    is what a search for lost VMs has read of VMs that belong to no known object.
     """
 
     name: str
@@ -43,8 +40,6 @@ class Member:
     marks: dict[int, Mark | None] = field(default_factory=dict)
     cursor: int | None = None
     allocating: asyncio.Lock = field(default_factory=asyncio.Lock)
-    templates: Aging[tuple[str, int], VMConfig]
-    bridges: Aging[str, frozenset[str] | None]
 
     def usable(self) -> ClusterSession:
         """The connection. Raises Waiting or Unreachable where there is none; the cluster's controller wakes its VMs."""

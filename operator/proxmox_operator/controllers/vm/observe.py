@@ -131,7 +131,7 @@ class Observer:
         return source, place(vm, source, nodes, self._access)
 
     async def _source(self, vm: ProxmoxVM) -> Template:
-        return await read_template(self._member, self._session, vm.spec.source)
+        return await read_template(self._session, vm.spec.source)
 
     def _recorded_place(self, vm: ProxmoxVM, source: Template) -> Placed:
         """The choice that was recorded before the first attempt; a repeated attempt does not choose anew."""

@@ -2,13 +2,13 @@
 
 from proxmox_operator.api import Source
 from proxmox_operator.controllers.fleet import Member
-from proxmox_operator.errors import Forbidden, NeedsHuman, Unreachable
+from proxmox_operator.errors import NeedsHuman, Unreachable
 from proxmox_operator.planning.placement import Node, Storage, Template
 from proxmox_operator.proxmox.errors import NotHere
 from proxmox_operator.proxmox.session import ClusterSession
 
 
-async def read_template(member: Member, session: ClusterSession, source: Source) -> Template:
+async def read_template(session: ClusterSession, source: Source) -> Template:
     """The VM that ``source.clone`` names, with its config (at most a minute old).
 
     Raises NeedsHuman (TemplateNotFound) where the credentials see no such VM; a template that was just made is found
@@ -30,24 +30,11 @@ async def read_template(member: Member, session: ClusterSession, source: Source)
             f"node {guest.node}, which holds template {vmid}, is offline", reason="NodeUnavailable"
         )
     try:
-        config = await member.templates.get((guest.node, vmid), lambda: session.vms.config(guest.node, vmid))
+        config = await session.template_config(guest.node, vmid)
     except NotHere as error:
         session.inventory.poke()
         raise Unreachable(f"template {vmid} is moving: {error.message}", reason="TemplateMoving") from error
     return Template(vmid=vmid, node=guest.node, is_template=config.is_template, config=config.raw)
-
-
-async def _bridges(member: Member, session: ClusterSession, node: str) -> frozenset[str] | None:
-    """Bridges and VNets of a node; None where they cannot be read, which rules nothing out."""
-
-    async def read() -> frozenset[str] | None:
-        items = await session.client.get(("nodes", node, "network"), type="any_bridge")
-        return frozenset(str(item["iface"]) for item in items if "iface" in item)
-
-    try:
-        return await member.bridges.get(node, read)
-    except (Forbidden, Unreachable):
-        return None
 
 
 async def gather_nodes(member: Member, session: ClusterSession, *, besides: str) -> list[Node]:
@@ -71,7 +58,7 @@ async def gather_nodes(member: Member, session: ClusterSession, *, besides: str)
             for (_, node), storage in inventory.storages.items()
             if node == info.name and storage.available
         }
-        bridges = await _bridges(member, session, info.name) if info.online else None
+        bridges = await session.bridges(info.name) if info.online else None
         nodes.append(
             Node(name=info.name, online=info.online, memory_free=free, storages=storages, bridges=bridges)
         )
