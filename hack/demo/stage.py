@@ -4,7 +4,6 @@ Leaving the `with` block stops everything, also on an exception, Ctrl-C and SIGT
 is not started, and not stopped either: there, only what was made is removed.
 """
 
-import os
 import shutil
 import signal
 import socket
@@ -25,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "manifests" / "examples"
 SYSTEM = "proxmox-operator-system"
 LEASE_SECONDS = 30.0
+FAILURES = (StageError, ControlPlaneError)
+"""What a person is told in a sentence, without a traceback."""
 
 
 class Stage:
@@ -95,9 +96,15 @@ def set_up(*, simulator: Sequence[str], namespaces: Sequence[str]) -> Iterator[S
         stack.callback(stage.stop_operator)
         if isinstance(cluster, ExternalCluster):
             stack.callback(_forget_objects, stage)
-        yield stage
-        stage.stop_operator()
-        shutil.rmtree(logs, ignore_errors=True)  # not reached when something failed: the logs say why
+        try:
+            yield stage
+        except Exception as error:
+            error.add_note(f"logs: {logs}")
+            raise
+        except BaseException:  # Ctrl-C: nothing to explain
+            stack.callback(shutil.rmtree, logs, ignore_errors=True)
+            raise
+        stack.callback(shutil.rmtree, logs, ignore_errors=True)
 
 
 def _forget_objects(stage: Stage) -> None:
@@ -127,11 +134,6 @@ def orderly() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What a person is told in a sentence, without a traceback."""
-    return (StageError, ControlPlaneError)
 
 
 def _free_port() -> int:

@@ -4,10 +4,11 @@ Not here: rules over several fields; their wrong manifests are written by hand i
 """
 
 import copy
+import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 Json = dict[str, Any]
 
@@ -57,9 +58,8 @@ class Constraint:
     value: Any
 
     def __str__(self) -> str:
-        what = self.value["message"] if self.keyword == "rule" else self.value
-        shown = "" if isinstance(what, list) else f" {what}"
-        return f"{self.kind} {'.'.join(self.path)} {self.keyword}{shown}".replace(".[]", "[]")
+        what = "" if isinstance(self.value, dict | list) else f" {self.value}"
+        return ".".join((self.kind, *self.path)).replace(".[]", "[]") + f" {self.keyword}{what}"
 
     @property
     def in_status(self) -> bool:
@@ -99,45 +99,55 @@ def _constraints(kind: str, path: tuple[str, ...], schema: Json) -> Iterator[Con
             yield from _constraints(kind, (*path, step), inner)
 
 
-def violation(constraint: Constraint, whole: Json) -> Json | None:
-    """``whole``, a right object that uses every field, changed so that it breaks just this constraint.
+def violation(constraint: Constraint, right: Iterable[Json]) -> Json | None:
+    """The first of the right objects that has the value, changed so that it breaks just this constraint.
 
-    None for rules over several fields.
+    None for rules over several fields. Raises ``AssertionError`` where no right object has the value.
     """
-    wrong = copy.deepcopy(whole)
-    parent: Any = {"root": wrong}
-    key: Any = "root"
+    change = _change(constraint)
+    if change is None:
+        return None
+    for manifest in right:
+        holder: Json = {"object": copy.deepcopy(manifest)}
+        place = _find(holder, constraint)
+        if place is not None:
+            parent, key = place
+            parent[key] = change(parent[key])
+            return cast(Json, holder["object"])
+    raise AssertionError(f"no right manifest has {constraint}")
+
+
+def _change(constraint: Constraint) -> Callable[[Any], Any] | None:
+    if constraint.keyword != "rule":
+        return functools.partial(_BREAK[constraint.keyword], constraint.value)
+    if constraint.value["rule"] == "self.start <= self.end":
+        return lambda value: value | {"start": value["end"] + 1}
+    if constraint.value["rule"].startswith(("self.matches(", "isIP(self)")):
+        return lambda _: "!"
+    return None
+
+
+def _find(holder: Json, constraint: Constraint) -> tuple[Any, Any] | None:
+    """Where the constrained value is: its container and its key; None where the object lacks it."""
+    parent: Any = holder
+    key: Any = "object"
     for step in constraint.path:
         parent = parent[key]
         key = 0 if step == ITEM else next(iter(parent)) if step == VALUE else step
-    if constraint.keyword == "rule":
-        rule = constraint.value["rule"]
-        if rule == "self.start <= self.end":
-            parent[key]["start"] = parent[key]["end"] + 1
-            return wrong
-        if rule.startswith(("self.matches(", "isIP(self)")):
-            parent[key] = "!"
-            return wrong
-        return None
-    parent[key] = _BREAK[constraint.keyword](constraint.value, parent[key])
-    return wrong
+        if isinstance(parent, dict) and key not in parent:
+            return None
+    return parent, key
 
 
 def _without(name: str, value: Json) -> Json:
     return {key: item for key, item in value.items() if key != name}
 
 
-def _twice(key: str, items: list[Json]) -> list[Json]:
-    """The first item again, without what must be unique for another reason."""
-    return [*items, _without("mac", items[0])]
-
-
 def _too_many(limit: int, items: list[Any]) -> list[Any]:
     """One item too many; the items of a map keep different keys."""
     first = items[0]
-    if not isinstance(first, dict) or "name" not in first:
-        return [first] * (limit + 1)
-    return [{**_without("mac", first), "name": f"{first['name']}{number}"} for number in range(limit + 1)]
+    named = isinstance(first, dict) and "name" in first
+    return [first | {"name": str(number)} if named else first for number in range(limit + 1)]
 
 
 def _too_many_entries(limit: int, entries: Json) -> Json:
@@ -155,7 +165,7 @@ _BREAK: dict[str, Callable[[Any, Any], Any]] = {
     "maxItems": _too_many,
     "maxProperties": _too_many_entries,
     "required": _without,
-    "unique": _twice,
+    "unique": lambda _, items: [*items, items[0]],
 }
 
 
@@ -175,7 +185,7 @@ def is_because_of(cause: Cause, constraint: Constraint) -> bool:
 
 _CAUSES = {
     "enum": ("FieldValueNotSupported", "Unsupported value"),
-    "format": ("FieldValueInvalid", "must be of type {}"),
+    "format": ("FieldValueTypeInvalid", "must be of type {}"),
     "minimum": ("FieldValueInvalid", "should be greater than or equal to {}"),
     "maximum": ("FieldValueInvalid", "should be less than or equal to {}"),
     "maxLength": ("FieldValueTooLong", "may not be more than {} bytes"),

@@ -41,9 +41,7 @@ class Server:
         finally:
             self.delete(manifest)
 
-    def ask_update(
-        self, manifest: Json, *, group: str = GROUP, version: str = VERSION
-    ) -> tuple[Cause, ...]:
+    def ask_update(self, manifest: Json, *, group: str = GROUP, version: str = VERSION) -> tuple[Cause, ...]:
         """Why the API server would refuse to replace the stored object by this one."""
         path = self._path(manifest, group, version) + f"/{manifest['metadata']['name']}"
         return self._write("PUT", path, manifest, group, version, dry=True)
@@ -116,7 +114,8 @@ class Server:
 def manifests(folder: str) -> dict[str, list[Json]]:
     """The documents of each file; where there are several, the last one is an update of the one before."""
     return {
-        path.stem: list(yaml.safe_load_all(path.read_text())) for path in sorted((FOLDER / folder).glob("*.yaml"))
+        path.stem: list(yaml.safe_load_all(path.read_text()))
+        for path in sorted((FOLDER / folder).glob("*.yaml"))
     }
 
 

@@ -53,7 +53,7 @@ def target() -> Iterator[Target]:
         )
         return
     with PveSim(nodes=3, task_seconds=0.1) as sim:
-        sim.add_template(9000)
+        sim.add_template()
         yield Target(sim.urls[0], sim.token_id, sim.token_secret, sim.ca_pem, "pve1", 9000)
 
 

@@ -163,6 +163,7 @@ async def test_power_the_second_start_pending_values_and_the_agent_of_a_stopped_
     assert "cores" in {change.key for change in await pve.vms.pending(pve.node, vmid)}
     await pve.succeed(pve.vms.stop(pve.node, vmid))
     assert (await pve.vms.status(pve.node, vmid)).status == "stopped"
+    await pve.succeed(pve.vms.start(pve.node, vmid))
     assert await pve.vms.pending(pve.node, vmid) == []
 
 

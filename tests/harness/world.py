@@ -1,14 +1,7 @@
 """One simulated Proxmox cluster, one operator and its namespaces, and the words a test on a bad day needs.
 
-    @pytest.fixture(scope="module")
-    def shared_world(control_plane):                      # in each module; `worlds` of one worker run one after another
-        with World(control_plane) as world:
-            yield world
-
-    @pytest.fixture
-    def world(shared_world):                              # in each module: every test begins and ends tidy
-        with shared_world.fresh():
-            yield shared_world
+    WORLD = {"namespaces": 2}                             # in a module: settings of its world; the fixtures `world` and
+                                                          # `shared_world` of tests/integration/conftest.py do the rest
 
     def test_something(world):
         name = world.make("web")                          # a fresh name, applied (clone of template 9000)

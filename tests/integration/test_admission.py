@@ -42,12 +42,17 @@ WHOLE: dict[str, Json] = {
     "ProxmoxCluster": GOOD["cluster-everything"][0]
     | {"status": {"conditions": [READY], "nodes": [{"name": "pve1", "online": True}]}},
 }
-"""A right object of each kind in which every field that has a constraint is set."""
+"""A right object of each kind with a status in which every field that has a constraint is set."""
 
+RIGHT = sorted(
+    (documents[0] for documents in GOOD.values() if len(documents) == 1), key=lambda each: len(str(each))
+)
+RIGHT += WHOLE.values()
 GENERATED = {
     constraint: wrong
     for constraint in ALL
-    if (wrong := violation(constraint, WHOLE[constraint.kind])) is not None
+    if (wrong := violation(constraint, (each for each in RIGHT if each["kind"] == constraint.kind)))
+    is not None
 }
 
 
@@ -112,5 +117,7 @@ def test_a_constraint_refuses_the_value_that_breaks_only_it(
 
 def test_every_constraint_is_the_one_cause_of_a_refusal(refusals: dict[str | Constraint, tuple[Cause, ...]]):
     causes = [cause for found in refusals.values() for cause in found if len(found) == 1]
-    unproven = [str(constraint) for constraint in ALL if not any(is_because_of(cause, constraint) for cause in causes)]
+    unproven = [
+        str(constraint) for constraint in ALL if not any(is_because_of(cause, constraint) for cause in causes)
+    ]
     assert unproven == []

@@ -120,7 +120,7 @@ class Network(Wire):
             field=".model",
         ),
         Rule(
-            cel="!has(self.mtu) || self.mtu == 1 || self.mtu >= 576",
+            cel="!has(self.mtu) || self.mtu <= 1 || self.mtu >= 576",
             message="mtu must be 1, which means that of the bridge, or from 576 to 65520 bytes",
             field=".mtu",
         ),

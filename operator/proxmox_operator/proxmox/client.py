@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,9 +36,11 @@ _GATEWAY = frozenset({502, 503, 504})
 
 
 class Fence(Protocol):
-    """Says no to a write that the lease might not outlive (engine/election.py)."""
+    """Says no to a write that the lease might not outlive, and holds back the hand-over while one is on its
+    way (engine/election.py).
+    """
 
-    def require(self, seconds: float) -> None: ...
+    def writing(self, seconds: float) -> AbstractContextManager[None]: ...
 
 
 class Metrics(Protocol):
@@ -51,14 +53,12 @@ class Metrics(Protocol):
     def task_ended(self, cluster: str, type: str, outcome: str, seconds: float) -> None: ...
 
 
-CallMetrics = Metrics
-
-
 class AlwaysLeading:
     """The fence of a process that needs no lease."""
 
-    def require(self, seconds: float) -> None:
+    def writing(self, seconds: float) -> AbstractContextManager[None]:
         """Never refuses."""
+        return nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,9 +322,8 @@ class PveClient:
         started = time.perf_counter()
         result, answer = "Error", None
         try:
-            if request.mutating:
-                self._fence.require(CALL_TIMEOUT)
-            answer = transport.send(request)
+            with self._fence.writing(CALL_TIMEOUT) if request.mutating else nullcontext():
+                answer = transport.send(request)
             result = "ok"
         except Refused as refused:
             error = classify_response(

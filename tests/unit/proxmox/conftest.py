@@ -27,7 +27,8 @@ async def open_session() -> AsyncIterator[Open]:
 
     def open_one(sim: PveSim, **options: Any) -> ClusterSession:
         credentials = TokenCredentials(sim.token_id, sim.token_secret)
-        session = ClusterSession("lab", list(sim.urls), credentials, tls=TLSSettings(sim.ca_pem), **options)
+        settings = {"tls": TLSSettings(sim.ca_pem)} | options
+        session = ClusterSession("lab", list(sim.urls), credentials, **settings)
         sessions.append(session)
         return session
 

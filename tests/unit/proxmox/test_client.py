@@ -297,7 +297,7 @@ async def test_an_ordinary_refusal_opens_no_circuit():
 
 
 class LostLease:
-    def require(self, seconds):
+    def writing(self, seconds):
         assert seconds == CALL_TIMEOUT
         raise errors.LeadershipLost
 
