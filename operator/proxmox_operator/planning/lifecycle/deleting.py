@@ -35,6 +35,11 @@ def _nothing_held(facts: Facts) -> Step | None:
     )
 
 
+def _only_looking(facts: Facts) -> Step | None:
+    """An object that was managed before and now only observes deletes nothing."""
+    return Release() if facts.vm.spec.management == "Observe" else None
+
+
 def _settling(facts: Facts) -> Step | None:
     """A call whose answer was lost may still reach Proxmox; only then is absence final."""
     if facts.settles_at is not None and facts.now < facts.settles_at and isinstance(facts.existence, Absent):
@@ -54,11 +59,12 @@ def _gone(facts: Facts) -> Step | None:
 
 
 def _not_ours_to_delete(facts: Facts) -> Step | None:
-    """A foreign VM under our VMID means that ours is gone; letting go touches nothing."""
-    existence = facts.existence
-    if isinstance(existence, Present) and existence.owner is Owner.FOREIGN:
-        return Release() if facts.vm.spec.deletion_policy == "Retain" else foreign(facts)
-    return None
+    """A foreign VM under our VMID means that ours is gone, or never came to be; letting go touches nothing."""
+    vm, existence = facts.vm, facts.existence
+    if not isinstance(existence, Present) or existence.owner is not Owner.FOREIGN:
+        return None
+    never_seen = vm.status.provisioning is not None
+    return Release() if never_seen or vm.spec.deletion_policy == "Retain" else foreign(facts)
 
 
 def _retain(facts: Facts) -> Step | None:
@@ -105,7 +111,11 @@ def _shut_down(facts: Facts) -> Step | None:
             after=10,
             unknown=True,
         )
-    return None if present.power == "Stopped" else stop(facts.vm)
+    if present.power == "Stopped":
+        return None
+    if present.hold is not None:
+        return Wait(reason="PowerOnHold", message=present.hold, after=30)
+    return stop(facts.vm)
 
 
 def _destroy(_: Facts) -> Step:
@@ -114,6 +124,7 @@ def _destroy(_: Facts) -> Step:
 
 DELETING: tuple[Check, ...] = (
     _nothing_held,
+    _only_looking,
     working,
     unknown,
     _settling,
