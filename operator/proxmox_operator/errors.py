@@ -4,6 +4,7 @@
     ├── Transient            retried with backoff; nobody has to do anything
     │   ├── Unreachable      no endpoint, node or API server answered: the state is unknown, not absent
     │   ├── Outdated         what was read has changed since (digest, resourceVersion): read again
+    │   ├── NotReadYet       this process has just begun and has not read what it needs; shown to nobody
     │   ├── Contended        Proxmox holds a lock for a moment
     │   └── AnswerLost       a write was sent and its answer never came: it may have happened
     ├── Waiting              something else must move first, and wakes the object when it does
@@ -50,6 +51,12 @@ class Outdated(Transient):
     """The thing changed after it was read (config digest, resourceVersion)."""
 
     default_reason = "Outdated"
+
+
+class NotReadYet(Transient):
+    """This process has not read what it needs yet; the object keeps the conditions it has."""
+
+    default_reason = "NotReadYet"
 
 
 class Contended(Transient):

@@ -201,24 +201,17 @@ def _is_at(cause: Cause, path: tuple[str, ...]) -> bool:
     """Whether the cause is at this path of the schema: indices and keys of maps are of no matter."""
     found = cause.field.replace("[", ".[").split(".") if cause.field not in ("", "<nil>") else []
     steps = itertools.zip_longest(found, path, fillvalue="")
-    return all(
-        step == VALUE or (step == ITEM and part.startswith("[")) or step == part for part, step in steps
-    )
+    return all(step in (VALUE, part) or (step == ITEM and part.startswith("[")) for part, step in steps)
 
 
-def without(crd: Json, constraint: Constraint) -> Json:
-    """The schema of the CRD with one rule taken out, and without descriptions, which make it large."""
+def without(crd: Json, constraint: Constraint | None) -> Json:
+    """The schema of the CRD with one rule taken out (or none), and without descriptions, which make it large."""
     schema: Json = copy.deepcopy(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
-    place = schema
-    for step in constraint.path:
-        place = (
-            place["items"]
-            if step == ITEM
-            else place["additionalProperties"]
-            if step == VALUE
-            else place["properties"][step]
-        )
-    place["x-kubernetes-validations"].remove(constraint.value)
+    if constraint is not None:
+        place = schema
+        for step in constraint.path:
+            place = place["items"] if step == ITEM else place["properties"][step]
+        place["x-kubernetes-validations"].remove(constraint.value)
     return _without_descriptions(schema)
 
 

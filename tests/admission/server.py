@@ -3,6 +3,7 @@
 import copy
 import http
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from admission.constraints import Cause, Json
 from proxmox_operator.api.names import GROUP, VERSION
 
 PLURALS = {"ProxmoxVM": "proxmoxvms", "ProxmoxCluster": "proxmoxclusters"}
+CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NOTE = "some validation rules were not checked because the object was invalid"
 """Added by the API server to other causes; not a cause itself."""
 FOLDER = Path(__file__).resolve().parent
@@ -72,6 +74,36 @@ class Server:
         status, answer = self.send("DELETE", path)
         assert status == http.HTTPStatus.OK, answer
 
+    def install(self, crd: Json, group: str, schemas: dict[str, Json]) -> None:
+        """Serve the CRD's kind in another group, in a version for each of the schemas; the first is stored."""
+        body = copy.deepcopy(crd)
+        plural = body["spec"]["names"]["plural"]
+        body["metadata"]["name"] = f"{plural}.{group}"
+        body["spec"]["group"] = group
+        body["spec"]["names"] = {"kind": body["spec"]["names"]["kind"], "plural": plural}
+        body["spec"]["versions"] = [
+            {
+                "name": name,
+                "served": True,
+                "storage": number == 0,
+                "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": schema},
+            }
+            for number, (name, schema) in enumerate(schemas.items())
+        ]
+        status, answer = self.send("POST", CRD_PATH, body)
+        assert status == http.HTTPStatus.CREATED, answer
+        deadline = time.monotonic() + 30
+        while any(
+            self.send("GET", f"/apis/{group}/{name}/{plural}")[0] != http.HTTPStatus.OK for name in schemas
+        ):
+            assert time.monotonic() < deadline, f"{plural}.{group} is not served"
+            time.sleep(0.1)
+
+    def uninstall(self, kind: str, group: str) -> None:
+        status, answer = self.send("DELETE", f"{CRD_PATH}/{PLURALS[kind]}.{group}")
+        assert status == http.HTTPStatus.OK, answer
+
     def send(self, method: str, path: str, body: Json | None = None, **query: str) -> tuple[int, Any]:
         """Any call: the status and what was answered."""
         answer = self._client.call_api(
@@ -85,7 +117,8 @@ class Server:
             ),
             _request_timeout=30,
         )
-        return answer.status, json.loads(answer.read())
+        text = answer.read()
+        return answer.status, json.loads(text) if text.startswith(b"{") else text
 
     def _write(
         self, method: str, path: str, manifest: Json, group: str, version: str, *, dry: bool

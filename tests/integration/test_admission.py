@@ -57,7 +57,6 @@ GENERATED = {
 
 
 CROSS_FIELD = [constraint for constraint in ALL if constraint not in GENERATED]
-MUTANTS = "without-a-rule.proxmox-operator.test"
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +120,33 @@ def test_every_constraint_is_the_one_cause_of_a_refusal(refusals: dict[str | Con
         str(constraint) for constraint in ALL if not any(is_because_of(cause, constraint) for cause in causes)
     ]
     assert unproven == []
+
+
+@pytest.fixture(scope="module")
+def mutants(server: Server, control_plane: Cluster) -> Iterator[tuple[str, dict[Constraint, str]]]:
+    """A group that serves our kinds once for each rule over several fields, without that rule.
+
+    The group, and the version that lacks each rule.
+    """
+    group = f"mutants-{uuid.uuid4().hex[:8]}.proxmox-operator.test"
+    versions = {constraint: f"v{number}" for number, constraint in enumerate(CROSS_FIELD, start=1)}
+    for kind, crd in CRDS.items():
+        schemas = {VERSION: without(crd, None)}
+        schemas |= {name: without(crd, rule) for rule, name in versions.items() if rule.kind == kind}
+        server.install(crd, group, schemas)
+    yield group, versions
+    for kind in CRDS:
+        server.uninstall(kind, group)
+
+
+@pytest.mark.parametrize("constraint", CROSS_FIELD, ids=str)
+def test_without_the_rule_its_wrong_manifest_passes(
+    server: Server,
+    refusals: dict[str | Constraint, tuple[Cause, ...]],
+    mutants: tuple[str, dict[Constraint, str]],
+    constraint: Constraint,
+):
+    group, versions = mutants
+    name = next(name for name in BAD if is_because_of(refusals[name][0], constraint))
+    assert is_because_of(server.ask_all(BAD[name], group=group)[0], constraint)
+    assert server.ask_all(BAD[name], group=group, version=versions[constraint]) == ()

@@ -87,7 +87,6 @@ class ClusterReconciler:
             member = Member(
                 name=name,
                 cluster=cluster,
-                problem=Transient("it is being connected"),
             )
             self._fleet.put(member)
         elif _changed(member.cluster, cluster):
@@ -98,10 +97,10 @@ class ClusterReconciler:
             return Outcome.done()
         if is_paused(cluster.metadata.annotations):
             return Outcome.done()
-        before = member.problem
+        before, shown = member.connected, member.problem
         info, missing, secret_error = await self._connected(member)
         await self._report(member, info, missing, secret_error)
-        if (before is None) != (member.problem is None):
+        if before != member.connected or (shown is None) != (member.problem is None):
             self._context.wake_vms(name)
         if member.problem is not None:
             return outcome_of(member.problem)

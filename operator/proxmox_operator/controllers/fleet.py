@@ -12,7 +12,7 @@ from proxmox_operator.api import ProxmoxCluster
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context, key_of
 from proxmox_operator.engine.queue import Key
-from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable, Waiting
+from proxmox_operator.errors import NeedsHuman, NotReadYet, OperatorError, Unreachable, Waiting
 from proxmox_operator.kube.client import Raw
 from proxmox_operator.planning.identity import Mark
 from proxmox_operator.proxmox.session import ClusterSession
@@ -46,12 +46,19 @@ class Member:
         if isinstance(self.problem, NeedsHuman | Waiting):
             message = f"ProxmoxCluster {self.name} is not ready: {self.problem.message}"
             raise Waiting(message, reason="ClusterNotReady", after=30.0)
-        if self.session is None or self.problem is not None:
-            why = self.problem.message if self.problem else "it has not been reached yet"
-            raise Unreachable(f"ProxmoxCluster {self.name} is not ready: {why}", reason="ClusterNotReady")
-        if self.session.inventory.current is None:
-            raise Waiting(f"ProxmoxCluster {self.name} is being read", reason="ClusterNotReady", after=2.0)
+        if self.problem is not None:
+            message = f"ProxmoxCluster {self.name} is not ready: {self.problem.message}"
+            raise Unreachable(message, reason="ClusterNotReady")
+        if self.session is None or self.session.inventory.current is None:
+            raise NotReadYet(f"ProxmoxCluster {self.name} is being connected")
         return self.session
+
+    @property
+    def connected(self) -> bool:
+        """Whether VMs can be worked on."""
+        return (
+            self.problem is None and self.session is not None and self.session.inventory.current is not None
+        )
 
     def promised_on(self, node: str, *, besides: str) -> int:
         """Bytes of memory promised on a node to objects other than ``besides``."""
@@ -98,7 +105,7 @@ class Fleet:
         if member is not None:
             return member
         if self._context.store.get(Key(CLUSTER_KIND, "", name)) is not None:
-            raise Waiting(f"ProxmoxCluster {name} is being connected", reason="ClusterNotReady", after=5.0)
+            raise NotReadYet(f"ProxmoxCluster {name} is being connected")
         message = (
             f"spec.clusterRef.name: there is no ProxmoxCluster {name}: create it, or name one that exists"
         )

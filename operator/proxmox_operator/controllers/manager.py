@@ -146,7 +146,9 @@ class Manager:
     async def lead(self) -> None:
         """Read everything once, then work until stopped."""
         configured = self.settings.cluster_id
-        self.context.cluster_id = configured if configured is not None else await self._insist(self._cluster_uid)
+        self.context.cluster_id = (
+            configured if configured is not None else await self._insist(self._cluster_uid)
+        )
         await self._insist(self._list)
         helpers = [
             asyncio.create_task(self.events.run(), name="events"),
@@ -198,7 +200,9 @@ class Manager:
             try:
                 missed = await self._list()
             except OperatorError as error:
-                logger.warning("the objects could not be listed, trying again in %.0f s: %s", self.settings.resync, error)
+                logger.warning(
+                    "the objects could not be listed, trying again in %.0f s: %s", self.settings.resync, error
+                )
                 continue
             if missed:
                 logger.warning("the watch had not told of %d changes", len(missed))

@@ -151,12 +151,14 @@ def _refusal(
     placement = vm.spec.placement
     if placement is not None and placement.mode == "Require" and node.name not in (placement.nodes or ()):
         return Refusal(reason="NotChosen", message="not listed in spec.placement.nodes")
-    wanted = storages | _disk_storages(vm, access)
-    if missing := sorted(name for name in wanted if name not in node.storages):
-        return Refusal(reason="StorageNotFound", message=f"storage {', '.join(missing)} is not available there")
-    bridges = {network.bridge or access.bridge for network in vm.spec.networks} - {None}
-    if node.bridges is not None and (absent := sorted(str(name) for name in bridges - node.bridges)):
-        return Refusal(reason="BridgeNotFound", message=f"bridge {', '.join(absent)} does not exist there")
+    fields = {name: f"template {template.vmid}" for name in storages} | _storage_fields(vm, access)
+    if missing := sorted(name for name in fields if name not in node.storages):
+        named = ", ".join(f"storage {name} ({fields[name]})" for name in missing)
+        return Refusal(reason="StorageNotFound", message=f"{named} is not available there: name one that is, or enable it")
+    bridges = _bridge_fields(vm, access)
+    if node.bridges is not None and (absent := sorted(bridges.keys() - node.bridges)):
+        named = ", ".join(f"bridge {name} ({bridges[name]})" for name in absent)
+        return Refusal(reason="BridgeNotFound", message=f"{named} does not exist there: name one that does, or create it")
     if node.name != template.node:
         local = sorted(name for name in storages if name in source.storages and not source.storages[name].shared)
         if local:
@@ -175,6 +177,18 @@ def _common_reason(refusals: Iterable[Refusal]) -> str:
     return mendable.pop() if len(reasons) == 1 and mendable else "Unschedulable"
 
 
-def _disk_storages(vm: ProxmoxVM, access: Access) -> set[str]:
-    named = {disk.storage or access.storage for disk in vm.spec.disks}
-    return {storage for storage in named if storage is not None}
+def _storage_fields(vm: ProxmoxVM, access: Access) -> dict[str, str]:
+    """Every storage that the spec needs on the VM's node, with the field that asks for it."""
+    spec = vm.spec
+    clone, boot, init = spec.source.clone, spec.boot_disk, spec.cloud_init
+    fields = [(f"spec.disks[{disk.name}].storage", disk.storage or access.storage) for disk in spec.disks]
+    fields.append(("spec.source.clone.storage", clone.storage if clone else None))
+    fields.append(("spec.bootDisk.storage", boot.storage if boot else None))
+    fields.append(("spec.cloudInit.storage", init.storage if init else None))
+    return {storage: field for field, storage in fields if storage is not None}
+
+
+def _bridge_fields(vm: ProxmoxVM, access: Access) -> dict[str, str]:
+    """Every bridge that the spec needs on the VM's node, with the field that asks for it."""
+    fields = [(f"spec.networks[{network.name}].bridge", network.bridge or access.bridge) for network in vm.spec.networks]
+    return {bridge: field for field, bridge in fields if bridge is not None}

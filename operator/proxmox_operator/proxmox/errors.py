@@ -171,6 +171,19 @@ RULES: tuple[Rule, ...] = (
         "BaseInUse",
         "delete its linked clones first",
     ),
+    _rule(
+        r"if it's a template",
+        errors.NeedsHuman,
+        "IsTemplate",
+        "the VM was converted to a template, which cannot run: restore or re-create it",
+    ),
+    _rule(r"VM is paused", errors.NeedsHuman, "VMPaused", "resume it in Proxmox (`qm resume <vmid>`)"),
+    _rule(
+        r"start failed|QEMU exited with code",
+        errors.Transient,
+        "StartFailed",
+        "retried; the task's log in Proxmox tells why",
+    ),
     # The guest and its agent.
     _rule(
         r"No QEMU guest agent configured",
@@ -205,6 +218,12 @@ RULES: tuple[Rule, ...] = (
         "enable virtualisation (VT-x, AMD-V) in the node's firmware",
     ),
     # Storage and network.
+    _rule(
+        r"volume '?[^' ]+'? does not exist|no such (?:logical )?volume(?! group)|Failed to find logical volume",
+        errors.NeedsHuman,
+        "VolumeNotFound",
+        "a disk that the configuration names is missing on its storage: restore it, or detach it there",
+    ),
     _rule(
         r"unable to activate storage|storage '[^']+' is not (?:online|activated)|no such volume group"
         r"|no such thin pool|can't activate (?:storage|LV)|got timeout.*(?:zfs|rbd|lvs)",
@@ -245,12 +264,6 @@ RULES: tuple[Rule, ...] = (
         "name a bridge that exists on the VM's node",
     ),
     _rule(
-        r"volume '?[^' ]+'? does not exist|no such logical volume",
-        errors.NeedsHuman,
-        "VolumeNotFound",
-        "a disk that the configuration names is missing on its storage: restore it, or detach it there",
-    ),
-    _rule(
         r"clone feature is not supported|can't clone VM to node|can't clone to non-shared"
         r"|not allowed for linked clones",
         errors.NeedsHuman,
@@ -274,6 +287,18 @@ RULES: tuple[Rule, ...] = (
         errors.NeedsHuman,
         "ShrinkRefused",
         "disks only grow: give at least the size it has",
+    ),
+    _rule(
+        r"SSH public key validation error",
+        errors.Rejected,
+        "InvalidSSHKey",
+        "spec.cloudInit.sshKeys must hold one OpenSSH public key an entry",
+    ),
+    _rule(
+        r"Too many unused volumes",
+        errors.NeedsHuman,
+        "TooManyDetachedDisks",
+        "delete detached disks (unusedN) of the VM in Proxmox",
     ),
     # Tasks.
     _rule(r"no such task", NoSuchTask, "TaskNotFound", "its effect is read from the VM instead"),

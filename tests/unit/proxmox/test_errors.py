@@ -35,6 +35,11 @@ TEXTS = [
         Taken,
         "VMIDTaken",
     ),
+    (
+        "close (rename) atomic file '/etc/pve/nodes/pve1/qemu-server/100.conf' failed: File exists",
+        Taken,
+        "VMIDTaken",
+    ),
     ("VM is locked (backup)", Locked, "Locked"),
     ("VM is locked (snapshot-delete)", Locked, "Locked"),
     (
@@ -83,6 +88,24 @@ TEXTS = [
     ("no such volume group 'pve'", errors.Transient, "StorageUnavailable"),
     ("clone failed: No space left on device", errors.NeedsHuman, "StorageFull"),
     ("not enough free space (1024 < 2048)", errors.NeedsHuman, "StorageFull"),
+    (
+        "lvcreate 'pve/vm-100-disk-0' error: Cannot create new thin volume, free space in thin pool pve/data "
+        "reached threshold.",
+        errors.NeedsHuman,
+        "StorageFull",
+    ),
+    ("zfs error: cannot create 'rpool/data/vm-100-disk-0': out of space", errors.NeedsHuman, "StorageFull"),
+    (
+        "can't activate LV '/dev/pve/vm-100-disk-0': Failed to find logical volume \"pve/vm-100-disk-0\"",
+        errors.NeedsHuman,
+        "VolumeNotFound",
+    ),
+    ("can't activate LV '/dev/pve/x' to zero-out its data", errors.Transient, "StorageUnavailable"),
+    ("SSH public key validation error", errors.Rejected, "InvalidSSHKey"),
+    ("Too many unused volumes - please delete them first.", errors.NeedsHuman, "TooManyDetachedDisks"),
+    ("you can't start a vm if it's a template", errors.NeedsHuman, "IsTemplate"),
+    ("VM is paused - cannot shutdown", errors.NeedsHuman, "VMPaused"),
+    ("start failed: QEMU exited with code 1", errors.Transient, "StartFailed"),
     (
         "lvcreate 'pve/vm-100-disk-0' error:   Cannot create new thin volume, free space in thin pool pve/data "
         "reached threshold.",

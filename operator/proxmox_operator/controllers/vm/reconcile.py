@@ -16,7 +16,7 @@ from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.controllers.vm.observe import Observer
 from proxmox_operator.controllers.vm.statuses import PROGRESS_AFTER, StatusKeeper
 from proxmox_operator.engine.queue import Key
-from proxmox_operator.errors import AnswerLost, OperatorError, Outdated
+from proxmox_operator.errors import AnswerLost, NotReadYet, OperatorError, Outdated
 from proxmox_operator.planning.access import access_of
 from proxmox_operator.planning.lifecycle import Blocked, Facts, Release, Settled, Wait, plan
 from proxmox_operator.planning.report import PAUSED, verdict_of_step
@@ -190,7 +190,7 @@ class VMReconciler:
 
     async def _failed(self, keeper: StatusKeeper, error: OperatorError) -> Outcome:
         outcome = outcome_of(error)
-        if not isinstance(error, Outdated | AnswerLost):
+        if not isinstance(error, Outdated | AnswerLost | NotReadYet):
             await keeper.failed(error)
         return outcome
 

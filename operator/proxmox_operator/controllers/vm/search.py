@@ -20,6 +20,9 @@ from proxmox_operator.proxmox.session import ClusterSession
 CHUNK = 16
 """Configs asked for at once; the client's limits per node hold besides."""
 
+SEARCH_AGAIN = 2.0
+"""Seconds until a search that met a VM it could not read is repeated: mostly it has just been moved or deleted."""
+
 
 async def find_marked(
     context: Context,
@@ -68,7 +71,7 @@ async def find_marked(
     if doubtful:
         shown = ", ".join(str(vmid) for vmid in doubtful[:5])
         message = f"cannot tell whether this object's VM exists already: the config of VM {shown} cannot be read now"
-        return Unknown(reason="SearchIncomplete", message=message)
+        return Unknown(reason="SearchIncomplete", message=message, after=SEARCH_AGAIN)
     return None
 
 
@@ -79,8 +82,11 @@ async def _read(member: Member, session: ClusterSession, guests: list[Guest]) ->
     async def look(guest: Guest) -> None:
         try:
             config = await session.vms.config(guest.node, guest.vmid)
-        except (Forbidden, Unreachable, NotHere):
+        except (Forbidden, Unreachable):
             unreadable.add(guest.vmid)
+        except NotHere:
+            unreadable.add(guest.vmid)
+            session.inventory.poke()
         else:
             member.marks[guest.vmid] = read_mark(config.raw.get("description", ""))
 
