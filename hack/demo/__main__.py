@@ -6,8 +6,6 @@ import sys
 import time
 from collections import Counter
 
-from rich.console import Console
-
 from demo import acts
 from demo.acts import NAMESPACE, SIMULATOR, TENANT, Told
 from demo.kube import vms
@@ -21,12 +19,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything up at the end, until Ctrl-C")
     arguments = parser.parse_args()
-    console = Console()
-    screen = Screen(console)
+    screen = Screen()
     kept = False
     try:
         with orderly():
-            screen.say("A tour of the operator in about a minute: nothing leaves this machine, nothing is left behind.")
+            screen.say(
+                "A tour of the operator in about a minute: nothing leaves this machine, nothing is left behind."
+            )
             started = time.monotonic()
             with set_up(simulator=SIMULATOR, namespaces=(NAMESPACE, TENANT)) as stage:
                 _prepare(stage, screen, started)
@@ -40,18 +39,28 @@ def main() -> int:
         screen.failure(str(error), getattr(error, "__notes__", ()))
         return 1
     except KeyboardInterrupt:
-        screen.say("\nStopped; nothing is left running.")
+        screen.raw("\nStopped; nothing is left running.")
         return 0 if kept else INTERRUPTED
     return 0
 
 
-def _prepare(stage: Stage, screen: Screen, started: float) -> None:
+def _introduce(screen: Screen) -> None:
+    screen.say(
+        "A tour of the operator in half a minute. Nothing leaves this machine, nothing is left behind."
+    )
     screen.act(
         "The stage",
-        "Kubernetes: a real API server and etcd of our own (no nodes: VMs run on Proxmox, not here).",
-        "Proxmox: a simulator of a three-node cluster, HTTPS API, two templates (9000 local, 9001 on shared storage).",
-        "The operator: a process of its own, as in a cluster, with its watch and its leader election.",
+        "Kubernetes: a real API server and etcd of our own (no nodes are needed: VMs run on Proxmox).",
     )
+    screen.say(
+        "Proxmox: a simulator of a cluster of three nodes with two templates, 9000 and 9001, behind its HTTPS API."
+    )
+    screen.say(
+        "The operator: a process of its own, as it would be in a cluster, with its watch and its leader election."
+    )
+
+
+def _prepare(stage: Stage, screen: Screen, started: float) -> None:
     stage.kube.apply(
         "/api/v1/namespaces",
         {
@@ -71,8 +80,7 @@ def _summary(stage: Stage, screen: Screen, told: list[Told], seconds: float) -> 
             writes[labels["resource"].partition(".")[0]] += int(value)
     calls = stage.simulator.calls()
     mutating = sum(call["mutating"] for call in calls)
-    screen.table("What you have seen", ("", "", "took"), told)
-    screen.say("")
+    screen.table("What you have seen", told)
     screen.say(
         f"In all {seconds:.0f} s, {len(calls)} calls to Proxmox ({mutating} of them changed something) and "
         f"{writes['proxmoxvms'] + writes['proxmoxclusters']} writes to Kubernetes objects, "
@@ -83,7 +91,9 @@ def _summary(stage: Stage, screen: Screen, told: list[Told], seconds: float) -> 
 def _keep(stage: Stage, screen: Screen) -> None:
     screen.act("Yours to play with", "In another terminal:")
     screen.raw(f"export KUBECONFIG={stage.cluster.kubeconfig}")
-    screen.raw("kubectl get pvm -A --watch        # no kubectl? `make demo` has built one, in ~/.cache/proxmox-operator")
+    screen.raw(
+        "kubectl get pvm -A --watch        # no kubectl? `make demo` has built one, in ~/.cache/proxmox-operator"
+    )
     screen.say("The simulated Proxmox, and the door for what people do behind the operator's back:")
     screen.raw(f"Proxmox API   {stage.simulator.urls[0]}/api2/json")
     screen.raw(f"Control       {stage.simulator.control_url}")

@@ -35,7 +35,7 @@ Told = tuple[str, str, str]
 def clusters(stage: Stage, screen: Screen) -> Told:
     screen.act(
         "The operator is told of a Proxmox cluster",
-        "Two ProxmoxClusters lead to the same Proxmox: `lab` is open to every namespace, `tenants` grants little.",
+        "Two ProxmoxClusters lead to the same Proxmox: `lab` is open to every namespace, `tenants` grants little. "
         "(Endpoints, CA and token in the files are replaced by those of the simulator.)",
     )
     started = time.monotonic()
@@ -48,7 +48,9 @@ def clusters(stage: Stage, screen: Screen) -> Told:
         listed = stage.cluster.kubectl("get", "pvec", "-o", "json", check=True).stdout
         return listed.count('"reason": "Ready"') >= len(CLUSTERS) - 1
 
-    _await(stage, usable, 20, "both ProxmoxClusters Ready", lambda: stage.cluster.kubectl("get", "pvec").stdout)
+    _await(
+        stage, usable, 20, "both ProxmoxClusters Ready", lambda: stage.cluster.kubectl("get", "pvec").stdout
+    )
     screen.command("kubectl get pvec")
     for line in stage.cluster.kubectl("get", "pvec", check=True).stdout.splitlines():
         screen.raw(line)
@@ -58,14 +60,16 @@ def clusters(stage: Stage, screen: Screen) -> Told:
 def creation(stage: Stage, screen: Screen) -> Told:
     screen.act(
         "Manifests become VMs",
-        "Four VMs at once: the least there is, one with every option, one with fixed addresses, and a full clone on",
-        "shared storage. Each is cloned, configured, its disks grown, started, and waited for.",
+        "Four VMs at once: the least there is, one with every option, one with fixed addresses, and a full clone on "
+        "shared storage. Each is cloned, configured, its disks grown, and started.",
     )
     for name in VMS:
         screen.command(f"kubectl apply -n {NAMESPACE} -f manifests/examples/{name}")
         stage.kubectl_apply(stage.example(name), namespace=NAMESPACE)
     seconds = screen.watch(
-        lambda: _look(stage), lambda seen: len(seen) == len(VMS) and all(map(is_ready, seen)), seconds=READY_SECONDS
+        lambda: _look(stage),
+        lambda seen: len(seen) == len(VMS) and all(map(is_ready, seen)),
+        seconds=READY_SECONDS,
     )
     running = [vm for vm in stage.simulator.world()["vms"] if vm["status"] == "running"]
     if len(running) != len(VMS):
@@ -116,9 +120,11 @@ def refusals(stage: Stage, screen: Screen) -> Told:
     answer = stage.cluster.kubectl("apply", "-n", NAMESPACE, "-f", str(REFUSED / "mistakes.yaml"))
     if answer.returncode == 0:
         raise StageError("Expected hack/demo/refused/mistakes.yaml to be refused; the API server took it")
-    for line in _readable(answer.stderr):
+    for line in filter(None, answer.stderr.splitlines()):
         screen.quote(line)
-    screen.say("A well-formed one from a tenant who asks for more than the ProxmoxCluster grants gets a condition:")
+    screen.say(
+        "A well-formed one from a tenant who asks for more than the ProxmoxCluster grants gets a condition:"
+    )
     screen.command(f"kubectl apply -n {TENANT} -f hack/demo/refused/greedy.yaml")
     applied = stage.cluster.kubectl("apply", "-n", TENANT, "-f", str(REFUSED / "greedy.yaml"), check=True)
     screen.raw(applied.stdout.strip())
@@ -175,9 +181,7 @@ def _alive(stage: Stage) -> None:
         stage.operator.check()
 
 
-def _await(
-    stage: Stage, so: Callable[[], bool], seconds: float, what: str, found: Callable[[], str]
-) -> None:
+def _await(stage: Stage, so: Callable[[], bool], seconds: float, what: str, found: Callable[[], str]) -> None:
     deadline = time.monotonic() + seconds
     while not so():
         _alive(stage)
@@ -205,11 +209,3 @@ def _status(stage: Stage, vmid: int) -> str:
 
 def _since(started: float) -> str:
     return f"{time.monotonic() - started:.1f} s"
-
-
-def _readable(words: str) -> list[str]:
-    """kubectl's refusal, one line for each mistake."""
-    head, _, rest = words.strip().partition(": [")
-    if not rest:
-        head, _, rest = words.strip().partition(": ")
-    return [f"{head}:", *(f"  {cause}" for cause in rest.removesuffix("]").split(", spec."))]

@@ -81,12 +81,16 @@ class Kube:
     def watch(self, path: str, resource_version: str, *, seconds: int) -> Iterator[Object]:
         """Events of a collection since `resource_version`, until it has been quiet or `seconds` have passed."""
         query = f"watch=true&resourceVersion={resource_version}&timeoutSeconds={seconds}"
-        with self._session.get(f"{self._base}{path}?{query}", stream=True, timeout=(5, seconds + 5)) as answer:
+        with self._session.get(
+            f"{self._base}{path}?{query}", stream=True, timeout=(5, seconds + 5)
+        ) as answer:
             answer.raise_for_status()
             for line in answer.iter_lines(chunk_size=None):
                 yield json.loads(line)
 
-    def _send(self, method: str, path: str, *, missing: tuple[int, ...] = (), **arguments: Any) -> Object | None:
+    def _send(
+        self, method: str, path: str, *, missing: tuple[int, ...] = (), **arguments: Any
+    ) -> Object | None:
         answer = self._session.request(method, self._base + path, timeout=30, **arguments)
         if answer.status_code in missing:
             return None
@@ -111,4 +115,7 @@ def ready(raw: Object) -> Object:
 def is_ready(raw: Object) -> bool:
     """Ready, and for the spec as it now is."""
     condition = ready(raw)
-    return condition.get("status") == "True" and condition.get("observedGeneration") == raw["metadata"]["generation"]
+    return (
+        condition.get("status") == "True"
+        and condition.get("observedGeneration") == raw["metadata"]["generation"]
+    )

@@ -29,7 +29,13 @@ class Child:
     """One process, and the file that holds what it wrote."""
 
     def __init__(
-        self, name: str, command: Sequence[str], log: Path, *, environment: Mapping[str, str], pipe: bool = False
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        *,
+        environment: Mapping[str, str],
+        pipe: bool = False,
     ) -> None:
         self.name = name
         self.log = log
@@ -84,7 +90,9 @@ class Child:
 class Operator(Child):
     """`proxmox-operator run`, with its real watch and its real Lease."""
 
-    def __init__(self, kubeconfig: Path, log: Path, *, port: int, namespace: str, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self, kubeconfig: Path, log: Path, *, port: int, namespace: str, command: Sequence[str] = ()
+    ) -> None:
         executable = Path(sys.executable).parent / "proxmox-operator"
         self._url = f"http://127.0.0.1:{port}"
         super().__init__(

@@ -3,8 +3,9 @@
 Not here: what happens (`acts`).
 """
 
+import textwrap
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from demo.kube import Object, is_ready, ready
 from demo.processes import StageError
 
 LOOK_SECONDS = 0.2
+PLAIN_WIDTH = 110
 
 
 class Row(NamedTuple):
@@ -51,48 +53,55 @@ class Row(NamedTuple):
 class Screen:
     """Prints for a terminal, or plain lines where there is none."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self) -> None:
+        terminal = Console()
+        self._console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
         self._act = 0
 
-    def act(self, title: str, *explanation: str) -> None:
+    def act(self, title: str, explanation: str) -> None:
         """A new act: its title, and what the viewer should know before it begins."""
         self._act += 1
-        self._console.print(f"\n[bold cyan]{self._act}. {escape(title)}[/]")
-        for sentence in explanation:
-            self.say(sentence)
+        self._console.print(f"\n[bold cyan]{self._act}. {escape(title)}[/]", highlight=False)
+        self.say(explanation)
 
     def say(self, text: str) -> None:
-        self._console.print(Padding(escape(text), (0, 0, 0, 3)), highlight=False)
+        self._write(text)
 
     def command(self, line: str) -> None:
         """What a person would type."""
-        self._console.print(Padding(f"[dim]$[/] [bold]{escape(line)}[/]", (0, 0, 0, 3)), highlight=False)
+        self._write(line, lead="[dim]$[/] ", style="bold")
 
     def done(self, text: str) -> None:
-        self._console.print(Padding(f"[green]✔[/] {escape(text)}", (0, 0, 0, 3)), highlight=False)
+        self._write(text, lead="[green]✔[/] ")
 
-    def quote(self, text: str, *, style: str = "yellow") -> None:
+    def quote(self, text: str) -> None:
         """Somebody's own words."""
-        self._console.print(Padding(f"[{style}]{escape(text)}[/]", (0, 0, 0, 5)), highlight=False)
-
-    def failure(self, text: str, notes: Iterable[str]) -> None:
-        self._console.print(f"\n[bold red]The demo stops here.[/] {escape(text)}", highlight=False)
-        for note in notes:
-            self._console.print(escape(note), highlight=False, soft_wrap=True)
+        self._write(text, indent=5, style="yellow")
 
     def raw(self, text: str) -> None:
-        """A line to be copied: never wrapped."""
+        """A line to be copied, or already laid out: never wrapped."""
         self._console.print(f"   {escape(text)}", highlight=False, soft_wrap=True)
 
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        self._console.print()
-        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-        for index, column in enumerate(columns):
-            table.add_column(column, justify="right" if index == len(columns) - 1 else "left", header_style="dim")
+    def failure(self, text: str, notes: Iterable[str]) -> None:
+        self._console.print("\n[bold red]It did not come about.[/]", highlight=False)
+        for line in (*text.splitlines(), *notes):
+            self.raw(line)
+
+    def table(self, title: str, rows: Iterable[tuple[str, str, str]]) -> None:
+        """What was shown, how it came out, how long it took."""
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
-        self._console.print(Padding(table, (0, 0, 0, 3)))
+        self._console.print(f"\n[bold cyan]{escape(title)}[/]", highlight=False)
+        self._console.print(Padding(table, (0, 0, 0, 3), expand=False))
+
+    def _write(self, text: str, *, lead: str = "", indent: int = 3, style: str = "") -> None:
+        width = self._console.width - indent - 2
+        for number, line in enumerate(textwrap.wrap(text, width, break_on_hyphens=False)):
+            marked = f"[{style}]{escape(line)}[/]" if style else escape(line)
+            self._console.print(
+                " " * indent + (lead if number == 0 else "") + marked, highlight=False, soft_wrap=True
+            )
 
     def watch(
         self, look: Callable[[], list[Object]], until: Callable[[list[Object]], bool], *, seconds: float
@@ -102,10 +111,16 @@ class Screen:
         if self._console.is_terminal:
             with Live(console=self._console, auto_refresh=False, transient=False) as live:
                 return self._follow(
-                    look, until, started, seconds, lambda rows: live.update(_live_table(rows, started), refresh=True)
+                    look,
+                    until,
+                    started,
+                    seconds,
+                    lambda rows: live.update(_live_table(rows, started), refresh=True),
                 )
         known: dict[str, Row] = {}
-        return self._follow(look, until, started, seconds, lambda rows: self._tell_changes(rows, known, started))
+        return self._follow(
+            look, until, started, seconds, lambda rows: self._tell_changes(rows, known, started)
+        )
 
     @staticmethod
     def _follow(
@@ -127,7 +142,7 @@ class Screen:
                     if not (row := Row.of(raw)).ready
                 ]
                 raise StageError(
-                    f"Expected within {seconds:.0f} s: every VM as it should be. Not so: {'; '.join(late) or 'none'}"
+                    "\n".join([f"Expected within {seconds:.0f} s: every VM as it should be. Not so:", *late])
                 )
             time.sleep(LOOK_SECONDS)
 
@@ -137,8 +152,8 @@ class Screen:
                 known[row.name] = row
                 where = f"VM {row.vmid} on {row.node}" if row.vmid else ""
                 word = "Ready" if row.ready else "     "
-                line = f"{time.monotonic() - started:5.1f} s  {row.name:8} {word}  {row.reason:18} {where} {row.address}"
-                self._console.print("   " + escape(line.rstrip()), highlight=False, soft_wrap=True)
+                elapsed = f"{time.monotonic() - started:5.1f} s"
+                self.raw(f"{elapsed}  {row.name:8} {word}  {row.reason:18} {where} {row.address}".rstrip())
 
 
 def _live_table(rows: list[Row], started: float) -> Padding:
@@ -150,6 +165,12 @@ def _live_table(rows: list[Row], started: float) -> Padding:
         style = "green" if row.ready else "red" if row.stalled else "yellow"
         mark = "True" if row.ready else "False"
         table.add_row(
-            row.name, f"[{style}]{mark}[/]", f"[{style}]{row.reason}[/]", row.power, row.node, row.vmid, row.address
+            row.name,
+            f"[{style}]{mark}[/]",
+            f"[{style}]{row.reason}[/]",
+            row.power,
+            row.node,
+            row.vmid,
+            row.address,
         )
-    return Padding(table, (1, 0, 0, 3))
+    return Padding(table, (1, 0, 0, 3), expand=False)

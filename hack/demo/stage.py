@@ -43,7 +43,11 @@ class Stage:
         """Start it (again) and wait until it leads. Raises StageError."""
         self.stop_operator()
         self.operator = Operator(
-            self.cluster.kubeconfig, self.logs / "operator.log", port=self.port, namespace=SYSTEM, command=command
+            self.cluster.kubeconfig,
+            self.logs / "operator.log",
+            port=self.port,
+            namespace=SYSTEM,
+            command=command,
         )
         self.operator.await_leading(LEASE_SECONDS)
         return self.operator
@@ -79,7 +83,9 @@ def set_up(*, simulator: Sequence[str], namespaces: Sequence[str]) -> Iterator[S
     """Start everything but the operator. Raises StageError or ControlPlaneError; logs are kept where it does."""
     logs = Path(tempfile.mkdtemp(prefix="proxmox-operator-demo-logs-"))
     with ExitStack() as stack:
-        cluster = stack.enter_context(open_cluster(with_controller_manager=True, log_dir=logs / "controlplane"))
+        cluster = open_cluster(with_controller_manager=True, log_dir=logs / "controlplane")
+        stack.callback(cluster.stop)  # not its own exit, which would tell of logs that we tell of
+        cluster.__enter__()
         cluster.install_crds(ROOT / "crds")
         kube = stack.enter_context(Kube(cluster))
         if isinstance(cluster, ExternalCluster) and kube.items(CLUSTERS):
@@ -87,9 +93,10 @@ def set_up(*, simulator: Sequence[str], namespaces: Sequence[str]) -> Iterator[S
                 "the cluster of KUBECONFIG has ProxmoxClusters already, which this would disturb: unset KUBECONFIG"
             )
         for namespace in (SYSTEM, *namespaces):
-            cluster.create_namespace(namespace)
-            if isinstance(cluster, ExternalCluster):
-                stack.callback(cluster.delete_namespace, namespace)
+            if kube.get(f"/api/v1/namespaces/{namespace}") is None:
+                cluster.create_namespace(namespace)
+                if isinstance(cluster, ExternalCluster):
+                    stack.callback(cluster.delete_namespace, namespace)
         pve = Simulator(logs / "simulator.log", *simulator)
         stack.callback(pve.stop)
         stage = Stage(cluster, kube, pve, logs)

@@ -4,11 +4,13 @@ import copy
 import http
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import kubernetes.config
 import yaml
+from kubernetes.client import ApiClient
 
 from admission.constraints import Cause, Json
 from proxmox_operator.api.names import GROUP, VERSION
@@ -17,6 +19,7 @@ PLURALS = {"ProxmoxVM": "proxmoxvms", "ProxmoxCluster": "proxmoxclusters"}
 CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NOTE = "some validation rules were not checked because the object was invalid"
 """Added by the API server to other causes; not a cause itself."""
+QUERY = {"fieldManager": "test-admission", "fieldValidation": "Ignore"}
 FOLDER = Path(__file__).resolve().parent
 
 
@@ -24,11 +27,12 @@ class Server:
     """The API server behind a kubeconfig; namespaced objects go to ``namespace``."""
 
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
-        self._client = kubernetes.config.new_client_from_config(config_file=str(kubeconfig))
-        self._namespace = namespace
+        connect: Callable[..., ApiClient] = kubernetes.config.new_client_from_config
+        self._client = connect(config_file=str(kubeconfig))
+        self.namespace = namespace
 
     def close(self) -> None:
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
 
     def ask(self, manifest: Json, *, group: str = GROUP, version: str = VERSION) -> tuple[Cause, ...]:
         """Why the API server would refuse to create this object; nothing when it would not."""
@@ -47,6 +51,22 @@ class Server:
         """Why the API server would refuse to replace the stored object by this one."""
         path = self._path(manifest, group, version) + f"/{manifest['metadata']['name']}"
         return self._write("PUT", path, manifest, group, version, dry=True)
+
+    def dry_create(self, manifest: Json) -> Json:
+        """The object as it would be stored."""
+        status, answer = self.send(
+            "POST", self._path(manifest, GROUP, VERSION), manifest, **QUERY, dryRun="All"
+        )
+        assert status == http.HTTPStatus.CREATED, answer
+        return cast(Json, answer)
+
+    def dry_status(self, manifest: Json, status: Json) -> Json:
+        """The stored object as it would be with this status."""
+        path = self._path(manifest, GROUP, VERSION) + f"/{manifest['metadata']['name']}"
+        stored = self.send("GET", path)[1]
+        code, answer = self.send("PUT", f"{path}/status", stored | {"status": status}, **QUERY, dryRun="All")
+        assert code == http.HTTPStatus.OK, answer
+        return cast(Json, answer)
 
     def ask_all(
         self, documents: list[Json], *, group: str = GROUP, version: str = VERSION
@@ -117,7 +137,7 @@ class Server:
             ),
             _request_timeout=30,
         )
-        text = answer.read()
+        text = answer.read()  # type: ignore[no-untyped-call]
         return answer.status, json.loads(text) if text.startswith(b"{") else text
 
     def _write(
@@ -127,8 +147,7 @@ class Server:
         if method == "PUT":
             _, stored = self.send("GET", path.removesuffix("/status"))
             body["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"]
-        query = {"fieldManager": "test-admission", "fieldValidation": "Ignore"}
-        status, answer = self.send(method, path, body, **query, **({"dryRun": "All"} if dry else {}))
+        status, answer = self.send(method, path, body, **QUERY, **({"dryRun": "All"} if dry else {}))
         if status == http.HTTPStatus.UNPROCESSABLE_ENTITY:
             causes = (
                 Cause(cause["reason"], cause["field"], cause["message"])
@@ -140,7 +159,7 @@ class Server:
 
     def _path(self, manifest: Json, group: str, version: str) -> str:
         namespaced = manifest["kind"] == "ProxmoxVM"
-        where = f"/namespaces/{self._namespace}" if namespaced else ""
+        where = f"/namespaces/{self.namespace}" if namespaced else ""
         return f"/apis/{group}/{version}{where}/{PLURALS[manifest['kind']]}"
 
 

@@ -51,13 +51,16 @@ class RunningOperator:
         namespace: str | None = None,
         wrap: Wrap = lambda transport: transport,
         connect: Connect = connect,
+        prepare: Callable[[Manager], None] = lambda manager: None,
         **changes: Any,
     ) -> None:
+        """``wrap`` and ``connect`` are the doors to Kubernetes and Proxmox; ``prepare`` sees the manager before it runs."""
         if namespace is not None:
             changes.setdefault("watch_namespaces", (namespace,))
         self.settings = settings(kubeconfig, **changes)
         self._wrap = wrap
         self._connect = connect
+        self._prepare = prepare
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, daemon=True, name="operator")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -101,6 +104,7 @@ class RunningOperator:
         configuration = await log_in(self.settings.kubeconfig)
         transport, eyes = AioTransport(configuration), AioTransport(configuration)
         self.manager = Manager(self.settings, self._wrap(transport), connect=self._connect, rng=Random(1))
+        self._prepare(self.manager)
         feed = asyncio.create_task(self._feed(self.manager, Kube(eyes)))
         self._started.set_result(None)
         try:

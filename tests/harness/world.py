@@ -16,7 +16,7 @@
 The same for the cluster: `apply_cluster(**spec)`, `cluster_raw`, `cluster_condition`, `wait_cluster(reason)`, `set_secret`.
 **Waiting.** `wait_ready`, `wait_reason(name, "Missing") -> message`, `wait_gone`, `wait_event(name, reason) -> note`, `wait_until(predicate,
 what)`: all poll with a deadline and fail with the object's conditions. `passes(name, 2)`: the operator has
-looked at the object that many more times, so that "nothing was written" means something.
+looked at the object that many more times, so that "nothing was written" means something. `look()`: it knows Proxmox as it is now.
 **Proxmox.** `sim` is the simulator; `writes(vmid)` are the mutating calls for a VM since `fresh()` or `forget_writes()`.
 
 The inventory is polled every 0.1 s instead of 5 s, configs are re-read every 0.3 s, what needs a person is retried every 0.2 s.
@@ -27,7 +27,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Self
 from unittest import mock
 
@@ -39,6 +39,7 @@ from pvesim.world import World as ProxmoxState
 from harness.kubeapi import KubeApi, Raw, Refused
 from harness.operator import NAMESPACE, RunningOperator
 from proxmox_operator.api.names import FINALIZER
+from proxmox_operator.controllers.manager import Manager
 from proxmox_operator.controllers.outcome import Outcome
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.kube.resources import NAMESPACES, PROXMOX_CLUSTERS, PROXMOX_VMS, SECRETS, Resource
@@ -46,6 +47,9 @@ from proxmox_operator.proxmox.client import Limits
 
 POLL = 0.1
 """Seconds between two looks of the operator at the simulated cluster; a manifest allows 1 s at least."""
+
+MEMORY = 0.2
+"""Seconds for which the operator remembers Secrets, namespaces' labels, templates and bridges; a minute in production."""
 
 PATIENCE = 10.0
 """Seconds that a test waits for something before it fails; nothing here takes a tenth of it."""
@@ -101,10 +105,11 @@ class World:
         self._count = 0
         self._seen: dict[Key, int] = {}
         self._mark = 0
-        self._impatient = mock.patch("proxmox_operator.controllers.cluster.Limits", _impatient)
+        self._impatient = ExitStack()
 
     def __enter__(self) -> Self:
-        self._impatient.start()
+        self._impatient.enter_context(mock.patch("proxmox_operator.controllers.cluster.Limits", _impatient))
+        self._impatient.enter_context(mock.patch("proxmox_operator.proxmox.session.FRESH", MEMORY))
         self.sim.start_server()
         self.kube = KubeApi(self.control_plane.kubeconfig)
         if self._template:
@@ -129,7 +134,7 @@ class World:
                 self.kube.delete(NAMESPACES, name)
             self.kube.__exit__()
             self.sim.stop_server()
-            self._impatient.stop()
+            self._impatient.close()
 
     @contextmanager
     def fresh(self) -> Iterator[Self]:
@@ -145,6 +150,7 @@ class World:
             for vmid in set(self.sim.world().vmids) - kept:
                 self.sim.set_lock(vmid, None)
                 self.sim.vanish(vmid)
+            self.look()
             assert self.operator is not None
             assert self.operator.error is None, f"the operator ended: {self.operator.error!r}"
 
@@ -154,7 +160,10 @@ class World:
         """Start an operator that watches this world's namespaces."""
         changes = {"watch_namespaces": self.namespaces, **self._settings}
         self.operator = RunningOperator(self.control_plane.kubeconfig, **changes).__enter__()
-        self._count_passes(self.operator)
+        manager = self.operator.manager
+        assert manager is not None
+        manager.context.secrets._max_age = manager.context.namespaces._max_age = MEMORY
+        self._count_passes(manager)
 
     def kill(self) -> None:
         """End the operator between two instructions."""
@@ -173,6 +182,18 @@ class World:
         member = manager.fleet.get(self.cluster) if manager is not None else None
         return member is not None and member.problem is None and member.session is not None
 
+    def look(self) -> None:
+        """Wait until the operator knows the Proxmox cluster as it is now."""
+        asked = time.monotonic()
+
+        def seen() -> bool:
+            manager = self.operator.manager if self.operator is not None else None
+            member = manager.fleet.get(self.cluster) if manager is not None else None
+            inventory = member.session.inventory.current if member is not None and member.session is not None else None
+            return inventory is not None and inventory.taken_at > asked
+
+        self.wait_until(seen, "the inventory was read anew")
+
     def passes(self, name: str, count: int = 2, *, namespace: str | None = None) -> None:
         """Wait until the operator has looked at the object ``count`` more times (it is told to)."""
         key = Key(PROXMOX_VMS.kind, namespace or self.namespace, name)
@@ -181,10 +202,8 @@ class World:
             self.annotate(name, **{"example.org/look": f"{time.monotonic()}-{number}"}, namespace=namespace)
             self.wait_until(lambda before=before: self._seen.get(key, 0) > before, f"a pass over {name}")  # type: ignore[misc]
 
-    def _count_passes(self, operator: RunningOperator) -> None:
+    def _count_passes(self, manager: Manager) -> None:
         """Count the passes that have ended, by object."""
-        manager = operator.manager
-        assert manager is not None
         reconcile = manager._reconcilers[PROXMOX_VMS.kind]
 
         async def counted(key: Key) -> Outcome:
@@ -382,7 +401,7 @@ class World:
 
     def changes_besides(self, before: ProxmoxState, *vmids: int) -> list[str]:
         """What is different in Proxmox since ``before``, leaving out these VMs and their volumes."""
-        ours = re.compile("|".join(rf"^VM {vmid} |vm-{vmid}-" for vmid in vmids) or r"(?!)")
+        ours = re.compile("|".join(rf"^VM {vmid} |(vm|base)-{vmid}-" for vmid in vmids) or r"(?!)")
         return [line for line in before.diff(self.sim.world()) if not ours.search(line)]
 
     def leaks(self) -> list[str]:

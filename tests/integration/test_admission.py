@@ -5,10 +5,6 @@ one of them. So the manifest passes once the constraint is gone, and a test fail
 fields that is tried out as well.
 """
 
-import copy
-import http
-import itertools
-import time
 import uuid
 from collections.abc import Iterator
 
@@ -19,7 +15,7 @@ from admission.constraints import Cause, Constraint, Json, constraints, is_becau
 from admission.server import Server, expected_refusal, manifests
 from controlplane import Cluster
 from proxmox_operator.api import crds
-from proxmox_operator.api.names import GROUP, VERSION
+from proxmox_operator.api.names import VERSION
 
 CRDS = {crd["spec"]["names"]["kind"]: crd for crd in map(yaml.safe_load, crds.files().values())}
 ALL = [constraint for crd in CRDS.values() for constraint in constraints(crd)]

@@ -86,6 +86,7 @@ def test_an_unknown_bridge_is_named_with_its_field_and_used_once_it_exists(world
 
 def test_a_requested_vmid_of_a_foreign_vm_is_refused_until_it_is_free(world: World) -> None:
     world.sim.add_vm(12000, running=True)
+    world.look()
     before = world.sim.world()
     name = world.make(vmid=12000)
     message = refused(world, name, "VMIDTaken")
@@ -146,11 +147,12 @@ def test_a_requested_vmid_that_is_taken_at_the_last_moment_is_waited_for(world: 
     vmid = {"pve1": 12010, "pve2": 12011}[node]
     intruder(world, node)
     name = world.make(vmid=vmid)
+    world.wait_reason(name, "VMIDTaken")
+    before = world.sim.world()
+    world.passes(name)
     condition = world.wait_reason(name, "VMIDTaken")
     assert str(vmid) in condition.message
     assert "free it" in condition.message
-    before = world.sim.world()
-    world.passes(name)
     assert before.diff(world.sim.world()) == []
     world.sim.remove_vm(vmid)
     assert world.wait_ready(name) == vmid

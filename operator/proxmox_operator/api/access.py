@@ -16,6 +16,7 @@ from proxmox_operator.api.scalars import (
     VMIDRange,
 )
 
+_LISTS = ("cloneFrom", "vmids", "storages", "bridges", "nodes")
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 
 LabelKey = Annotated[
@@ -31,7 +32,7 @@ LabelValue = Annotated[
     Field(max_length=63),
     Matches(
         pattern=f"^({_LABEL})?$",
-        message="values of labels are letters, digits, dot, dash and underscore, at most 63",
+        message="values, and those of matchLabels, must be letters, digits, dot, dash and underscore, at most 63",
     ),
 ]
 
@@ -73,15 +74,14 @@ class BridgeGrant(Wire):
     name: BridgeGrantName
     """Bridge or SDN vnet such as vmbr0; * means all of them. Required."""
     vlans: Annotated[tuple[VlanRange, ...], Field(max_length=32)] = ()
-    """VLANs that may be used, at most 32 ranges; untagged traffic is then not granted. Default: any, and
-    untagged."""
+    """VLANs that may be used, at most 32 ranges; untagged traffic is then not granted. Default: any, and untagged."""
 
 
 class MaxSizes(Wire):
     """Largest sizes that one VM may ask for."""
 
     cores: Annotated[int, Field(ge=1, le=8192)] | None = None
-    """Processors of one VM, cores times sockets. Default: no limit."""
+    """Processors of one VM, cores times sockets, 1 to 8192. Default: no limit."""
     memory: MemorySize | None = None
     """Memory of one VM, such as 16Gi. Default: no limit."""
     disk: DiskSize | None = None
@@ -93,11 +93,9 @@ class AccessGrant(Wire):
 
     rules = (
         Rule(
-            cel=(
-                "!has(self.allow) || self.allow != 'Everything' || !(has(self.cloneFrom) || has(self.vmids)"
-                " || has(self.storages) || has(self.bridges) || has(self.nodes) || has(self.maxSizes)"
-                " || has(self.recover))"
-            ),
+            cel="!has(self.allow) || self.allow != 'Everything' || !("
+            + " || ".join(f"(has(self.{name}) && size(self.{name}) > 0)" for name in _LISTS)
+            + " || has(self.maxSizes) || (has(self.recover) && self.recover))",
             message="allow: Everything grants all there is: remove the other fields, or set allow to Listed",
             field=".allow",
         ),

@@ -12,9 +12,7 @@ UserName = Annotated[
     Field(max_length=32),
     Matches(
         pattern="^[A-Za-z_][A-Za-z0-9_.-]*$",
-        message=(
-            "user must be a login name such as debian: letters, digits, dot, dash and underscore, at most 32"
-        ),
+        message="user must be a login name such as debian: letters, digits, dot, dash and underscore, at most 32",
     ),
 ]
 SSHKey = Annotated[
@@ -24,9 +22,7 @@ SSHKey = Annotated[
         pattern=(
             r"^(ssh|ecdsa-sha2|sk-ssh|sk-ecdsa-sha2)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+={0,2}( [^\x00-\x1f]*)?$"
         ),
-        message=(
-            "sshKeys must list OpenSSH public keys, each in one line, such as 'ssh-ed25519 AAAA... me@laptop'"
-        ),
+        message="sshKeys must list OpenSSH public keys, each in one line, such as 'ssh-ed25519 AAAA... me@laptop'",
     ),
 ]
 SecretKey = Annotated[
@@ -69,7 +65,10 @@ class DNS(Wire):
 
     rules = (
         Rule(
-            cel="has(self.servers) || has(self.searchDomains)",
+            cel=(
+                "(has(self.servers) && size(self.servers) > 0)"
+                " || (has(self.searchDomains) && size(self.searchDomains) > 0)"
+            ),
             message="spec.cloudInit.dns is empty: set servers or searchDomains, or remove dns",
         ),
     )
@@ -86,8 +85,8 @@ class CloudInit(Wire):
     rules = (
         Rule(
             cel=(
-                "has(self.user) || has(self.sshKeys) || has(self.passwordSecretRef) || has(self.dns)"
-                " || has(self.upgradePackages) || has(self.storage)"
+                "has(self.user) || (has(self.sshKeys) && size(self.sshKeys) > 0) || has(self.passwordSecretRef)"
+                " || has(self.dns) || has(self.upgradePackages) || has(self.storage)"
             ),
             message=(
                 "spec.cloudInit is empty: set user, sshKeys, passwordSecretRef, dns, upgradePackages or "
@@ -101,8 +100,7 @@ class CloudInit(Wire):
     ssh_keys: Annotated[tuple[SSHKey, ...], Field(max_length=32)] = ()
     """OpenSSH public keys that may log in, at most 32, one line each. Default: unmanaged."""
     password_secret_ref: SecretKeyRef | None = None
-    """Secret that holds the user's password; it is sent when the reference changes. Default: no password is
-    set."""
+    """Secret that holds the user's password; it is sent when the reference changes. Default: no password is set."""
     dns: DNS | None = None
     """DNS settings of the guest. Default: those of the Proxmox node."""
     upgrade_packages: bool | None = None

@@ -23,8 +23,7 @@ class Condition(Wire):
     status: ConditionStatus
     """Whether the aspect holds: True, False or Unknown."""
     observed_generation: int | None = None
-    """The metadata.generation that the condition was set for; an older one means that it may be out of date.
-    """
+    """The metadata.generation that the condition was set for; an older one means that it may be out of date."""
     last_transition_time: AwareDatetime
     """When status last changed."""
     reason: str

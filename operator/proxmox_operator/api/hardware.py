@@ -24,7 +24,7 @@ DiskName = Annotated[
     Matches(
         pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
         message=(
-            "name becomes the disk's serial number: lower-case letters, digits and dashes, at most 20, such"
+            "name becomes the disk's serial number and must be lower-case letters, digits and dashes, at most 20, such"
             " as data"
         ),
     ),
@@ -51,16 +51,13 @@ class Memory(Wire):
                 "!has(self.minimum) || !isQuantity(self.minimum) || !isQuantity(self.size)"
                 " || quantity(self.minimum).compareTo(quantity(self.size)) <= 0"
             ),
-            message=(
-                "spec.memory.minimum must not be larger than spec.memory.size: lower minimum or raise size"
-            ),
+            message="spec.memory.minimum must not be larger than spec.memory.size: lower minimum or raise size",
             field=".minimum",
         ),
     )
 
     size: MemorySize
-    """Memory of the VM in whole Mi, Gi or Ti, such as 8Gi; a change takes effect at the next cold boot.
-    Required."""
+    """Memory of the VM in whole Mi, Gi or Ti, such as 8Gi; a change takes effect at the next cold boot. Required."""
     minimum: MemorySize | None = None
     """Amount, such as 4Gi, down to which Proxmox may shrink the guest by ballooning. Default: unmanaged."""
 
@@ -71,9 +68,7 @@ class Firmware(Wire):
     rules = (
         Rule(
             cel="!has(self.secureBoot) || !self.secureBoot || (has(self.uefi) && self.uefi)",
-            message=(
-                "spec.firmware.secureBoot needs UEFI: set spec.firmware.uefi to true or remove secureBoot"
-            ),
+            message="spec.firmware.secureBoot needs UEFI: set spec.firmware.uefi to true or remove secureBoot",
             field=".secureBoot",
         ),
     )

@@ -38,10 +38,7 @@ def _address_rules(version: int, words: str, example: str) -> tuple[Rule, ...]:
     return (
         Rule(
             cel=f"{is_word} || ({is_cidr})",
-            message=(
-                f"{field}.address must be {listed} or an IPv{version} address with its prefix such as "
-                f"{example}"
-            ),
+            message=f"{field}.address must be {listed} or an IPv{version} address with its prefix such as {example}",
             field=".address",
         ),
         Rule(
@@ -70,9 +67,7 @@ class IPv4(Wire):
                 "!has(self.gateway) || !isIP(self.gateway) || !isCIDR(self.address)"
                 " || cidr(self.address).containsIP(self.gateway)"
             ),
-            message=(
-                "ipv4.gateway is outside the subnet of ipv4.address: correct the gateway or the prefix length"
-            ),
+            message="ipv4.gateway is outside the subnet of ipv4.address: correct the gateway or the prefix length",
             field=".gateway",
         ),
     )
@@ -104,8 +99,7 @@ class IPv6(Wire):
     address: Annotated[str, Field(max_length=43)]
     """Address with its prefix length such as 2001:db8::11/64, dhcp, or auto for SLAAC. Required."""
     gateway: Annotated[str, Field(max_length=39)] | None = None
-    """Router of the default route, such as fe80::1, link-local or inside the address's subnet. Default: none.
-    """
+    """Router of the default route, such as fe80::1, link-local or inside the address's subnet. Default: none."""
 
 
 class Network(Wire):
@@ -114,9 +108,7 @@ class Network(Wire):
     rules = (
         Rule(
             cel="(!has(self.mtu) && !has(self.queues)) || !has(self.model) || self.model == 'VirtIO'",
-            message=(
-                "mtu and queues of a network work with model VirtIO only: remove them or set model to VirtIO"
-            ),
+            message="mtu and queues of a network work with model VirtIO only: remove them or set model to VirtIO",
             field=".model",
         ),
         Rule(
@@ -156,10 +148,7 @@ Networks = Annotated[
     Field(max_length=32),
     ListMap("name"),
     Rule(
-        cel=(
-            "self.all(a, !has(a.mac) || self.exists_one(b, has(b.mac) && b.mac.lowerAscii() == "
-            "a.mac.lowerAscii()))"
-        ),
+        cel="self.all(a, !has(a.mac) || self.exists_one(b, has(b.mac) && b.mac.lowerAscii() == a.mac.lowerAscii()))",
         message="spec.networks uses one mac twice: give each network its own, or leave mac out",
     ),
 ]

@@ -16,10 +16,7 @@ Endpoint = Annotated[
     Matches(
         pattern=r"^https://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?$",
         also="(url(self).getPort() == '' || int(url(self).getPort()) <= 65535)",
-        message=(
-            "endpoints must be https URLs such as https://pve1.example.org:8006, without path, user or "
-            "password"
-        ),
+        message="endpoints must be https URLs such as https://pve1.example.org:8006, without path, user or password",
     ),
 ]
 Endpoints = Annotated[
@@ -53,9 +50,7 @@ Fingerprint = Annotated[
     Field(max_length=95),
     Matches(
         pattern="^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31}$",
-        message=(
-            "spec.tls.fingerprint must be a SHA-256 fingerprint: 32 pairs of hex digits, separated by colons"
-        ),
+        message="spec.tls.fingerprint must be a SHA-256 fingerprint: 32 pairs of hex digits, separated by colons",
     ),
 ]
 PoolName = Annotated[
@@ -93,19 +88,15 @@ class TLS(Wire):
     rules = (
         Rule(
             cel="!has(self.caBundle) || !self.insecureSkipVerify",
-            message=(
-                "spec.tls.caBundle is not used with insecureSkipVerify: remove insecureSkipVerify or caBundle"
-            ),
+            message="spec.tls.caBundle is not used with insecureSkipVerify: remove insecureSkipVerify or caBundle",
             field=".insecureSkipVerify",
         ),
     )
 
     ca_bundle: CABundle | None = None
-    """CA certificates in PEM, such as /etc/pve/pve-root-ca.pem. Default: the CAs that the operator's image
-    trusts."""
+    """CA certificates in PEM, such as /etc/pve/pve-root-ca.pem. Default: the CAs that the operator's image trusts."""
     insecure_skip_verify: bool = False
-    """Whether any certificate is accepted; whoever stands in between then reads the credentials. Default:
-    false."""
+    """Whether any certificate is accepted; whoever stands in between then reads the credentials. Default: false."""
     fingerprint: Fingerprint | None = None
     """SHA-256 fingerprint of the cluster's own CA, as 32 pairs of hex digits. Default: the one found at first
     contact."""
@@ -117,8 +108,7 @@ class Defaults(Wire):
     storage: StorageName | None = None
     """Proxmox storage of disks that name none. Default: none; each disk then must name one."""
     bridge: BridgeName | None = None
-    """Bridge of networks that name none, untagged for everybody. Default: none; each network then must name
-    one."""
+    """Bridge of networks that name none, untagged for everybody. Default: none; each network then must name one."""
 
 
 class Limits(Wire):
@@ -138,17 +128,13 @@ class ClusterSpec(Wire):
     """How to reach the cluster, and who may use what of it."""
 
     endpoints: Endpoints
-    """URLs of nodes, 1 to 16, such as https://pve1.example.org:8006; port 8006 where none is given. Required.
-    """
+    """URLs of nodes, 1 to 16, such as https://pve1.example.org:8006; port 8006 where none is given. Required."""
     credentials_secret_ref: SecretRef
-    """Secret with tokenID and tokenSecret, or username and password, in the operator's namespace. Required.
-    """
+    """Secret with tokenID and tokenSecret, or username and password, in the operator's namespace. Required."""
     tls: TLS = TLS()
-    """How the cluster proves who it is. Default: verified against the CAs that the operator's image trusts.
-    """
+    """How the cluster proves who it is. Default: verified against the CAs that the operator's image trusts."""
     default: bool = False
-    """Whether VMs without clusterRef are made here; needed only with several ProxmoxClusters. Default: false.
-    """
+    """Whether VMs without clusterRef are made here; needed only with several ProxmoxClusters. Default: false."""
     vmid_range: VMIDRange = VMIDRange(start=10000, end=19999)
     """VMIDs that new VMs get, upwards and never one twice. Default: 10000 to 19999."""
     pool: PoolName | None = None

@@ -23,9 +23,7 @@ HostName = Annotated[
     Field(max_length=63),
     Matches(
         pattern=f"^{_HOST_NAME}$",
-        message=(
-            "spec.name must be a DNS label such as web-1: lower-case letters, digits and dashes, at most 63"
-        ),
+        message="spec.name must be a DNS label such as web-1: lower-case letters, digits and dashes, at most 63",
     ),
 ]
 Description = Annotated[
@@ -33,10 +31,7 @@ Description = Annotated[
     Field(max_length=7000),
     Rule(
         cel="!self.contains('<!-- proxmox-operator')",
-        message=(
-            "spec.description must not contain '<!-- proxmox-operator', the mark of the operator: remove "
-            "that part"
-        ),
+        message="spec.description must not contain '<!-- proxmox-operator', the mark of the operator: remove that part",
     ),
 ]
 SnapshotName = Annotated[
@@ -52,10 +47,7 @@ Tag = Annotated[
     Field(max_length=60),
     Matches(
         pattern="^[a-z0-9_][a-z0-9_+.-]*$",
-        message=(
-            "tags must be as Proxmox keeps them: lower-case letters, digits, and _ + . - after the first "
-            "character"
-        ),
+        message="tags must be as Proxmox keeps them: lower-case letters, digits, and _ + . - after the first character",
     ),
 ]
 Tags = Annotated[
@@ -95,8 +87,7 @@ class Clone(Wire):
     vmid: VMID
     """VMID of the template or VM, 100 to 999999999; the namespace needs a grant for it. Required."""
     full: bool | None = None
-    """Whether disks are copied (true) or refer to the template's (false). Default: linked where the storage
-    can."""
+    """Whether disks are copied (true) or refer to the template's (false). Default: linked where the storage can."""
     storage: StorageName | None = None
     """Proxmox storage that a full clone's disks are put on. Default: that of the source."""
     snapshot: SnapshotName | None = None
@@ -133,8 +124,7 @@ class Placement(Wire):
     nodes: Annotated[tuple[NodeName, ...], Field(min_length=1, max_length=64)]
     """Proxmox nodes such as pve1, at least one. Required."""
     mode: Literal["Prefer", "Require"] = "Prefer"
-    """Whether other nodes may be used when none of these can host the VM (Prefer) or not (Require). Default:
-    Prefer."""
+    """Whether other nodes may be used when none of these can host the VM (Prefer) or not (Require). Default: Prefer."""
 
 
 class Readiness(Wire):
@@ -163,9 +153,7 @@ class VMSpec(Wire):
                 "has(self.clusterRef) == has(oldSelf.clusterRef)"
                 " && (!has(self.clusterRef) || self.clusterRef == oldSelf.clusterRef)"
             ),
-            message=(
-                "spec.clusterRef is immutable: restore it, or make another ProxmoxVM for the other cluster"
-            ),
+            message="spec.clusterRef is immutable: restore it, or make another ProxmoxVM for the other cluster",
             field=".clusterRef",
         ),
         Rule(
@@ -178,10 +166,7 @@ class VMSpec(Wire):
                 "!has(self.bootDisk) || !has(self.bootDisk.storage) || !has(self.source.clone)"
                 " || !has(self.source.clone.full) || self.source.clone.full"
             ),
-            message=(
-                "spec.bootDisk.storage needs a full clone: set spec.source.clone.full to true or remove "
-                "storage"
-            ),
+            message="spec.bootDisk.storage needs a full clone: set spec.source.clone.full to true or remove storage",
             field=".bootDisk.storage",
         ),
         Rule(
@@ -200,8 +185,7 @@ class VMSpec(Wire):
     name: HostName | None = None
     """Name in Proxmox, a DNS label of at most 63 characters. Default: metadata.name."""
     description: Description | None = None
-    """Notes in Proxmox, at most 7000 characters; the operator keeps its mark beside them. Default: unmanaged.
-    """
+    """Notes in Proxmox, at most 7000 characters; the operator keeps its mark beside them. Default: unmanaged."""
     source: Source
     """Where the VM comes from; immutable. Required."""
     vmid: VMID | None = None
@@ -218,11 +202,9 @@ class VMSpec(Wire):
     boot_disk: BootDisk | None = None
     """Disk that the VM boots from. Default: unmanaged."""
     disks: Disks = ()
-    """Extra disks, at most 30, told apart by name; disks that are not listed are not touched. Default: none.
-    """
+    """Extra disks, at most 30, told apart by name; disks that are not listed are not touched. Default: none."""
     networks: Networks = ()
-    """Network devices, at most 32, told apart by name; devices that are not listed are not touched. Default:
-    none."""
+    """Network devices, at most 32, told apart by name; devices that are not listed are not touched. Default: none."""
     tags: Tags = ()
     """Tags in Proxmox, at most 32, added to those that others have set. Default: none."""
     agent: bool | None = None
@@ -236,13 +218,11 @@ class VMSpec(Wire):
     shutdown: Shutdown = Shutdown()
     """How a running VM is stopped. Default: 3m for the guest, then switched off."""
     protection: bool | None = None
-    """Whether Proxmox refuses to destroy the VM and its disks; blocks deleting this object, too. Default:
-    unmanaged."""
+    """Whether Proxmox refuses to destroy the VM and its disks; blocks deleting this object, too. Default: unmanaged."""
     deletion_policy: Literal["Delete", "Retain"] = "Delete"
     """What happens to the VM when this object is deleted; Retain leaves it in Proxmox. Default: Delete."""
     detached_disks: Literal["Keep", "Delete"] = "Keep"
-    """Whether a VM with detached disks may be destroyed with them; Keep waits until they are removed.
-    Default: Keep."""
+    """Whether a VM with detached disks may be destroyed with them; Keep waits until they are removed. Default: Keep."""
     management: Literal["Manage", "Observe"] = "Manage"
     """Whether differences are corrected (Manage) or only shown in status.plan (Observe). Default: Manage."""
 
@@ -262,9 +242,8 @@ class ProxmoxVM(Resource):
         ),
         Rule(
             cel=(
-                "!has(self.spec.vmid) || has(oldSelf.spec.vmid) || !has(self.status) || "
-                "!has(self.status.vmid)"
-                " || self.status.vmid == self.spec.vmid"
+                "!has(self.spec.vmid) || has(oldSelf.spec.vmid)"
+                " || !has(self.status) || !has(self.status.vmid) || self.status.vmid == self.spec.vmid"
             ),
             message="spec.vmid differs from status.vmid, which the VM has already: remove spec.vmid",
             field=".spec.vmid",
@@ -275,9 +254,7 @@ class ProxmoxVM(Resource):
                 " || (has(self.spec.firmware) == has(oldSelf.spec.firmware)"
                 " && (!has(self.spec.firmware) || self.spec.firmware == oldSelf.spec.firmware))"
             ),
-            message=(
-                "spec.firmware is immutable once the VM was started: restore it, or make another ProxmoxVM"
-            ),
+            message="spec.firmware is immutable once the VM was started: restore it, or make another ProxmoxVM",
             field=".spec.firmware",
         ),
     )

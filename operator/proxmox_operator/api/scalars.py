@@ -78,7 +78,7 @@ MemorySize = Annotated[
             "quantity(self).compareTo(quantity('16Mi')) >= 0 && quantity(self).compareTo(quantity('16Ti')) "
             "<= 0"
         ),
-        message="memory is given as a whole number of Mi, Gi or Ti from 16Mi to 16Ti, such as 512Mi or 8Gi",
+        message="memory must be a whole number of Mi, Gi or Ti from 16Mi to 16Ti, such as 512Mi or 8Gi",
     ),
 ]
 DiskSize = Annotated[
@@ -87,7 +87,7 @@ DiskSize = Annotated[
     Matches(
         pattern="^[1-9][0-9]*(Gi|Ti)$",
         also="quantity(self).compareTo(quantity('128Ti')) <= 0",
-        message="the size of a disk is a whole number of Gi or Ti from 1Gi to 128Ti, such as 20Gi",
+        message="the size of a disk must be a whole number of Gi or Ti from 1Gi to 128Ti, such as 20Gi",
     ),
 ]
 
@@ -104,24 +104,24 @@ class Range(Wire):
     )
 
     start: int
-    """First of the range."""
+    """First of the range. Required."""
     end: int
-    """Last of the range, which is part of it."""
+    """Last of the range, which is part of it. Required."""
 
 
 class VMIDRange(Range):
     """VMIDs from ``start`` to ``end``, both included."""
 
     start: Annotated[int, Field(ge=100)]
-    """First VMID of the range, from 100."""
+    """First VMID of the range, from 100. Required."""
     end: Annotated[int, Field(le=MAX_VMID)]
-    """Last VMID of the range, which is part of it, up to 999999999."""
+    """Last VMID of the range, which is part of it, up to 999999999. Required."""
 
 
 class VlanRange(Range):
     """VLAN tags from ``start`` to ``end``, both included."""
 
     start: Annotated[int, Field(ge=1)]
-    """First VLAN tag of the range, from 1."""
+    """First VLAN tag of the range, from 1. Required."""
     end: Annotated[int, Field(le=MAX_VLAN)]
-    """Last VLAN tag of the range, which is part of it, up to 4094."""
+    """Last VLAN tag of the range, which is part of it, up to 4094. Required."""

@@ -82,8 +82,7 @@ class VMStatus(Status):
     task: Task | None = None
     """Proxmox call of ours that has not ended."""
     started: bool = False
-    """Whether the VM was ever started by us, so that its disks may hold data; it is recorded before the
-    start."""
+    """Whether the VM was ever started by us, so that its disks may hold data; it is recorded before the start."""
     power: Literal["Running", "Stopped", "Paused", "Unknown"] | None = None
     """Power state as Proxmox last reported it."""
     addresses: tuple[str, ...] = ()
@@ -99,5 +98,4 @@ class VMStatus(Status):
     password_from: str | None = None
     """Secret and key that the password was last taken from."""
     plan: tuple[str, ...] = ()
-    """What differs from the spec, as sentences: to be written next, at a cold boot, or, with Observe, never.
-    """
+    """What differs from the spec, as sentences: to be written next, at a cold boot, or, with Observe, never."""

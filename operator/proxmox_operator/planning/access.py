@@ -113,9 +113,11 @@ def _too_large(vm: ProxmoxVM, access: Access) -> list[str]:
         return []
     spec, found = vm.spec, []
     cores = [limit.cores for limit in limits if limit is not None]
-    if spec.cpu is not None and spec.cpu.cores is not None and all(c is not None for c in cores):
-        largest, asked = max(c for c in cores if c is not None), spec.cpu.cores * (spec.cpu.sockets or 1)
-        if asked > largest:
+    if spec.cpu is not None and all(c is not None for c in cores):
+        largest, asked = max(c for c in cores if c is not None), (spec.cpu.cores or 1) * (spec.cpu.sockets or 1)
+        if spec.cpu.cores is None and asked > 1:
+            found.append("spec.cpu.cores: set it beside sockets, as cores are limited (access[].maxSizes.cores)")
+        elif asked > largest:
             found.append(f"spec.cpu: {asked} cores are more than the {largest} granted (access[].maxSizes.cores)")
     wanted = [("spec.memory.size", spec.memory.size if spec.memory else None, "memory")]
     wanted.append(("spec.bootDisk.size", spec.boot_disk.size if spec.boot_disk else None, "disk"))

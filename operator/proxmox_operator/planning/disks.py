@@ -105,10 +105,10 @@ def has_cloud_init_drive(config: Mapping[str, str]) -> bool:
 
 def slot_of(name: str, config: Mapping[str, str], known: DiskStatus | None) -> str | None:
     """Where the disk called ``name`` is attached: by its recorded volume, else by the serial it was given."""
-    for slot, drive in drives(config).items():
-        if drive.options.get("serial") == name or (known is not None and known.volume and drive.volume == known.volume):
-            return slot
-    return None
+    there = drives(config).items()
+    by_volume = [slot for slot, drive in there if known is not None and drive.volume == known.volume]
+    by_serial = [slot for slot, drive in there if drive.options.get("serial") == name]
+    return next(iter(by_volume + by_serial), None)
 
 
 def free_slot(taken: Collection[str]) -> str | None:

@@ -8,9 +8,10 @@ copy of the description, and that copy is not ours. Not here: reading configs, a
 import json
 import re
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from enum import Enum
 
-_MARK = re.compile(r"<!-- proxmox-operator (\{.*?\}) -->", re.DOTALL)
+_MARK = re.compile(r"<!-- proxmox-operator (\{(?:(?!--).)*\}) -->")
 _TOMBSTONE = "<!-- proxmox-operator released "
 
 
@@ -66,19 +67,26 @@ def render_tombstone(description: str, mark: Mark) -> str:
 
 def read_mark(description: str) -> Mark | None:
     """The mark in a description, or ``None`` when there is none that can be read."""
-    match = _MARK.search(description)
-    if match is None:
-        return None
+    return next(filter(None, map(_mark_of, _MARK.finditer(description))), None)
+
+
+def _mark_of(comment: re.Match[str]) -> Mark | None:
+    """The mark that a comment holds; ``None`` for one that only looks like it, which anybody may have written."""
     try:
-        fields = json.loads(match[1])
-        return Mark(**{key: fields[key] for key in Mark.__dataclass_fields__})
-    except (ValueError, KeyError, TypeError):
+        fields = json.loads(comment[1])
+        mark = Mark(**{key: fields[key] for key in Mark.__dataclass_fields__})
+    except (ValueError, KeyError, RecursionError):
         return None
+    return mark if all(type(value) is _TYPES[key] for key, value in asdict(mark).items()) else None
+
+
+_TYPES = {field.name: field.type for field in dataclass_fields(Mark)}
 
 
 def user_text(description: str) -> str:
     """The description without our mark: what a person wrote."""
-    return _MARK.sub("", description).strip()
+    text = _MARK.sub(lambda comment: comment[0] if _mark_of(comment) is None else "", description)
+    return text.lstrip("\n").rstrip()
 
 
 def owner(mine: Mark, *, description: str, smbios_uuid: str | None, lock: str | None) -> Owner:
@@ -105,7 +113,8 @@ class Claim(Enum):
     """What an object with an empty status may do with a marked VM it finds.
 
     TAKE: same cluster, namespace and name, so it is the same VM after a lost status. GRANT: the same name but
-    of another namespace UID or cluster (a new tenant, a disaster move), taken only with a recovery grant. NONE: not ours.
+    of another namespace UID or cluster (a new tenant, a disaster move), taken only with a recovery grant.
+    NONE: not ours.
     """
 
     TAKE = "take"

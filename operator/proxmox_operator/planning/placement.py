@@ -4,7 +4,7 @@ Pure and simple on purpose: it decides once, at creation. An existing VM is foll
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.api.quantity import format_gib, parse_quantity
@@ -73,10 +73,14 @@ class Unschedulable:
     """No node can host it; ``reasons`` says why for each node."""
 
     reasons: Mapping[str, str]
-    reason: str = field(default="Unschedulable")
+    reason: str = "Unschedulable"
 
     def message(self) -> str:
-        return "no node can host this VM: " + "; ".join(f"{node}: {why}" for node, why in sorted(self.reasons.items()))
+        """Each reason once, with the nodes that it stands for."""
+        nodes: dict[str, list[str]] = {}
+        for node, why in sorted(self.reasons.items()):
+            nodes.setdefault(why, []).append(node)
+        return "no node can host this VM: " + "; ".join(f"{', '.join(names)}: {why}" for why, names in nodes.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +128,8 @@ def place(
 
 
 def _full(asked: bool | None, storage: str | None, template: Template, source: Node, origins: set[str]) -> bool:
-    """Linked where nothing speaks against it: it is instant and takes no space."""
-    if asked is not None:
+    """Linked where nothing speaks against it: it is instant and takes no space. Only templates can be linked to."""
+    if asked is not None and template.is_template:
         return asked
     types = {source.storages[name].type for name in origins if name in source.storages}
     return not template.is_template or storage is not None or not types <= LINKABLE

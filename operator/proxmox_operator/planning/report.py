@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from proxmox_operator.api import Condition, set_condition
+from proxmox_operator.api import Condition, find_condition, set_condition
 from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable, Waiting
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import (
@@ -114,23 +114,36 @@ def paused_conditions(
 
 
 def vm_conditions(facts: Facts, verdict: Verdict) -> tuple[Condition, ...]:
-    """All conditions of a ProxmoxVM after a pass that has these facts."""
+    """All conditions of a ProxmoxVM after a pass that has these facts.
+
+    What was not looked at, because a task of ours is running, keeps its conditions.
+    """
     generation, now = facts.vm.metadata.generation, facts.now
     result = summarise(facts.vm.status.conditions, verdict, generation=generation, now=now)
+    unseen = facts.existence is None and facts.vm.status.vmid is not None
     for name, (state, reason, message) in {"Provisioned": _provisioned(facts), "Synced": _synced(facts)}.items():
-        result = set_condition(result, name, state, reason, message, generation=generation, now=now)
-    shown = any(condition.type == "RestartRequired" for condition in result)
-    if facts.pending or shown:
+        if not unseen or find_condition(result, name) is None:
+            result = set_condition(result, name, state, reason, message, generation=generation, now=now)
+    if unseen:
+        return result
+    if facts.pending or find_condition(result, "RestartRequired") is not None:
         message = "; ".join(facts.pending)[:1000] or "no change waits for a cold boot"
         reason = "PendingChanges" if facts.pending else "NothingPending"
         required = bool(facts.pending)
         result = set_condition(result, "RestartRequired", required, reason, message, generation=generation, now=now)
     if facts.vm.spec.readiness.agent:
-        waiting = [wait for wait in facts.ready_checks if wait.reason == "AgentNotConnected"]
-        state = None if not isinstance(facts.existence, Present) else not waiting
-        reason, message = ("AgentNotConnected", waiting[0].message) if waiting else ("AgentConnected", "it answers")
+        state, reason, message = _agent(facts)
         result = set_condition(result, "AgentConnected", state, reason, message, generation=generation, now=now)
     return result
+
+
+def _agent(facts: Facts) -> tuple[bool | None, str, str]:
+    if not isinstance(facts.existence, Present) or facts.existence.power != "Running":
+        return None, "NotRunning", "the guest agent answers only while the VM runs"
+    for wait in facts.ready_checks:
+        if wait.reason == "AgentNotConnected":
+            return False, wait.reason, wait.message
+    return True, "AgentConnected", "the guest agent answers"
 
 
 def _provisioned(facts: Facts) -> tuple[bool | None, str, str]:

@@ -116,7 +116,7 @@ RULES: tuple[Rule, ...] = (
         "it may be gone or on another node, looks for it",
     ),
     _rule(
-        r"(?:VM|CT) \d+ already exists|config file already exists|\d+\.conf' already exists"
+        r"(?:VM|CT) \d+ already exists|config file already exists"
         r"|rename\) atomic file '[^']+/(?:qemu-server|lxc)/\d+\.conf' failed: File exists",
         Taken,
         "VMIDTaken",
@@ -245,17 +245,11 @@ RULES: tuple[Rule, ...] = (
         "enable it on that node with content type images, or name another storage",
     ),
     _rule(
-        r"No space left|not enough free space|insufficient free space|out of space|quota exceeded"
-        r"|free space in thin pool \S+ reached threshold|insufficient free (?:extents|space)",
+        r"No space left|not enough free space|insufficient free (?:extents|space)|out of space|quota exceeded"
+        r"|free space in thin pool \S+ reached threshold",
         errors.NeedsHuman,
         "StorageFull",
         "free space on the storage, or name another one",
-    ),
-    _rule(
-        r"SSH public key validation error",
-        errors.Rejected,
-        "InvalidSSHKey",
-        "spec.cloudInit.sshKeys holds a key that ssh-keygen does not accept; paste the whole line of the .pub file",
     ),
     _rule(
         r"bridge '[^']+' (?:does not exist|is not active)|no such bridge",
@@ -292,7 +286,7 @@ RULES: tuple[Rule, ...] = (
         r"SSH public key validation error",
         errors.Rejected,
         "InvalidSSHKey",
-        "spec.cloudInit.sshKeys must hold one OpenSSH public key an entry",
+        "spec.cloudInit.sshKeys holds a key that ssh-keygen does not accept; paste the whole line of the .pub file",
     ),
     _rule(
         r"Too many unused volumes",

@@ -88,12 +88,6 @@ TEXTS = [
     ("no such volume group 'pve'", errors.Transient, "StorageUnavailable"),
     ("clone failed: No space left on device", errors.NeedsHuman, "StorageFull"),
     ("not enough free space (1024 < 2048)", errors.NeedsHuman, "StorageFull"),
-    (
-        "lvcreate 'pve/vm-100-disk-0' error: Cannot create new thin volume, free space in thin pool pve/data "
-        "reached threshold.",
-        errors.NeedsHuman,
-        "StorageFull",
-    ),
     ("zfs error: cannot create 'rpool/data/vm-100-disk-0': out of space", errors.NeedsHuman, "StorageFull"),
     (
         "can't activate LV '/dev/pve/vm-100-disk-0': Failed to find logical volume \"pve/vm-100-disk-0\"",
@@ -112,7 +106,6 @@ TEXTS = [
         errors.NeedsHuman,
         "StorageFull",
     ),
-    ("SSH public key validation error", errors.Rejected, "InvalidSSHKey"),
     ("bridge 'vmbr9' does not exist", errors.NeedsHuman, "BridgeNotFound"),
     ("volume 'local-lvm:vm-100-disk-0' does not exist", errors.NeedsHuman, "VolumeNotFound"),
     ("volume local-lvm:vm-100-disk-0 does not exist", errors.NeedsHuman, "VolumeNotFound"),

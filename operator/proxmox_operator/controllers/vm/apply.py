@@ -42,6 +42,10 @@ from proxmox_operator.proxmox.tasks import TaskResult
 logger = logging.getLogger(__name__)
 
 
+_NOTHING_WRITTEN = {"disks": (), "tags": (), "protection_set": False, "password_from": None}
+"""What a status says of an earlier VM's config and is not true of a new one."""
+
+
 class Record(Protocol):
     """Writes the status with these changes now, and returns the object as it then is."""
 
@@ -126,6 +130,7 @@ class Applier:
             storage=step.place.storage,
             since=self._now(),
         )
+        self._memory.written.clear()
         await self._record(
             cluster=self._member.name,
             vmid=vmid,
@@ -133,6 +138,7 @@ class Applier:
             node=step.place.node,
             provisioning=intent,
             started=False,
+            **_NOTHING_WRITTEN,
         )
         self._memory.unsent = True
         self._memory.forget_config()

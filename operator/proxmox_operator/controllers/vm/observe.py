@@ -5,7 +5,7 @@ Reads only what the decision needs in the state the VM is in, and never turns "c
 
 from datetime import datetime, timedelta
 
-from proxmox_operator.api import ProxmoxVM, find_condition
+from proxmox_operator.api import Provisioning, ProxmoxVM, find_condition
 from proxmox_operator.controllers.context import Context, NamespaceFacts
 from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.controllers.vm import agent, holds
@@ -65,8 +65,11 @@ class Observer:
             source, placed = await self._place(vm)
             return _with(facts, source=source, place=placed)
         if isinstance(existence, Absent) and not vm.status.started and vm.metadata.deletion_timestamp is None:
+            if vm.status.provisioning is None:
+                source, placed = await self._place(vm)
+                return _with(facts, source=source, place=placed)
             source = await self._source(vm)
-            return _with(facts, source=source, place=self._recorded_place(vm, source))
+            return _with(facts, source=source, place=_recorded_place(vm, vm.status.provisioning))
         if isinstance(existence, Present):
             pending = await self._pending(vm, existence)
             checks = await agent.checks(self._session, vm, existence, self._memory)
@@ -74,9 +77,13 @@ class Observer:
         return facts
 
     def wanted(self, vm: ProxmoxVM) -> Wanted:
-        """What the config is compared with. Only for an object that has a VMID."""
+        """What the config is compared with. Only for an object that has a VMID.
+
+        What a write of this process has earned counts before it is in the status: a password is sent once, not until then.
+        """
+        status = vm.status.model_copy(update=self._memory.written)
         return Wanted(
-            vm=vm,
+            vm=vm.model_copy(update={"status": status}),
             mark=self.mark(vm, vm.status.vmid or 0, vm.status.uuid or ""),
             started=vm.status.started,
             storage=self._access.storage,
@@ -133,15 +140,6 @@ class Observer:
     async def _source(self, vm: ProxmoxVM) -> Template:
         return await read_template(self._session, vm.spec.source)
 
-    def _recorded_place(self, vm: ProxmoxVM, source: Template) -> Placed:
-        """The choice that was recorded before the first attempt; a repeated attempt does not choose anew."""
-        intent = vm.status.provisioning
-        if intent is None:
-            return Placed(
-                node=vm.status.node or source.node, full=not source.is_template, storage=None, memory=0
-            )
-        return Placed(node=vm.status.node or source.node, full=intent.full, storage=intent.storage, memory=0)
-
     # An object with a VM
 
     def _working(self) -> str | None:
@@ -183,16 +181,17 @@ class Observer:
             return Present(
                 node=guest.node, power="Unknown", lock=None, owner=Owner.FOREIGN, diff=ConfigDiff()
             )
-        node = guest.node if guest is not None else vm.status.node
-        if inventory is not None and node is not None:
-            info = inventory.nodes.get(node)
+        # A clone for another node stands on the template's node until its disks are copied, and the inventory says so
+        # for a while longer: then the node that was reserved is the one to ask.
+        shown = guest.node if guest is not None else None
+        for node in dict.fromkeys(name for name in (shown, vm.status.node) if name is not None):
+            info = inventory.nodes.get(node) if inventory is not None else None
             if info is not None and not info.online:
                 return Unknown(
                     reason="NodeUnavailable", message=f"node {node}, which holds VM {vmid}, is offline"
                 )
-        if node is not None:
             try:
-                return await self._present(vm, vmid, node, guest)
+                return await self._present(vm, vmid, node, guest if node == shown else None)
             except NotHere:
                 self._memory.forget_config()
                 if guest is not None:
@@ -281,6 +280,11 @@ class Observer:
             memory.pending = tuple(holds.pending_sentence(change) for change in changes)
             memory.pending_unread = False
         return memory.pending
+
+
+def _recorded_place(vm: ProxmoxVM, intent: Provisioning) -> Placed:
+    """The choice that was recorded before the first attempt; a repeated attempt does not choose anew."""
+    return Placed(node=vm.status.node or intent.source_node, full=intent.full, storage=intent.storage, memory=0)
 
 
 def _restart_required(vm: ProxmoxVM) -> bool:

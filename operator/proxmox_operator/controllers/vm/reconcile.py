@@ -108,6 +108,8 @@ class VMReconciler:
             if error is None or isinstance(error, AlreadyRunning):
                 memory.succeeded(work.action, self._context.clock())
             elif not isinstance(error, OutcomeUnknown):
+                if work.action == "Configuring":
+                    memory.written["password_from"] = None  # may not have been set: sent again
                 raise _explained(error, work.result)
 
     def _is_quiet(self, vm: ProxmoxVM, member: Member, memory: Memory) -> bool:

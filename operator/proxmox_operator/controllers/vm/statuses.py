@@ -112,6 +112,8 @@ class StatusKeeper:
             changes["node"] = existence.node
             if existence.power != "Unknown":
                 changes["power"] = existence.power
+            if existence.power in ("Running", "Paused"):
+                changes["started"] = True  # whoever started it: its disks may hold data
             if existence.lock not in ("clone", "create"):
                 changes["provisioning"] = None
             if not any(put.key == "tags" for put in existence.diff.puts):

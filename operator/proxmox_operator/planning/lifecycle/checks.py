@@ -15,7 +15,12 @@ Check = Callable[[Facts], Step | None]
 
 
 def working(facts: Facts) -> Step | None:
-    return Wait(reason=facts.working, message=_WORKING[facts.working]) if facts.working else None
+    """A call of ours is under way; one that another version recorded has a name unknown here."""
+    if facts.working is None:
+        return None
+    return Wait(
+        reason=facts.working, message=_WORKING.get(facts.working, "a Proxmox task of ours is running")
+    )
 
 
 _WORKING = {
@@ -30,8 +35,10 @@ _WORKING = {
 
 def unknown(facts: Facts) -> Step | None:
     existence = facts.existence
+    if existence is None and facts.vm.status.vmid is not None:
+        return Wait(reason="NotObserved", message="the VM has not been looked at", after=15.0, unknown=True)
     if isinstance(existence, Unknown):
-        return Wait(reason=existence.reason, message=existence.message, after=15.0, unknown=True)
+        return Wait(reason=existence.reason, message=existence.message, after=existence.after, unknown=True)
     return None
 
 
@@ -46,39 +53,45 @@ def denied(facts: Facts) -> Step | None:
 
 
 def foreign(facts: Facts) -> Step | None:
-    """Somebody else's VM: another VMID while ours was never seen, else hands off."""
+    """Somebody else's VM: hands off."""
     vm, existence = facts.vm, facts.existence
     if not isinstance(existence, Present) or existence.owner is not Owner.FOREIGN:
         return None
-    being_created = vm.status.provisioning is not None
-    if being_created and vm.spec.vmid is None and vm.metadata.deletion_timestamp is None:
-        return reserve(facts)
-    if being_created:
-        return Blocked(
-            reason="VMIDTaken",
-            message=f"VMID {vm.status.vmid} is taken by a VM that is not ours: free it, or set spec.vmid on a new object",
-        )
+    if vm.status.provisioning is not None:
+        message = f"VMID {vm.status.vmid} is taken by a VM that is not ours: free it, or ask for another one"
+        return Blocked(reason="VMIDTaken", message=message)
     return Blocked(
         reason="IdentityConflict",
         message=(
-            f"VM {vm.status.vmid} on {existence.node} does not carry this object's mark: it belongs to someone else and "
-            f"is not touched. If ours was replaced, move the other VM to another VMID and restore ours as "
+            f"VM {vm.status.vmid} on {existence.node} does not carry this object's mark: it belongs to someone else "
+            f"and is not touched. If ours was replaced, move the other VM to another VMID and restore ours as "
             f"{vm.status.vmid}; to give ours up, delete this object with spec.deletionPolicy Retain"
         ),
     )
 
 
 def stub(facts: Facts) -> Step | None:
-    """A config that a dead worker left locked; a token may not remove it, only root on the node."""
+    """A config that a dead worker left locked; a token may not remove it, only root on the node.
+
+    A VM that was started before is not called left over: the lock then is that of a restore in its place.
+    """
     existence, vmid = facts.existence, facts.vm.status.vmid
     if not isinstance(existence, Present) or facts.working:
         return None
-    if existence.lock in ("clone", "create", "destroyed") or existence.owner is Owner.PENDING:
+    in_the_making = existence.lock in ("clone", "create") or existence.owner is Owner.PENDING
+    if in_the_making and facts.vm.status.started:
+        message = (
+            f"VM {vmid} is being restored or made anew in Proxmox (lock: {existence.lock}); if no task works on it "
+            f"any more, run as root on {existence.node}: qm unlock {vmid}"
+        )
+        return Wait(reason="Locked", message=message, after=30.0)
+    if in_the_making or existence.lock == "destroyed":
         return Blocked(
             reason="StuckLock",
             message=(
-                f"VM {vmid} on {existence.node} is left over from an interrupted Proxmox task (lock: {existence.lock}) "
-                f"and no task works on it; as root on {existence.node} run: qm unlock {vmid} && qm destroy {vmid} --purge"
+                f"VM {vmid} on {existence.node} is left over from an interrupted Proxmox task (lock: "
+                f"{existence.lock}) and no task of ours works on it; as root on {existence.node} run: "
+                f"qm unlock {vmid} && qm destroy {vmid} --purge"
             ),
         )
     return None
@@ -93,6 +106,10 @@ def locked(facts: Facts) -> Step | None:
     if not deleting and existence.diff == ConfigDiff() and vm.spec.power in ("Unmanaged", existence.power):
         return None
     message = f"VM {vm.status.vmid} is locked by Proxmox ({existence.lock}); waiting until that has ended"
+    if existence.lock == "suspended":
+        message = (
+            f"VM {vm.status.vmid} is hibernated; resume it in Proxmox, which boots it from its saved state"
+        )
     return Wait(reason="Locked", message=message, after=30.0)
 
 
@@ -115,8 +132,13 @@ def unplaced(facts: Facts) -> Step:
 def the_vm(facts: Facts) -> Present:
     """The VM; only asked once it is known to be present."""
     if not isinstance(facts.existence, Present):
-        raise AssertionError("only asked once the VM is known to be present")
+        raise AssertionError("only asked once the VM is known to be present")  # noqa: TRY004
     return facts.existence
+
+
+def power_unknown() -> Wait:
+    message = "Proxmox has not reported its power state yet"
+    return Wait(reason="PowerUnknown", message=message, after=10.0, unknown=True)
 
 
 def stop(vm: ProxmoxVM) -> Stop:

@@ -6,6 +6,7 @@ from proxmox_operator.planning.lifecycle.checks import (
     Check,
     foreign,
     locked,
+    power_unknown,
     stop,
     stub,
     the_vm,
@@ -85,7 +86,7 @@ def _protected(facts: Facts) -> Step | None:
         return Configure(diff=ConfigDiff(puts=tuple(puts)))
     return Blocked(
         reason="Protected",
-        message=f"VM {vm.status.vmid} has its protection flag set in Proxmox: clear it there, or set deletionPolicy Retain",
+        message=f"VM {vm.status.vmid} is protected in Proxmox: clear that there, or set spec.deletionPolicy to Retain",
     )
 
 
@@ -105,12 +106,7 @@ def _detached(facts: Facts) -> Step | None:
 def _shut_down(facts: Facts) -> Step | None:
     present = the_vm(facts)
     if present.power == "Unknown":
-        return Wait(
-            reason="PowerUnknown",
-            message="Proxmox has not reported its power state yet",
-            after=10,
-            unknown=True,
-        )
+        return power_unknown()
     if present.power == "Stopped":
         return None
     if present.hold is not None:

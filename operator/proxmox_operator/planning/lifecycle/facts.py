@@ -20,10 +20,11 @@ class Absent:
 
 @dataclass(frozen=True, kw_only=True)
 class Unknown:
-    """It may exist or not; ``reason`` and ``message`` say why nobody can tell."""
+    """It may exist or not; ``reason`` and ``message`` say why nobody can tell. ``after``: seconds until another look."""
 
     reason: str
     message: str
+    after: float = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from proxmox_operator.planning.lifecycle.checks import (
     foreign,
     hold,
     locked,
+    power_unknown,
     reserve,
     stop,
     stub,
@@ -39,11 +40,21 @@ def _recover(facts: Facts) -> Step | None:
         return Blocked(
             reason="IdentityConflict",
             message=(
-                f"VM {found.vmid} carries the mark of this name from another namespace or cluster; to take it back have "
-                "access[].recover granted in the ProxmoxCluster, or remove the mark from its description"
+                f"VM {found.vmid} carries the mark of this name from another namespace or cluster; to take it back "
+                "have access[].recover granted in the ProxmoxCluster, or remove the mark from its description"
             ),
         )
     return Reclaim(vmid=found.vmid, uuid=found.uuid)
+
+
+def _taken(facts: Facts) -> Step | None:
+    """Somebody else's VM on the VMID we were about to use: another VMID, unless this very one was asked for."""
+    vm, existence = facts.vm, facts.existence
+    if not isinstance(existence, Present) or existence.owner is not Owner.FOREIGN:
+        return None
+    if vm.status.provisioning is not None and vm.spec.vmid is None:
+        return denied(facts) or reserve(facts)
+    return foreign(facts)
 
 
 def _missing(facts: Facts) -> Step | None:
@@ -55,10 +66,13 @@ def _missing(facts: Facts) -> Step | None:
         return Blocked(
             reason="Missing",
             message=(
-                f"VM {vm.status.vmid} no longer exists in Proxmox and was running before, so data may be gone: restore it "
-                f"from a backup as VM {vm.status.vmid} and it is taken up again, or delete this object and apply it anew"
+                f"VM {vm.status.vmid} no longer exists in Proxmox and was running before, so data may be gone: restore "
+                f"it from a backup as VM {vm.status.vmid} and it is taken up again, or delete this object and apply it "
+                "anew"
             ),
         )
+    if vm.status.provisioning is None:
+        return reserve(facts)
     if facts.source is None or not isinstance(facts.place, Placed):
         return unplaced(facts)
     return Clone(source=facts.source, place=facts.place)
@@ -77,15 +91,10 @@ def _configure(facts: Facts) -> Step | None:
 def _power(facts: Facts) -> Step | None:
     vm, present = facts.vm, the_vm(facts)
     wanted = vm.spec.power
-    if wanted == "Unmanaged" or wanted == present.power:
-        return None
     if present.power == "Unknown":
-        return Wait(
-            reason="PowerUnknown",
-            message="Proxmox has not reported its power state yet",
-            after=10,
-            unknown=True,
-        )
+        return power_unknown()
+    if wanted in ("Unmanaged", present.power):
+        return None
     if present.power == "Paused":
         return Wait(
             reason="Paused", message="the VM is paused in Proxmox; it is left alone until resumed", after=60
@@ -122,9 +131,9 @@ def _observe(facts: Facts) -> Step:
 UNMADE: tuple[Check, ...] = (unknown, denied, hold, _recover, reserve)
 
 LIVING: tuple[Check, ...] = (
-    unknown,
-    foreign,
     working,
+    unknown,
+    _taken,
     denied,
     hold,
     _missing,
@@ -135,4 +144,4 @@ LIVING: tuple[Check, ...] = (
     _settled,
 )
 
-OBSERVING: tuple[Check, ...] = (unknown, foreign, denied, _observe)
+OBSERVING: tuple[Check, ...] = (working, unknown, foreign, denied, _observe)

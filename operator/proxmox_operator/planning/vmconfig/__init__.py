@@ -2,7 +2,8 @@
 
 Pure: from the spec, the status and the config as Proxmox returned it, to a :class:`ConfigDiff`. Values are
 compared parsed and canonical, because Proxmox hands property strings back re-ordered and completed. Only keys
-that the spec lists are compared; an unset block is unmanaged. Source of the keys: ``POST /nodes/{node}/qemu/{vmid}/config``.
+that the spec lists are compared; an unset block is unmanaged. Source of the keys:
+``POST /nodes/{node}/qemu/{vmid}/config``.
 """
 
 from collections.abc import Mapping

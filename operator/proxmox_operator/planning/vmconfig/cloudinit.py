@@ -8,7 +8,7 @@ from proxmox_operator.planning import disks
 from proxmox_operator.planning.propstring import parse_flag, parse_props, render_props
 from proxmox_operator.planning.vmconfig.changes import Change, Problem, Put, Wanted, put
 
-PASSWORD_KEY = "cipassword"
+PASSWORD_KEY = "cipassword"  # noqa: S105 - the key, not a password
 
 
 def cloud_init(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
@@ -17,16 +17,16 @@ def cloud_init(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     A password reads back masked, so it is written once for each reference to a Secret, not compared.
     """
     spec = wanted.vm.spec
-    for network in spec.networks:
-        if network.ipv4 is None and network.ipv6 is None:
-            continue
+    addressed = [network for network in spec.networks if network.ipv4 is not None or network.ipv6 is not None]
+    if addressed or spec.cloud_init is not None:
+        yield from _cloud_init_drive(wanted, config)
+    for network in addressed:
         key, props = f"ipconfig{network.name.removeprefix('net')}", _ipconfig(network)
         if parse_props(config.get(key, ""), None) != props:
             yield Put(key=key, value=render_props(props, None), was=config.get(key))
     init = spec.cloud_init
     if init is None:
         return
-    yield from _cloud_init_drive(wanted, config)
     if init.user is not None:
         yield from put(config, "ciuser", init.user)
     if init.ssh_keys and _keys(config.get("sshkeys", "")) != [key.strip() for key in init.ssh_keys]:

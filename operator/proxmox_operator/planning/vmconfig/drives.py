@@ -39,7 +39,7 @@ def listed_disks(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
             yield Problem(reason="StorageNotChosen", message=message)
         elif (free := disks.free_slot(taken)) is None:
             yield Problem(
-                reason="NoFreeSlot", message=f"spec.disks[{disk.name}]: all 31 SCSI slots are in use"
+                reason="NoFreeSlot", message=f"spec.disks[{disk.name}]: scsi1 to scsi30 are all in use"
             )
         else:
             taken.add(free)
@@ -52,8 +52,8 @@ def _size(field: str, slot: str, wanted: int, drive: disks.Drive) -> Iterator[Ch
     if drive.size < wanted:
         yield Grow(slot=slot, size=wanted, was=drive.size)
     elif drive.size > wanted:
-        has = format_gib(drive.size)
-        message = f"{field}: {format_gib(wanted)} is smaller than the disk, which has {has}; disks only grow: set {has}"
+        has, least = format_gib(drive.size), f"{-(-drive.size >> 30)}Gi"
+        message = f"{field}: {format_gib(wanted)} is smaller than the disk, which has {has}; disks only grow: set {least}"
         yield Problem(reason="DiskShrinkRefused", message=message)
 
 

@@ -1,5 +1,6 @@
 """Name, description, flags, tags, processor, memory and firmware."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 from proxmox_operator.api.quantity import parse_quantity
@@ -29,19 +30,15 @@ def general(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
 
 
 def _tags(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
-    """Ours are added and, once unlisted, removed; tags of other people stay."""
-    current = {
-        tag for tag in config.get("tags", "").lower().replace(",", ";").replace(" ", ";").split(";") if tag
-    }
+    """Ours are added and, once unlisted, removed; tags of other people stay, spelled as they spelled them."""
+    current = [tag for tag in re.split(r"[;,\s]+", config.get("tags", "")) if tag]
     listed = {tag.lower() for tag in wanted.vm.spec.tags}
     dropped = {tag.lower() for tag in wanted.vm.status.tags} - listed
-    if (result := (current | listed) - dropped) != current:
+    kept = [tag for tag in current if tag.lower() not in dropped]
+    result = [*kept, *sorted(listed - {tag.lower() for tag in kept})]
+    if result != current:
         was = config.get("tags")
-        yield (
-            Put(key="tags", value=";".join(sorted(result)), was=was)
-            if result
-            else Remove(key="tags", was=was or "")
-        )
+        yield Put(key="tags", value=";".join(result), was=was) if result else Remove(key="tags", was=was or "")
 
 
 def hardware(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
@@ -78,7 +75,7 @@ def firmware(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
         return
     changes = list(_firmware_changes(wanted, config))
     if wanted.started and changes:
-        keys = ", ".join(put.key for put in changes)
+        keys = ", ".join(change.key for change in changes if isinstance(change, Put)) or "a disk is missing"
         message = (
             f"spec.firmware differs from the VM's ({keys}), which was started already: restore the old value"
         )
@@ -87,17 +84,24 @@ def firmware(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
         yield from changes
 
 
-def _firmware_changes(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Put]:
+def _firmware_changes(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Put | Problem]:
     firmware = wanted.vm.spec.firmware
     assert firmware is not None  # noqa: S101 - narrowed by the caller
     storage = disks.boot_storage(config) or wanted.storage
     if firmware.uefi is not None and (config.get("bios", "seabios") == "ovmf") != firmware.uefi:
         yield Put(key="bios", value="ovmf" if firmware.uefi else "seabios", was=config.get("bios"))
-    if firmware.uefi and "efidisk0" not in config:
+    wants_efi, wants_tpm = (
+        bool(asked) and key not in config for asked, key in ((firmware.uefi, "efidisk0"), (firmware.tpm, "tpmstate0"))
+    )
+    if storage is None and (wants_efi or wants_tpm):
+        message = "spec.firmware: there is no storage for its disks: set defaults.storage on the ProxmoxCluster"
+        yield Problem(reason="StorageNotChosen", message=message)
+        return
+    if wants_efi:
         keys = int(bool(firmware.secure_boot))
         value = f"{storage}:1,efitype=4m,pre-enrolled-keys={keys}"
         yield Put(key="efidisk0", value=value, storage=storage)
-    if firmware.tpm and "tpmstate0" not in config:
+    if wants_tpm:
         yield Put(key="tpmstate0", value=f"{storage}:1,version=v2.0", storage=storage)
 
 

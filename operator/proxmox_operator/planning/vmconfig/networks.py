@@ -1,5 +1,6 @@
 """The listed network devices; a MAC address, once there, is sent again with every change."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 from proxmox_operator.api import Network, NetworkStatus
@@ -14,6 +15,9 @@ NIC_MODELS = {
     "RTL8139": "rtl8139",
     "VMXNET3": "vmxnet3",
 }
+
+
+_MAC_ADDRESS = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 
 
 def networks(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
@@ -47,10 +51,14 @@ def _nic(network: Network, bridge: str, mac: str | None) -> dict[str, str]:
 
 def _as_model(props: Mapping[str, str]) -> dict[str, str]:
     """``virtio=MAC`` and ``model=virtio,macaddr=MAC`` are the same NIC."""
-    result = {key: value for key, value in props.items() if key not in NIC_MODELS.values()}
-    for model in NIC_MODELS.values():
-        if model in props:
-            result |= {"model": model, "macaddr": props[model].upper()}
+    result: dict[str, str] = {}
+    for key, value in props.items():
+        if key == "macaddr":
+            result[key] = value.upper()
+        elif _MAC_ADDRESS.fullmatch(value):
+            result |= {"model": key, "macaddr": value.upper()}
+        else:
+            result[key] = value
     return result
 
 

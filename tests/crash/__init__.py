@@ -1,0 +1,1 @@
+"""The operator is stopped at every call it makes, and the world must end up as if it had not been."""

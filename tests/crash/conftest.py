@@ -1,0 +1,22 @@
+"""What crash tests share: a person's hands on the API server, and the numbers at the end of a run."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from controlplane import Cluster
+from harness.kubeapi import KubeApi
+
+from crash.stage import Stage
+
+
+@pytest.fixture(scope="module")
+def kube(control_plane: Cluster) -> Iterator[KubeApi]:
+    with KubeApi(control_plane.kubeconfig) as api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def new_stage(control_plane: Cluster, kube: KubeApi, request: pytest.FixtureRequest) -> Callable[[], Stage]:
+    """Makes stages for this module, one at a time."""
+    namespace = request.module.__name__.rpartition(".")[2].replace("_", "-")
+    return lambda: Stage(control_plane, kube, namespace)

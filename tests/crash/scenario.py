@@ -1,0 +1,157 @@
+"""Plays a scenario once for each of its crash points, in one mode, and says where the world did not end up as wanted.
+
+A scenario is a row of acts, each something a person does and the state that must follow. The operator is started after the
+first person has acted. It dies at the point; another one is started then, with an empty memory, and has to reach the
+end alone. A call that is late is delivered after that one's first pass over the object.
+
+A point that a run did not come to (a poll that timing left out) is played again; that no point is left
+out in the end is asserted, and the numbers are printed.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from crash.points import Mode, Point, Switch, coverage
+from crash.stage import PATIENCE, Operator, Stage
+
+TRIES = 5
+"""How often a point is played until a run comes to it."""
+
+TRAIL = 0.4
+"""Seconds of quiet after which an operator is taken to have said all it has to say (Events come last)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Act:
+    """``do`` is done by a person, ``reached`` is what must follow."""
+
+    do: Callable[[Stage], None]
+    reached: Callable[[Stage], bool]
+    what: str
+
+
+class Scenario(Protocol):
+    """What happens, and what must be true at the end."""
+
+    name: str
+    acts: tuple[Act, ...]
+
+    def set_up(self) -> Stage:
+        """The stage for one run."""
+        ...
+
+    def tear_down(self, stage: Stage) -> None: ...
+
+    def overheard(self, stage: Stage, call: str) -> None:
+        """Something that happens while the operator makes this call; usually nothing."""
+        ...
+
+    def complaints(self, stage: Stage) -> list[str]: ...
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One run of a scenario, with at most one death in it."""
+
+    scenario: Scenario
+    stage: Stage
+    switch: Switch
+    operator: Operator
+    heir: Operator | None = None
+    owed: bool = False
+
+    def perform(self) -> list[str]:
+        """All acts but the first's ``do``; returns what is wrong in the end."""
+        for number, act in enumerate(self.scenario.acts):
+            if number:
+                act.do(self.stage)
+            if not self._wait(lambda act=act: act.reached(self.stage)):  # type: ignore[misc]
+                return [f"not within {PATIENCE:g} s: {act.what}", *self.scenario.complaints(self.stage), self._state()]
+        if not self.switch.dead:
+            self._wait(self._is_quiet)
+        last = self.scenario.acts[-1]
+        settled = self._wait(lambda: last.reached(self.stage) and not self.scenario.complaints(self.stage))
+        wrong = [] if settled else [*self.scenario.complaints(self.stage), self._state()]
+        living = self.heir or self.operator
+        return wrong + ([living.failure] if living.failure else [])
+
+    def _wait(self, reached: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            self.stage.vmid()
+            self._bury_and_inherit()
+            if not self.owed and reached():
+                return True
+            time.sleep(0.015)
+        return False
+
+    def _bury_and_inherit(self) -> None:
+        """A dead operator is followed by another one, and by its last call when that one has looked around."""
+        if self.switch.dead and self.heir is None and self.switch.died.wait(PATIENCE):
+            self.operator.kill()
+            self.heir = self.stage.start(self._switch())
+            self.owed = self.switch.owes
+        if self.owed and self.heir is not None and self.heir.passed:
+            self.stage.deliver(self.switch)
+            self.owed = False
+
+    def _switch(self) -> Switch:
+        switch = Switch(self.stage.role)
+        switch.overheard = lambda call: self.scenario.overheard(self.stage, call)
+        return switch
+
+    def _is_quiet(self) -> bool:
+        return self.switch.dead or time.monotonic() - self.switch.last_news > TRAIL
+
+    def _state(self) -> str:
+        return f"status: {(self.stage.raw() or {}).get('status')}"
+
+
+def play(scenario: Scenario, point: Point | None = None, mode: Mode = Mode.BEFORE) -> tuple[Switch, list[str]]:
+    """Play once. The switch tells the calls of the first operator and whether it died."""
+    stage = scenario.set_up()
+    try:
+        stage.sim.recorder.clear()
+        stage.reserved.clear()
+        switch = Switch(stage.role, fatal=point, mode=mode)
+        switch.overheard = lambda call: scenario.overheard(stage, call)
+        scenario.acts[0].do(stage)
+        run = Run(scenario=scenario, stage=stage, switch=switch, operator=stage.start(switch))
+        try:
+            return switch, run.perform()
+        finally:
+            for operator in (run.operator, run.heir):
+                if operator is not None:
+                    operator.kill()
+    finally:
+        scenario.tear_down(stage)
+
+
+def play_all(scenario: Scenario, mode: Mode) -> str:
+    """Play every point of a scenario; returns the numbers, and fails with all that went wrong."""
+    references = [play(scenario) for _ in range(2)]
+    for _, wrong in references:
+        assert not wrong, f"{scenario.name} without any death: {'; '.join(wrong)}"
+    points = coverage(references[0][0].points, references[1][0].points)
+    if mode is Mode.LATE:
+        points = [point for point in points if point.writes]
+    tried: list[Point] = []
+    failures: list[str] = []
+    started = time.monotonic()
+    for point in points:
+        for _ in range(TRIES):
+            switch, wrong = play(scenario, point, mode)
+            if switch.dead or wrong:
+                break
+        if switch.dead:
+            tried.append(point)
+        if wrong:
+            failures.append(f"{mode} {point}:\n    " + "\n    ".join(wrong))
+    seconds = (time.monotonic() - started) / max(len(points), 1)
+    numbers = f"{scenario.name}, {mode}: {len(tried)} of {len(points)} points tried, {len(failures)} failed, {seconds:.2f} s each"
+    assert not failures, "\n".join([numbers, *failures])
+    missing = [str(point) for point in points if point not in tried]
+    assert tried == points, f"{numbers}; not reached: {', '.join(missing)}"
+    return numbers

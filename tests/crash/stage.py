@@ -1,0 +1,268 @@
+"""What a crash scenario is played on: a simulated Proxmox cluster with VMs of other people, one ProxmoxVM, and operators.
+
+A stage is made anew for each crash point where the scenario leaves something behind, else used again. Nothing outlives it
+but an empty namespace. Not here: killing (``points``), and what the scenarios are.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Any, Self
+from unittest import mock
+
+from controlplane import Cluster
+from harness.kubeapi import KubeApi, Raw, Refused
+from harness.operator import NAMESPACE, RunningOperator
+from pvesim import PveSim
+from pvesim.world import VmState, World
+
+from crash.points import Switch
+from proxmox_operator.controllers.manager import Manager
+from proxmox_operator.controllers.outcome import Outcome
+from proxmox_operator.engine.queue import Key
+from proxmox_operator.kube.client import Call
+from proxmox_operator.kube.login import log_in
+from proxmox_operator.kube.resources import NAMESPACES, PROXMOX_CLUSTERS, PROXMOX_VMS, SECRETS
+from proxmox_operator.kube.transport import AioTransport
+from proxmox_operator.planning.identity import read_mark
+from proxmox_operator.planning.propstring import parse_props
+from proxmox_operator.proxmox.client import Limits
+
+TEMPLATE, FOREIGN, FOREIGN_STOPPED = 9000, 500, 10001
+SPAN = {"start": 10000, "end": 10999}
+"""VMIDs of the ProxmoxCluster; a foreign VM stands among them."""
+
+POLL_INTERVAL = 0.15
+PATIENCE = 15.0
+TASK_SECONDS = 0.15
+"""Of a clone: it is seen running once. The other tasks have ended when they are looked at first."""
+
+SPEC: Raw = {
+    "source": {"clone": {"vmid": TEMPLATE}},
+    "cpu": {"cores": 3},
+    "memory": {"size": "1Gi"},
+    "bootDisk": {"size": "10Gi"},
+    "disks": [{"name": "data", "size": "2Gi"}],
+    "networks": [{"name": "net0", "ipv4": {"address": "10.0.0.5/24", "gateway": "10.0.0.1"}}],
+    "tags": ["web"],
+    "cloudInit": {"user": "debian", "dns": {"servers": ["10.0.0.1"]}},
+}
+SIZES_GIB = [2, 10]
+
+
+class Stage:
+    """Use as a context manager."""
+
+    NAME = "web"
+
+    def __init__(self, control_plane: Cluster, kube: KubeApi, namespace: str) -> None:
+        self._control_plane = control_plane
+        self.kube = kube
+        self.namespace = namespace
+        self.cluster = f"lab-{namespace}"
+        self.reserved: set[int] = set()
+        self.sim = PveSim(nodes=2, task_seconds=TASK_SECONDS, time_scale=0.01)
+        weights = self.sim.server.task_weights
+        weights.update({kind: 0.2 for kind in weights if kind != "qmclone"})
+        self._impatient = mock.patch("proxmox_operator.controllers.cluster.Limits", _impatient)
+
+    def __enter__(self) -> Self:
+        self._impatient.start()
+        self.sim.start_server()
+        self.sim.add_template(vmid=TEMPLATE)
+        self.sim.add_vm(FOREIGN, node="pve2", running=True, description="somebody else's")
+        self.sim.add_vm(FOREIGN_STOPPED)
+        self.foreign = self.sim.world()
+        self.sim.recorder.clear()
+        spec = {
+            "endpoints": self.sim.urls,
+            "credentialsSecretRef": {"name": "crash"},
+            "tls": {"caBundle": self.sim.ca_pem},
+            "access": [{"allow": "Everything"}],
+            "defaults": {"storage": "local-lvm", "bridge": "vmbr0"},
+            "vmidRange": SPAN,
+        }
+        self._remove_all()
+        for name in (NAMESPACE, self.namespace):
+            if self.kube.get(NAMESPACES, name) is None:
+                self.kube.create(NAMESPACES, {"metadata": {"name": name}})
+        credentials = {"tokenID": self.sim.token_id, "tokenSecret": self.sim.token_secret}
+        with suppress(Refused):  # of an earlier stage; all simulators have the same token
+            self.kube.create(
+                SECRETS, {"metadata": {"name": "crash", "namespace": NAMESPACE}, "stringData": credentials}
+            )
+        self.kube.create(PROXMOX_CLUSTERS, {"metadata": {"name": self.cluster}, "spec": spec})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._remove_all()
+        self.sim.stop_server()
+        self._impatient.stop()
+
+    def _remove_all(self) -> None:
+        self.remove()
+        self._remove_at_once(PROXMOX_CLUSTERS, self.cluster, "")
+
+    # The ProxmoxVM
+
+    def apply(self, **spec: Any) -> None:
+        """Make the object, or change it."""
+        wanted = {**SPEC, "clusterRef": {"name": self.cluster}, **spec}
+        self.kube.apply(
+            PROXMOX_VMS, {"metadata": {"name": self.NAME, "namespace": self.namespace}, "spec": wanted}
+        )
+
+    def delete(self) -> None:
+        self.kube.delete(PROXMOX_VMS, self.NAME, self.namespace)
+
+    def remove(self) -> None:
+        """Have the object gone, with the operator none the wiser."""
+        self._remove_at_once(PROXMOX_VMS, self.NAME, self.namespace)
+
+    def raw(self) -> Raw | None:
+        return self.kube.get(PROXMOX_VMS, self.NAME, self.namespace)
+
+    def is_ready(self) -> bool:
+        """Ready for the present generation."""
+        raw = self.raw()
+        if raw is None:
+            return False
+        conditions = (raw.get("status") or {}).get("conditions") or ()
+        ready = next((each for each in conditions if each["type"] == "Ready"), {})
+        return (ready.get("status"), ready.get("observedGeneration")) == ("True", raw["metadata"]["generation"])
+
+    def is_gone(self) -> bool:
+        return self.raw() is None
+
+    def vmid(self) -> int | None:
+        """The VMID in its status, which joins ``reserved``."""
+        vmid = ((self.raw() or {}).get("status") or {}).get("vmid")
+        if not vmid:
+            return None
+        self.reserved.add(int(vmid))
+        return int(vmid)
+
+    def _remove_at_once(self, resource: Any, name: str, namespace: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while self.kube.get(resource, name, namespace) is not None:
+            assert time.monotonic() < deadline, f"{resource.kind} {name} does not go"
+            self.kube.delete(resource, name, namespace)
+            with suppress(Refused):
+                self.kube.merge(resource, name, {"metadata": {"finalizers": None}}, namespace=namespace)
+
+    # Operators
+
+    def role(self, vmid: int) -> str:
+        """What a VMID is here: the name of a point."""
+        return {TEMPLATE: "template", FOREIGN: "foreign", FOREIGN_STOPPED: "foreign-too"}.get(vmid, "vm")
+
+    def start(self, switch: Switch) -> "Operator":
+        return Operator(self._control_plane, self.namespace, self.cluster, switch)
+
+    def deliver(self, switch: Switch) -> None:
+        """Execute the late call of a dead operator."""
+        switch.deliver(lambda call: asyncio.run(self._send(call)))
+
+    async def _send(self, call: Call) -> None:
+        transport = AioTransport(await log_in(self._control_plane.kubeconfig))
+        try:
+            await transport.send(call)
+        finally:
+            await transport.close()
+
+    # What must be true at the end, whenever an operator died
+
+    def complaints(self, *, exists: bool, power: str = "Running") -> list[str]:
+        """What is wrong with the world; empty when everything is as if no operator had ever died."""
+        world = self.sim.world()
+        found = [f"task {kind} of {id} still runs" for kind, id in world.tasks]
+        found += [f"volume {volume.name} is in no config" for volume in world.unreferenced]
+        vmid = self.vmid() if exists else None
+        ours = (f"VM {vmid} ", f"volume local-lvm:vm-{vmid}-") if vmid else ()
+        found += [line for line in self.foreign.diff(world) if not line.startswith(ours)]
+        changed = [vm.vmid for vm in self.foreign.vms if world.vm(vm.vmid) != vm]
+        found += [f"VM {other}, which is somebody else's, was changed" for other in changed]
+        touched = {_target(call.path, call.params) for call in self.sim.recorder.mutating}
+        if strangers := touched - self.reserved:
+            found.append(f"VMs {strangers} were written to, reserved were {self.reserved}")
+        if not exists:
+            return found + ([] if self.is_gone() else ["the object still exists"])
+        return found + self._complaints_of_vm(world.vm(vmid or 0), world, power)
+
+    def _complaints_of_vm(self, vm: VmState | None, world: World, power: str) -> list[str]:
+        raw = self.raw()
+        if raw is None or vm is None:
+            return [f"there is no {'object' if raw is None else 'VM'}"]
+        status, uid = raw["status"], raw["metadata"]["uid"]
+        mark = read_mark(vm["description"] or "")
+        sizes = sorted(v.size >> 30 for v in world.volumes_of(vm.vmid) if "cloudinit" not in v.name)
+        facts: dict[str, tuple[object, object]] = {
+            "ready": (self.is_ready(), True),
+            "power": (vm.status, power.lower()),
+            "status.power": (status.get("power"), power),
+            "lock": (vm.lock, None),
+            "pending": (vm.pending, ()),
+            "name": (vm.name, self.NAME),
+            "cores": (vm["cores"], "3"),
+            "memory": (vm["memory"], "1024"),
+            "tags": (vm["tags"], "web"),
+            "ciuser": (vm["ciuser"], "debian"),
+            "nameserver": (vm["nameserver"], "10.0.0.1"),
+            "ipconfig0": (dict(parse_props(vm["ipconfig0"] or "", "ip")), {"gw": "10.0.0.1", "ip": "10.0.0.5/24"}),
+            "volumes": (sizes, SIZES_GIB),
+            "mark": (mark and (mark.vmid, mark.uuid, mark.uid), (vm.vmid, status["uuid"], uid)),
+            "smbios uuid": (parse_props(vm["smbios1"] or "", "uuid").get("uuid"), status["uuid"]),
+            "started": (status.get("started"), True),
+            "task": (status.get("task"), None),
+            "provisioning": (status.get("provisioning"), None),
+            "finalizers": (len(raw["metadata"].get("finalizers") or ()), 1),
+        }
+        return [f"{what} is {is_!r}, wanted {wanted!r}" for what, (is_, wanted) in facts.items() if is_ != wanted]
+
+
+def _target(path: str, params: dict[str, Any]) -> int:
+    """The VMID that a mutating call would make or change."""
+    vmid = path.split("/qemu/")[1].split("/")[0]
+    return int(params["newid"]) if path.endswith("/clone") else int(vmid)
+
+
+class Operator:
+    """One operator in this process, with a switch in its doors. ``passed`` is set once it has looked at a ProxmoxVM for good."""
+
+    def __init__(self, control_plane: Cluster, namespace: str, cluster: str, switch: Switch) -> None:
+        self.switch = switch
+        self.passed = False
+        self._cluster = cluster
+        self._running = RunningOperator(
+            control_plane.kubeconfig, namespace=namespace, wrap=switch.wrap, connect=switch.connect,
+            workers=4, slow_retry=0.2, prepare=self._prepare,
+        )  # fmt: skip
+        self._running.__enter__()
+
+    def kill(self) -> None:
+        self._running.kill()
+
+    @property
+    def failure(self) -> str | None:
+        """A bug that showed: the operator ended by itself, or a pass ended in an exception."""
+        bugs = [sample.value for metric in self._manager.metrics.handler_bugs.collect() for sample in metric.samples]
+        if self._running.error is not None or any(bugs):
+            return f"the operator ended in {self._running.error!r}, {sum(bugs):g} passes ended in a bug"
+        return None
+
+    def _prepare(self, manager: Manager) -> None:
+        self._manager = manager
+        reconcile = manager._reconcilers[PROXMOX_VMS.kind]
+
+        async def counted(key: Key) -> Outcome:
+            member = manager.fleet.get(self._cluster)
+            ready = member is not None and member.problem is None and member.session is not None
+            outcome = await reconcile(key)
+            self.passed = self.passed or ready
+            return outcome
+
+        manager._reconcilers[PROXMOX_VMS.kind] = counted
+
+
+def _impatient(**limits: Any) -> Limits:
+    return Limits(**{**limits, "poll_interval": POLL_INTERVAL})
