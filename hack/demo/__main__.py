@@ -23,9 +23,7 @@ def main() -> int:
     kept = False
     try:
         with orderly():
-            screen.say(
-                "A tour of the operator in about a minute: nothing leaves this machine, nothing is left behind."
-            )
+            _introduce(screen)
             started = time.monotonic()
             with set_up(simulator=SIMULATOR, namespaces=(NAMESPACE, TENANT)) as stage:
                 _prepare(stage, screen, started)

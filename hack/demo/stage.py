@@ -4,6 +4,7 @@ Leaving the `with` block stops everything, also on an exception, Ctrl-C and SIGT
 is not started, and not stopped either: there, only what was made is removed.
 """
 
+import json
 import shutil
 import signal
 import socket
@@ -106,12 +107,26 @@ def set_up(*, simulator: Sequence[str], namespaces: Sequence[str]) -> Iterator[S
         try:
             yield stage
         except Exception as error:
+            for complaint in _complaints(logs / "operator.log"):
+                error.add_note(f"the operator said: {complaint}")
             error.add_note(f"logs: {logs}")
             raise
         except BaseException:  # Ctrl-C: nothing to explain
             stack.callback(shutil.rmtree, logs, ignore_errors=True)
             raise
         stack.callback(shutil.rmtree, logs, ignore_errors=True)
+
+
+def _complaints(log: Path) -> list[str]:
+    """The last thing of its own that the operator logged as an error."""
+    if not log.exists():
+        return []
+    records = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return [each["message"] for each in records if each.get("level") == "ERROR" and _is_ours(each)][-1:]
+
+
+def _is_ours(record: dict[str, str]) -> bool:
+    return record.get("logger", "").startswith("proxmox_operator.")
 
 
 def _forget_objects(stage: Stage) -> None:
@@ -130,17 +145,19 @@ def _forget_objects(stage: Stage) -> None:
 
 @contextmanager
 def orderly() -> Iterator[None]:
-    """SIGTERM ends the program as Ctrl-C does, through every `with` block."""
+    """Ctrl-C and SIGTERM end the program through every `with` block; a second one does not interrupt that."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; ending must not be interrupted
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _free_port() -> int:

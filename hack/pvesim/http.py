@@ -65,6 +65,8 @@ class Http(HighAvailability):
         if self.api_latency:
             await asyncio.sleep(self.api_latency)
         match = self.resolve(request, API)
+        if match is not None and match.params.get("node") == "localhost":
+            match.params["node"] = endpoint
         request[GENERIC] = match if "tail" in request.match_info else None
         path = request.path.removeprefix(API)
         try:

@@ -1,14 +1,22 @@
-"""Every constraint of a CRD, one by one, and for the mechanical ones a value that breaks just that one.
+"""Every constraint of our CRDs, one by one, and for the mechanical ones a value that breaks just that one.
 
-Not here: rules over several fields; their wrong manifests are written by hand in ``bad/``.
+They are recorded in ``constraints.jsonl``, and what is tested is the record: a constraint that vanishes from a
+schema is missed. After a wanted change write it anew with ``PYTHONPATH=operator:tests python -m
+admission.constraints``. Not here: rules over several fields; their wrong manifests are written by hand in ``bad/``.
 """
 
 import copy
 import functools
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
+
+import yaml
+
+from proxmox_operator.api import crds
 
 Json = dict[str, Any]
 
@@ -62,6 +70,11 @@ class Constraint:
         return ".".join((self.kind, *self.path)).replace(".[]", "[]") + f" {self.keyword}{what}"
 
     @property
+    def record(self) -> str:
+        """One line of the record."""
+        return json.dumps([self.kind, ".".join(self.path), self.keyword, self.value])
+
+    @property
     def in_status(self) -> bool:
         return self.path[:1] == ("status",)
 
@@ -73,6 +86,18 @@ class Cause:
     reason: str
     field: str
     message: str
+
+
+RECORD = Path(__file__).with_name("constraints.jsonl")
+
+
+def recorded() -> list[Constraint]:
+    """The constraints that there must be."""
+    entries = [json.loads(line) for line in RECORD.read_text(encoding="utf-8").splitlines()]
+    return [
+        Constraint(kind, tuple(path.split(".")) if path else (), keyword, value)
+        for kind, path, keyword, value in entries
+    ]
 
 
 def constraints(crd: Json) -> Iterator[Constraint]:
@@ -204,14 +229,13 @@ def _is_at(cause: Cause, path: tuple[str, ...]) -> bool:
     return all(step in (VALUE, part) or (step == ITEM and part.startswith("[")) for part, step in steps)
 
 
-def without(crd: Json, constraint: Constraint | None) -> Json:
-    """The schema of the CRD with one rule taken out (or none), and without descriptions, which make it large."""
+def without(crd: Json, rule: Constraint) -> Json:
+    """The schema of the CRD with one rule taken out, and without descriptions, which make it large."""
     schema: Json = copy.deepcopy(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
-    if constraint is not None:
-        place = schema
-        for step in constraint.path:
-            place = place["items"] if step == ITEM else place["properties"][step]
-        place["x-kubernetes-validations"].remove(constraint.value)
+    place = schema
+    for step in rule.path:
+        place = place["items"] if step == ITEM else place["properties"][step]
+    place["x-kubernetes-validations"].remove(rule.value)
     return _without_descriptions(schema)
 
 
@@ -225,3 +249,8 @@ def _without_descriptions(schema: Json) -> Json:
         if keyword in result:
             result[keyword] = _without_descriptions(result[keyword])
     return result
+
+
+if __name__ == "__main__":
+    found = [each for text in crds.files().values() for each in constraints(yaml.safe_load(text))]
+    RECORD.write_text("".join(f"{each.record}\n" for each in found), encoding="utf-8")

@@ -9,9 +9,8 @@ with roles instead of ids) and its ordinal among the calls of that name, and kil
 
 From the moment of death nothing of that operator reaches a server, whatever its ``finally`` blocks try: both doors refuse.
 
-Polls (the inventory, the state of a task) are calls like others, but how many there are is a matter of timing. Only
-the first :data:`POLLS` of a name are points; :func:`coverage` takes those that two reference runs agree on, and all other
-calls must be the same in both.
+Polls (the inventory, the state of a task) are calls like others, but how many there are is a matter of timing: only
+the first :data:`POLLS` of a name are points. All other calls are points, each of them.
 
 Not here: what is done before, after and in between (``scenario``), and what must be true at the end.
 """
@@ -52,6 +51,11 @@ class Point(NamedTuple):
     name: str
     ordinal: int
     writes: bool
+
+    @property
+    def by_chance(self) -> bool:
+        """It repeats an earlier call without making or changing a VM, so it may have been made only because of timing."""
+        return self.ordinal > 1 and (not self.writes or self.name.endswith("/status"))
 
     def __str__(self) -> str:
         return f"{self.name} #{self.ordinal}"
@@ -223,10 +227,13 @@ class _KubeDoor:
                 raise Dead
 
 
-def coverage(first: list[Point], second: list[Point]) -> list[Point]:
-    """The points of a scenario, from the calls of two reference runs; fails where they differ in more than polls."""
-    calls = [{point for point in run if not _POLL.match(point.name)} for run in (first, second)]
-    difference = ", ".join(str(point) for point in sorted(calls[0] ^ calls[1]))
-    assert not difference, f"the reference runs differ, so points would not be stable: {difference}"
-    both = set(second)
-    return [point for point in first if point in both and (not _POLL.match(point.name) or point.ordinal <= POLLS)]
+def news(known: list[Point], run: list[Point], mode: Mode) -> list[Point]:
+    """The points of a run that are not known yet; for ``late`` only writes are points."""
+    old = set(known)
+    return [
+        point
+        for point in run
+        if point not in old
+        and (point.writes or mode is not Mode.LATE)
+        and (point.ordinal <= POLLS or not _POLL.match(point.name))
+    ]

@@ -4,8 +4,9 @@ A scenario is a row of acts, each something a person does and the state that mus
 first person has acted. It dies at the point; another one is started then, with an empty memory, and has to reach the
 end alone. A call that is late is delivered after that one's first pass over the object.
 
-A point that a run did not come to (a poll that timing left out) is played again; that no point is left
-out in the end is asserted, and the numbers are printed.
+A point that a run did not come to is played again. That all points were tried is asserted, and the numbers are printed.
+One exception is allowed for, and named in the numbers: a repeated read or status write that a slow machine brought about
+once and that :data:`TRIES` more runs, each of which noted all its calls, did not make again.
 """
 
 import time
@@ -13,11 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from crash.points import Mode, Point, Switch, coverage
+from crash.points import Mode, Point, Switch, news
 from crash.stage import PATIENCE, Operator, Stage
 
 TRIES = 5
 """How often a point is played until a run comes to it."""
+
+MOST_MISSED = 3
+"""Calls that may have been made once and never again."""
 
 TRAIL = 0.4
 """Seconds of quiet after which an operator is taken to have said all it has to say (Events come last)."""
@@ -109,6 +113,21 @@ class Run:
         return f"status: {(self.stage.raw() or {}).get('status')}"
 
 
+def make_ready(stage: Stage) -> None:
+    """Have an operator that nothing befalls make the VM, before the scenario begins."""
+    seconds, stage.sim.server.task_seconds = stage.sim.server.task_seconds, 0.0
+    stage.apply()
+    operator = stage.start(Switch(stage.role))
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not stage.is_ready():
+            assert time.monotonic() < deadline, f"the VM does not become Ready: {stage.raw()}"
+            time.sleep(0.02)
+    finally:
+        operator.kill()
+        stage.sim.server.task_seconds = seconds
+
+
 def play(scenario: Scenario, point: Point | None = None, mode: Mode = Mode.BEFORE) -> tuple[Switch, list[str]]:
     """Play once. The switch tells the calls of the first operator and whether it died."""
     stage = scenario.set_up()
@@ -130,28 +149,34 @@ def play(scenario: Scenario, point: Point | None = None, mode: Mode = Mode.BEFOR
 
 
 def play_all(scenario: Scenario, mode: Mode) -> str:
-    """Play every point of a scenario; returns the numbers, and fails with all that went wrong."""
-    references = [play(scenario) for _ in range(2)]
-    for _, wrong in references:
+    """Play every point of a scenario; returns the numbers, and fails with all that went wrong.
+
+    The points are what two reference runs called, and whatever else the first operator of any run was seen to call.
+    """
+    points: list[Point] = []
+    for _ in range(2):
+        switch, wrong = play(scenario)
         assert not wrong, f"{scenario.name} without any death: {'; '.join(wrong)}"
-    points = coverage(references[0][0].points, references[1][0].points)
-    if mode is Mode.LATE:
-        points = [point for point in points if point.writes]
+        points += news(points, switch.points, mode)
     tried: list[Point] = []
     failures: list[str] = []
-    started = time.monotonic()
-    for point in points:
+    runs, started = 0, time.monotonic()
+    for point in points:  # which grows
         for _ in range(TRIES):
             switch, wrong = play(scenario, point, mode)
+            runs += 1
+            points += news(points, switch.points, mode)
+            if wrong:
+                failures.append(f"{mode} {point}:\n    " + "\n    ".join(wrong))
             if switch.dead or wrong:
+                tried.append(point)
                 break
-        if switch.dead:
-            tried.append(point)
-        if wrong:
-            failures.append(f"{mode} {point}:\n    " + "\n    ".join(wrong))
-    seconds = (time.monotonic() - started) / max(len(points), 1)
-    numbers = f"{scenario.name}, {mode}: {len(tried)} of {len(points)} points tried, {len(failures)} failed, {seconds:.2f} s each"
+    missed = [point for point in points if point not in tried]
+    numbers = (
+        f"{scenario.name}, {mode}: {len(tried)} of {len(points)} points tried, {len(failures)} failed, "
+        f"{(time.monotonic() - started) / runs:.2f} s each"
+    )
     assert not failures, "\n".join([numbers, *failures])
-    missing = [str(point) for point in points if point not in tried]
-    assert tried == points, f"{numbers}; not reached: {', '.join(missing)}"
-    return numbers
+    firm = [str(point) for point in missed if not point.by_chance]
+    assert not firm and len(missed) <= MOST_MISSED, f"{numbers}; not reached: {', '.join(map(str, missed))}"
+    return numbers + "".join(f"; not made again in {TRIES} runs: {point}" for point in missed)

@@ -6,7 +6,7 @@ but an empty namespace. Not here: killing (``points``), and what the scenarios a
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Self
 from unittest import mock
 
@@ -34,8 +34,10 @@ SPAN = {"start": 10000, "end": 10999}
 
 POLL_INTERVAL = 0.15
 PATIENCE = 15.0
-TASK_SECONDS = 0.15
-"""Of a clone: it is seen running once. The other tasks have ended when they are looked at first."""
+FIRST_LOOK = 0.04
+"""Seconds after which the operator looks at a task first; 0.1 in production."""
+TASK_SECONDS = 0.1
+"""Of a clone: it is seen running. The other tasks have ended when they are looked at first."""
 
 SPEC: Raw = {
     "source": {"clone": {"vmid": TEMPLATE}},
@@ -64,10 +66,11 @@ class Stage:
         self.sim = PveSim(nodes=2, task_seconds=TASK_SECONDS, time_scale=0.01)
         weights = self.sim.server.task_weights
         weights.update({kind: 0.2 for kind in weights if kind != "qmclone"})
-        self._impatient = mock.patch("proxmox_operator.controllers.cluster.Limits", _impatient)
+        self._impatience = ExitStack()
 
     def __enter__(self) -> Self:
-        self._impatient.start()
+        self._impatience.enter_context(mock.patch("proxmox_operator.controllers.cluster.Limits", _impatient))
+        self._impatience.enter_context(mock.patch("proxmox_operator.proxmox.tasks.FASTEST", FIRST_LOOK))
         self.sim.start_server()
         self.sim.add_template(vmid=TEMPLATE)
         self.sim.add_vm(FOREIGN, node="pve2", running=True, description="somebody else's")
@@ -97,7 +100,7 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self._remove_all()
         self.sim.stop_server()
-        self._impatient.stop()
+        self._impatience.close()
 
     def _remove_all(self) -> None:
         self.remove()
@@ -133,6 +136,11 @@ class Stage:
 
     def is_gone(self) -> bool:
         return self.raw() is None
+
+    def is_going(self) -> bool:
+        """Deleted, or being deleted."""
+        raw = self.raw()
+        return raw is None or "deletionTimestamp" in raw["metadata"]
 
     def vmid(self) -> int | None:
         """The VMID in its status, which joins ``reserved``."""

@@ -154,7 +154,9 @@ class Site:
     def set_secret(self, **values: str) -> None:
         """Make or change the credentials Secret; the keys are exactly these. Without any it has none."""
         data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-        self.estate.secrets.update(value for key, value in values.items() if key in ("tokenSecret", "password"))
+        self.estate.secrets.update(
+            value for key, value in values.items() if key in ("tokenSecret", "password") and value
+        )
         if self.kube.get(SECRETS, self.secret, NAMESPACE) is None:
             self.kube.create(SECRETS, {"metadata": {"name": self.secret, "namespace": NAMESPACE}, "data": data})
         else:

@@ -110,6 +110,7 @@ class World:
     def __enter__(self) -> Self:
         self._impatient.enter_context(mock.patch("proxmox_operator.controllers.cluster.Limits", _impatient))
         self._impatient.enter_context(mock.patch("proxmox_operator.proxmox.session.FRESH", MEMORY))
+        self._impatient.enter_context(mock.patch("proxmox_operator.controllers.vm.observe.FRESH", MEMORY))
         self.sim.start_server()
         self.kube = KubeApi(self.control_plane.kubeconfig)
         if self._template:

@@ -7,18 +7,29 @@ fields that is tried out as well.
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
 
-from admission.constraints import Cause, Constraint, Json, constraints, is_because_of, violation, without
+from admission.constraints import (
+    Cause,
+    Constraint,
+    Json,
+    constraints,
+    is_because_of,
+    recorded,
+    violation,
+    without,
+)
 from admission.server import Server, expected_refusal, manifests
 from controlplane import Cluster
 from proxmox_operator.api import crds
 from proxmox_operator.api.names import VERSION
 
 CRDS = {crd["spec"]["names"]["kind"]: crd for crd in map(yaml.safe_load, crds.files().values())}
-ALL = [constraint for crd in CRDS.values() for constraint in constraints(crd)]
+ALL = recorded()
+EXAMPLES = Path(__file__).resolve().parents[2] / "manifests" / "examples"
 GOOD, BAD = manifests("good"), manifests("bad")
 
 NOW = "2026-11-23T12:00:00Z"
@@ -59,7 +70,7 @@ CROSS_FIELD = [constraint for constraint in ALL if constraint not in GENERATED]
 def server(control_plane: Cluster) -> Iterator[Server]:
     namespace = f"admission-{uuid.uuid4().hex[:8]}"
     control_plane.create_namespace(namespace)
-    server = Server(control_plane.kubeconfig, namespace)
+    server = Server.connect(control_plane.kubeconfig, namespace)
     yield server
     server.close()
     control_plane.delete_namespace(namespace)
@@ -92,6 +103,13 @@ def test_a_right_manifest_is_accepted(server: Server, name: str):
     assert server.ask_all(GOOD[name]) == ()
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.yaml")))
+def test_an_example_is_accepted(server: Server, name: str):
+    for manifest in yaml.safe_load_all((EXAMPLES / name).read_text(encoding="utf-8")):
+        if manifest["kind"] in CRDS:
+            assert server.ask(manifest) == ()
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_wrong_manifest_is_refused_with_the_field_and_the_remedy(
     refusals: dict[str | Constraint, tuple[Cause, ...]], name: str
@@ -110,6 +128,12 @@ def test_a_constraint_refuses_the_value_that_breaks_only_it(
     assert is_because_of(cause, constraint), cause
 
 
+def test_the_record_of_constraints_is_that_of_the_schema():
+    """A change that is meant is recorded with `PYTHONPATH=operator:tests python -m admission.constraints`."""
+    found = [constraint.record for crd in CRDS.values() for constraint in constraints(crd)]
+    assert found == [constraint.record for constraint in ALL]
+
+
 def test_every_constraint_is_the_one_cause_of_a_refusal(refusals: dict[str | Constraint, tuple[Cause, ...]]):
     causes = [cause for found in refusals.values() for cause in found if len(found) == 1]
     unproven = [
@@ -119,30 +143,23 @@ def test_every_constraint_is_the_one_cause_of_a_refusal(refusals: dict[str | Con
 
 
 @pytest.fixture(scope="module")
-def mutants(server: Server, control_plane: Cluster) -> Iterator[tuple[str, dict[Constraint, str]]]:
-    """A group that serves our kinds once for each rule over several fields, without that rule.
-
-    The group, and the version that lacks each rule.
-    """
-    group = f"mutants-{uuid.uuid4().hex[:8]}.proxmox-operator.test"
-    versions = {constraint: f"v{number}" for number, constraint in enumerate(CROSS_FIELD, start=1)}
+def mutants(server: Server) -> Iterator[dict[Constraint, Server]]:
+    """For each rule over several fields an API that lacks just that rule."""
+    group = f"without-{uuid.uuid4().hex[:8]}.proxmox-operator.test"
+    versions = {rule: f"v{number}" for number, rule in enumerate(CROSS_FIELD, start=1)}
     for kind, crd in CRDS.items():
-        schemas = {VERSION: without(crd, None)}
-        schemas |= {name: without(crd, rule) for rule, name in versions.items() if rule.kind == kind}
-        server.install(crd, group, schemas)
-    yield group, versions
+        schemas = {versions[rule]: without(crd, rule) for rule in CROSS_FIELD if rule.kind == kind}
+        server.variant(group, VERSION).install(crd, schemas)
+    yield {rule: server.variant(group, version) for rule, version in versions.items()}
     for kind in CRDS:
-        server.uninstall(kind, group)
+        server.variant(group, VERSION).uninstall(kind)
 
 
-@pytest.mark.parametrize("constraint", CROSS_FIELD, ids=str)
+@pytest.mark.parametrize("rule", CROSS_FIELD, ids=str)
 def test_without_the_rule_its_wrong_manifest_passes(
-    server: Server,
-    refusals: dict[str | Constraint, tuple[Cause, ...]],
-    mutants: tuple[str, dict[Constraint, str]],
-    constraint: Constraint,
+    refusals: dict[str | Constraint, tuple[Cause, ...]], mutants: dict[Constraint, Server], rule: Constraint
 ):
-    group, versions = mutants
-    name = next(name for name in BAD if is_because_of(refusals[name][0], constraint))
-    assert is_because_of(server.ask_all(BAD[name], group=group)[0], constraint)
-    assert server.ask_all(BAD[name], group=group, version=versions[constraint]) == ()
+    wrong = [name for name in BAD if is_because_of(refusals[name][0], rule)]
+    assert wrong
+    for name in wrong:
+        assert mutants[rule].ask_all(BAD[name]) == ()

@@ -104,7 +104,7 @@ STATUSES = {
 def server(control_plane: Cluster) -> Iterator[Server]:
     namespace = f"crds-{uuid.uuid4().hex[:8]}"
     control_plane.create_namespace(namespace)
-    server = Server(control_plane.kubeconfig, namespace)
+    server = Server.connect(control_plane.kubeconfig, namespace)
     yield server
     server.close()
     control_plane.delete_namespace(namespace)
@@ -124,8 +124,7 @@ def test_what_is_read_and_written_again_is_the_same_to_the_api_server(server: Se
 
 @pytest.mark.parametrize("kind", STATUSES)
 def test_every_status_that_can_be_written_is_accepted_and_read_back_as_it_was(server: Server, kind: str):
-    name = f"status-{uuid.uuid4().hex[:8]}"
-    manifest = MINIMAL[kind] | {"metadata": {"name": name}}
+    manifest = MINIMAL[kind] | {"metadata": {"name": "told"}}
     server.store(manifest)
 
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -229,9 +228,8 @@ def test_kubectl_shows_clusters_by_what_matters(control_plane: Cluster, server: 
         "version": "9.2.11",
         "nodeCount": 3,
     }
-    name = f"shown-{uuid.uuid4().hex[:8]}"
-    manifest = MINIMAL["ProxmoxCluster"] | {"metadata": {"name": name}, "status": status}
-    server.store(manifest)
+    manifest = MINIMAL["ProxmoxCluster"] | {"status": status}
+    name = server.store(manifest)
     header, row = control_plane.kubectl("get", "pvec", name, check=True).stdout.splitlines()
     assert header.split() == ["NAME", "READY", "REASON", "VERSION", "NODES", "AGE"]
     assert row.split()[:-1] == [name, "True", "Connected", "9.2.11", "3"]

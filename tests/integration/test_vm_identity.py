@@ -19,7 +19,7 @@ def description(world: World, vmid: int) -> str:
 def lose_finalizers_and_object(world: World, name: str) -> None:
     """What a command that drops finalizers does: the object goes, the VM stays."""
     world.annotate(name, **{"proxmox-operator.io/paused": "true"})
-    world.wait_reason(name, "Paused")
+    world.wait_reason(name, "Paused", kind="Paused")
     world.delete(name)
     world.kube.merge(PROXMOX_VMS, name, {"metadata": {"finalizers": None}}, namespace=world.namespace)
     world.wait_gone(name)
@@ -259,7 +259,7 @@ def test_a_vm_the_token_may_no_longer_see_is_unknown_and_neither_deleted_nor_mad
     before = world.sim.world()
     world.forget_writes()
     hide(world, vmid)
-    condition = world.wait_reason(name, "Invisible")
+    condition = world.wait_reason(name, "PermissionDenied")
     assert condition.status == "Unknown"
     assert f"VM.Audit on /vms/{vmid}" in condition.message
     world.passes(name)
@@ -275,11 +275,11 @@ def test_deleting_an_object_whose_vm_cannot_be_seen_waits_until_it_can(world: Wo
     vmid = world.wait_ready(name)
     before = world.sim.world()
     hide(world, vmid)
-    world.wait_reason(name, "Invisible")
+    world.wait_reason(name, "PermissionDenied")
     world.forget_writes()
     world.delete(name)
     world.passes(name)
-    assert world.wait_reason(name, "Invisible").status == "Unknown"
+    assert world.wait_reason(name, "PermissionDenied").status == "Unknown"
     assert world.writes() == []
     assert before.diff(world.sim.world()) == []
     unhide(world, vmid)
@@ -294,4 +294,9 @@ def hide(world: World, vmid: int) -> None:
 
 
 def unhide(world: World, vmid: int) -> None:
-    world.sim.call(lambda: world.sim.server.acl[world.sim.token_id].pop(f"/vms/{vmid}"))
+    """The entry is removed, so the token inherits again what it has on /."""
+    server, token = world.sim.server, world.sim.token_id
+    kept = {path: set(entry) for path, entry in server.grants[token].items() if path != f"/vms/{vmid}"}
+    server.grants[token].clear()
+    for path, privileges in kept.items():
+        world.sim.grant(token, path, sorted(privileges))

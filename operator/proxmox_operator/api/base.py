@@ -135,8 +135,9 @@ class Status(Wire):
             try:
                 return handler(kept)
             except ValidationError as error:
-                # Each round removes one entry, and an empty status is always valid.
-                _remove(kept, _culprit(error.errors()[0]))
+                # Each round removes something, and an empty status is always valid.
+                if not _remove(kept, _culprit(error.errors()[0])):
+                    kept = {}
 
     def dump(self) -> dict[str, Any]:
         """JSON-able, camelCase, without fields that say nothing (None, empty, or their default)."""
@@ -156,8 +157,8 @@ def _culprit(error: Any) -> tuple[int | str, ...]:
     return loc[:-1] if error["type"] == "missing" else loc
 
 
-def _remove(tree: Any, loc: tuple[int | str, ...]) -> None:
-    """Delete the deepest existing part of ``loc`` below ``tree``."""
+def _remove(tree: Any, loc: tuple[int | str, ...]) -> bool:
+    """Delete the deepest existing part of ``loc`` below ``tree``; False where there is none."""
     parents: list[tuple[Any, int | str]] = []
     node = tree
     for part in loc:
@@ -170,3 +171,4 @@ def _remove(tree: Any, loc: tuple[int | str, ...]) -> None:
     if parents:
         container, part = parents[-1]
         del container[part]
+    return bool(parents)

@@ -122,7 +122,7 @@ class Placement(Wire):
     """Where a new VM is put; an existing one is never moved."""
 
     nodes: Annotated[tuple[NodeName, ...], Field(min_length=1, max_length=64)]
-    """Proxmox nodes such as pve1, at least one. Required."""
+    """Proxmox nodes such as pve1, 1 to 64. Required."""
     mode: Literal["Prefer", "Require"] = "Prefer"
     """Whether other nodes may be used when none of these can host the VM (Prefer) or not (Require). Default: Prefer."""
 

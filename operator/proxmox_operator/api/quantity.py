@@ -26,7 +26,7 @@ def parse_quantity(text: str) -> int:
 
     Raises ``ValueError`` for anything else than digits and one of Ki, Mi, Gi, Ti, k, M, G, T.
     """
-    match = _QUANTITY.match(text)
+    match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a quantity such as 512Mi or 8Gi")
     unit = _UNITS[match[2] or ""]
@@ -35,7 +35,7 @@ def parse_quantity(text: str) -> int:
 
 def parse_duration(text: str) -> timedelta:
     """Length of a duration such as ``90d``, ``15m`` or ``1h30m``; raises ``ValueError`` otherwise."""
-    match = _DURATION.match(text)
+    match = _DURATION.fullmatch(text)
     if match is None or not text:
         raise ValueError(f"{text!r} is not a duration such as 90d, 15m or 1h30m")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())

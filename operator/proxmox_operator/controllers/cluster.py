@@ -5,6 +5,8 @@ effect by building a new session; VMs are woken when the cluster becomes usable 
 """
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from proxmox_operator.api import (
     ClusterStatus,
@@ -15,6 +17,7 @@ from proxmox_operator.api import (
     set_condition,
 )
 from proxmox_operator.api.names import FINALIZER
+from proxmox_operator.api.names import PAUSED as PAUSED_ANNOTATION
 from proxmox_operator.api.quantity import parse_duration
 from proxmox_operator.controllers.context import CLUSTER_KIND, Context, is_paused, key_of
 from proxmox_operator.controllers.fleet import Fleet, Member
@@ -31,7 +34,7 @@ from proxmox_operator.errors import (
 )
 from proxmox_operator.kube.client import Raw
 from proxmox_operator.kube.secrets import SecretData
-from proxmox_operator.planning.report import Verdict, summarise, verdict_of_error
+from proxmox_operator.planning.report import Verdict, paused_conditions, summarise, verdict_of_error
 from proxmox_operator.proxmox.client import Fence, Limits
 from proxmox_operator.proxmox.cluster import ClusterInfo, probe
 from proxmox_operator.proxmox.credentials import (
@@ -40,8 +43,9 @@ from proxmox_operator.proxmox.credentials import (
     TLSSettings,
     TokenCredentials,
 )
+from proxmox_operator.proxmox.endpoint import EndpointHealth
 from proxmox_operator.proxmox.errors import NotQuorate
-from proxmox_operator.proxmox.identity import ClusterIdentity, WrongCluster
+from proxmox_operator.proxmox.identity import ClusterIdentity, normal_fingerprint
 from proxmox_operator.proxmox.permissions import MissingPrivilege, Scope, preflight
 from proxmox_operator.proxmox.session import ClusterSession, Connect
 
@@ -51,6 +55,15 @@ CHECK_INTERVAL = 60.0
 OUTAGE = 30.0
 """Seconds without an inventory after which a cluster counts as unreachable."""
 NODES_SHOWN = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What one pass found out. ``info`` is None where nobody told; ``secret_error`` is why the Secret cannot be used."""
+
+    info: ClusterInfo | None = None
+    missing: tuple[MissingPrivilege, ...] = ()
+    secret_error: NeedsHuman | None = None
 
 
 class ClusterReconciler:
@@ -72,7 +85,10 @@ class ClusterReconciler:
         try:
             return await self._pass(raw, ProxmoxCluster.parse(raw))
         except InvalidObject as error:
-            await self._show_error(raw, error)
+            try:
+                await self._show_error(raw, error)
+            except OperatorError as unwritten:
+                return outcome_of(unwritten)
             return outcome_of(error)
         except OperatorError as error:
             return outcome_of(error)
@@ -96,58 +112,58 @@ class ClusterReconciler:
             await self._let_go(raw, name)
             return Outcome.done()
         if is_paused(cluster.metadata.annotations):
+            await self._show_paused(raw, cluster)
             return Outcome.done()
         before, shown = member.connected, member.problem
-        info, missing, secret_error = await self._connected(member)
-        await self._report(member, info, missing, secret_error)
+        look = await self._look(member)
+        await self._report(member, look)
         if before != member.connected or (shown is None) != (member.problem is None):
             self._context.wake_vms(name)
         if member.problem is not None:
             return outcome_of(member.problem)
-        return Outcome.again(CHECK_INTERVAL)
+        return Outcome.again(CHECK_INTERVAL if look.info is not None else OUTAGE)
 
     async def _let_go(self, raw: Raw, name: str) -> None:
         if FINALIZER in (raw["metadata"].get("finalizers") or ()):
             await self._context.status.drop_finalizer(raw)
         await self._fleet.remove(name)
 
-    async def _connected(
-        self, member: Member
-    ) -> tuple[ClusterInfo | None, list[MissingPrivilege], OperatorError | None]:
+    async def _look(self, member: Member) -> Look:
         """Connect with the present spec and Secret, and ask who answers; what fails becomes ``member.problem``."""
-        secret_error: OperatorError | None = None
-        spec = member.cluster.spec
+        where = (self._context.settings.namespace, member.cluster.spec.credentials_secret_ref.name)
+        unusable: NeedsHuman | None = None
         try:
             try:
-                secret = await self._context.secrets.get(
-                    self._context.settings.namespace, spec.credentials_secret_ref.name
-                )
-                await self._connect_with(member, _credentials(secret))
+                credentials = _credentials(await self._context.secrets.get(*where))
             except NeedsHuman as error:
-                secret_error = error
+                unusable = error
                 if member.session is None:
                     raise
-            session = member.session
-            if session is None:
-                raise Transient("it is being connected")
-            info = await probe(session.client)
-            if session.inventory.current is None and await session.inventory.poll() is None:
-                raise session.inventory.error or Unreachable("the inventory could not be read")
-            missing = await preflight(session.client, _scope(member.cluster), info.major)
-            if info.quorate is False:
-                raise NotQuorate("the Proxmox cluster has no quorum: bring nodes back (`pvecm status`)")
-        except Unauthorized as error:
-            self._context.secrets.invalidate(
-                self._context.settings.namespace, spec.credentials_secret_ref.name
-            )
-            member.problem = error
-            return None, [], secret_error
+            else:
+                await self._connect_with(member, credentials)
+            info, missing = await self._ask(member)
         except OperatorError as error:
+            if isinstance(error, Unauthorized):
+                self._context.secrets.invalidate(*where)
+                error = Unauthorized(f"{error.message} (Secret {'/'.join(where)})")
             if not (isinstance(error, Transient) and _still_fresh(member)):
                 member.problem = error
-            return None, [], secret_error
+            return Look(secret_error=unusable)
         member.problem = None
-        return info, missing, secret_error
+        if info.quorate is False:
+            member.problem = NotQuorate(
+                "the Proxmox cluster has no quorum, so nothing is written: bring nodes back (`pvecm status`)"
+            )
+        return Look(info=info, missing=tuple(missing), secret_error=unusable)
+
+    async def _ask(self, member: Member) -> tuple[ClusterInfo, list[MissingPrivilege]]:
+        session = member.session
+        if session is None:
+            raise Transient("it is being connected")
+        info = await probe(session.client)
+        if session.inventory.current is None and await session.inventory.poll() is None:
+            raise session.inventory.error or Unreachable("the inventory could not be read")
+        return info, await preflight(session.client, _scope(member.cluster), info.major)
 
     async def _connect_with(self, member: Member, credentials: Credentials) -> None:
         """A session for exactly these settings; an unchanged one is kept."""
@@ -156,7 +172,6 @@ class ClusterReconciler:
         fingerprint = (spec.endpoints, credentials, spec.tls, limits)
         if member.session is not None and member.fingerprint == fingerprint:
             return
-        pinned = spec.tls.fingerprint or cluster.status.ca_fingerprint
         try:
             session = ClusterSession(
                 name,
@@ -170,10 +185,11 @@ class ClusterReconciler:
                     allocations_per_storage=limits.allocations_per_storage,
                     poll_interval=parse_duration(limits.poll_interval).total_seconds(),
                 ),
-                expected=ClusterIdentity(pinned, cluster.status.cluster_name) if pinned else None,
+                expected=_expected(cluster),
                 fence=self._fence,
                 metrics=self._context.metrics,
                 on_change=lambda vmids, nodes: self._changed_in_proxmox(member, vmids, nodes),
+                on_turn=lambda: self._context.queue.add(Key(CLUSTER_KIND, "", name)),
                 on_slot=lambda actor: self._context.queue.add(Key(actor.kind, actor.namespace, actor.name)),
                 connect=self._connect,
             )
@@ -192,20 +208,16 @@ class ClusterReconciler:
         if nodes:
             self._context.queue.add(Key(CLUSTER_KIND, "", member.name))
 
-    async def _report(
-        self,
-        member: Member,
-        info: ClusterInfo | None,
-        missing: list[MissingPrivilege],
-        secret_error: OperatorError | None,
-    ) -> None:
+    async def _report(self, member: Member, look: Look) -> None:
         raw = self._context.store.get(Key(CLUSTER_KIND, "", member.name))
         if raw is None:
             return
         cluster = ProxmoxCluster.parse(raw)
         status, generation, now = cluster.status, cluster.metadata.generation, self._context.now()
         conditions: tuple[Condition, ...] = status.conditions
-        states = _states(member.problem, info, missing, secret_error)
+        info = look.info
+        silent = _silent(member.session.client.health()) if member.session else ""
+        states = _states(member.problem, look, silent)
         for kind, (state, reason, message) in states.items():
             conditions = set_condition(
                 conditions, kind, state, reason, message, generation=generation, now=now
@@ -222,7 +234,7 @@ class ClusterReconciler:
             changes |= {
                 "version": info.version,
                 "cluster_name": info.identity.name or None,
-                "ca_fingerprint": status.ca_fingerprint or info.identity.ca_fingerprint,
+                "ca_fingerprint": info.identity.ca_fingerprint,
                 "node_count": len(nodes),
                 "nodes": tuple(
                     NodeStatus(
@@ -235,6 +247,18 @@ class ClusterReconciler:
                 ),
             }
         await self._context.status.write(raw, status.model_copy(update=changes).dump())
+
+    async def _show_paused(self, raw: Raw, cluster: ProxmoxCluster) -> None:
+        message = f"nothing is written here until the annotation {PAUSED_ANNOTATION} is removed"
+        conditions = paused_conditions(
+            cluster.status.conditions,
+            message,
+            generation=cluster.metadata.generation,
+            now=self._context.now(),
+        )
+        await self._context.status.write(
+            raw, cluster.status.model_copy(update={"conditions": conditions}).dump()
+        )
 
     async def _show_error(self, raw: Raw, error: OperatorError) -> None:
         metadata = raw["metadata"]
@@ -273,6 +297,17 @@ def _credentials(secret: SecretData) -> Credentials:
         raise NeedsHuman(f"{where}: {error}", reason="SecretKeyInvalid") from None
 
 
+def _expected(cluster: ProxmoxCluster) -> ClusterIdentity | None:
+    """Who must answer: as pinned in the spec, else as recorded at first contact. A recorded name goes with its CA only."""
+    given, status = cluster.spec.tls.fingerprint, cluster.status
+    if status.ca_fingerprint is None:
+        return ClusterIdentity(given) if given else None
+    recorded = ClusterIdentity(status.ca_fingerprint, status.cluster_name or None)
+    if given is None or normal_fingerprint(given) == normal_fingerprint(status.ca_fingerprint):
+        return recorded
+    return ClusterIdentity(given)
+
+
 def _scope(cluster: ProxmoxCluster) -> Scope:
     spec = cluster.spec
     return Scope(
@@ -285,41 +320,45 @@ def _scope(cluster: ProxmoxCluster) -> Scope:
 State = tuple[bool | None, str, str]
 
 
-def _states(
-    problem: OperatorError | None,
-    info: ClusterInfo | None,
-    missing: list[MissingPrivilege],
-    secret_error: OperatorError | None,
-) -> dict[str, State]:
-    """Reachable, Authorized and Quorate; what was not found out is Unknown."""
-    reachable: State = (True, "Reachable", "an endpoint answers")
-    authorized: State = (True, "Authorized", "the credentials hold the privileges that are needed")
-    quorate: State = (True, "Quorate", "the Proxmox cluster has quorum")
-    if info is not None and info.quorate is None:
-        quorate = (None, "NotVisible", "grant Sys.Audit on / to have quorum checked")
-    if missing:
-        names = "; ".join(str(each) for each in missing[:20])
-        authorized = (False, "PrivilegesMissing", f"the credentials lack {names}")
+def _states(problem: OperatorError | None, look: Look, silent: str) -> dict[str, State]:
+    """Reachable, Authorized and Quorate: Unknown where not asked, and left as they were where one call failed in passing."""
+    found: dict[str, State] = {}
     match problem:
-        case None:
-            pass
+        case None | NotQuorate():
+            found["Reachable"] = (True, "Reachable", "all endpoints can be used")
+            if silent:
+                found["Reachable"] = (True, "SomeEndpointsUnusable", silent)
         case Unauthorized() | Forbidden():
-            authorized, quorate = (False, problem.reason, problem.message), (None, "Unknown", "not asked")
-        case NotQuorate():
-            quorate = (False, problem.reason, problem.message)
-        case WrongCluster():
-            reachable = (False, problem.reason, problem.message)
-            authorized = quorate = (None, "Unknown", "not asked")
+            found["Reachable"] = (True, "Reachable", "an endpoint answers")
+            found["Authorized"] = (False, problem.reason, problem.message)
+            found["Quorate"] = (None, "Unknown", "not asked")
+        case _ if problem is look.secret_error:
+            found["Reachable"] = found["Quorate"] = (None, "Unknown", "not asked")
         case _:
-            reachable = (False, problem.reason, problem.message)
-            authorized = quorate = (None, "Unknown", "not reached")
-    if secret_error is not None:
-        authorized = (
-            False,
-            secret_error.reason,
-            f"{secret_error.message} (the last good credentials stay in use)",
-        )
-    return {"Reachable": reachable, "Authorized": authorized, "Quorate": quorate}
+            found["Reachable"] = (False, problem.reason, problem.message)
+            found["Authorized"] = found["Quorate"] = (None, "Unknown", "not reached")
+    if look.info is not None:
+        found["Authorized"] = (True, "Authorized", "the credentials hold the privileges that are needed")
+        found["Quorate"] = (True, "Quorate", "the Proxmox cluster has quorum")
+        if look.info.quorate is None:
+            found["Quorate"] = (None, "NotVisible", "grant Sys.Audit on / to have quorum checked")
+        elif problem is not None:
+            found["Quorate"] = (False, problem.reason, problem.message)
+    if look.missing:
+        names = "; ".join(str(each) for each in look.missing[:20])
+        found["Authorized"] = (False, "PrivilegesMissing", f"the credentials lack {names}")
+    if look.secret_error is not None:
+        error = look.secret_error
+        kept = " (the last good credentials stay in use)" if problem is None else ""
+        found["Authorized"] = (False, error.reason, f"{error.message}{kept}")
+    return found
+
+
+def _silent(endpoints: Sequence[EndpointHealth]) -> str:
+    """Which endpoints cannot be used and why, as a sentence; empty where all can."""
+    bad = [each for each in endpoints if each.error]
+    told = (each.error if str(each.endpoint) in each.error else f"{each.endpoint}: {each.error}" for each in bad)
+    return f"{len(bad)} of {len(endpoints)} endpoints cannot be used: {'; '.join(told)}" if bad else ""
 
 
 def _verdict(problem: OperatorError | None, version: str | None, users: list[str]) -> Verdict:

@@ -139,10 +139,6 @@ class PveClient:
 
     async def exchange(self, request: Request, *, endpoint: Endpoint | None = None) -> Answer:
         """Data and the endpoint that gave it; with ``endpoint`` only that one is asked."""
-        if self._closed:
-            raise errors.Transient(
-                f"the connection to {self.name} is being renewed; retried", reason="Reconnecting"
-            )
         if request.mutating and (reason := self.frozen()):
             raise errors.Transient(reason, reason="WritesFrozen")
         async with self._node_slot(request.node):
@@ -222,9 +218,8 @@ class PveClient:
                 failures.append(failure.error)
             finally:
                 candidate.ended()
-        for (
-            candidate
-        ) in without_quorum:  # nothing better: a read still tells something, a write Proxmox refuses itself
+        # Nothing better: a read still tells something, a write Proxmox refuses itself.
+        for candidate in without_quorum:
             try:
                 return await self._ask(candidate, request)
             except NextEndpoint as failure:
@@ -241,7 +236,10 @@ class PveClient:
     async def _prove(self, candidate: EndpointState) -> Proof:
         """Make sure that the endpoint answers for our cluster; asked anew after a failure and every
         PROOF_INTERVAL."""
+        failed_before = candidate.failures
         async with candidate.proving:
+            if candidate.failures > failed_before:  # while we waited: the same question would end the same
+                raise NextEndpoint(candidate.problem())
             if candidate.proof is not None and self._clock() - candidate.proven_at < PROOF_INTERVAL:
                 return candidate.proof
             proof: Proof = await self._guarded(candidate, None, lambda: read_proof(candidate.transport))
@@ -273,8 +271,16 @@ class PveClient:
         """Run ``work`` in a worker thread and keep the circuits; NextEndpoint where another endpoint may be
         tried."""
         pool = self._node_pool if request is not None and request.node is not None else self._cluster_pool
+        if self._closed:
+            raise self._reconnecting()
         try:
             data = await asyncio.get_running_loop().run_in_executor(pool, work)
+        except asyncio.CancelledError:
+            if (
+                self._closed and not _is_being_cancelled()
+            ):  # close() took it out of the pool: it was never sent
+                raise self._reconnecting() from None
+            raise
         except NotSent as failure:
             candidate.silent(str(failure))
             raise NextEndpoint(not_sent(failure)) from None
@@ -291,6 +297,11 @@ class PveClient:
         if request is not None and (breaker := self._node_breaker(request.node)) is not None:
             breaker.succeeded()
         return data
+
+    def _reconnecting(self) -> errors.OperatorError:
+        return errors.Transient(
+            f"the connection to {self.name} is being renewed; retried", reason="Reconnecting"
+        )
 
     def _refused(self, candidate: EndpointState, request: Request | None, refused: Refused) -> Exception:
         """The error to raise for an HTTP error, after the circuits have been told."""
@@ -372,3 +383,9 @@ class PveClient:
 
 def _request(method: Method, path: str | Sequence[str], params: Mapping[str, ParamValue]) -> Request:
     return Request(method, split_path(path) if isinstance(path, str) else tuple(path), params)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether the running asyncio task itself was cancelled, and not just what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -71,17 +71,17 @@ class TLSSettings:
     insecure_skip_verify: bool = False
 
     def context(self) -> ssl.SSLContext:
-        """A client context that verifies chain and host name.
+        """A client context that verifies chain and host name; the bundle may also hold a node's own
+        certificate.
 
-        VERIFY_X509_STRICT (default since Python 3.13) is cleared: it refuses Proxmox CAs made before March
-        2026, which lack keyUsage. Raises ``ValueError`` for a CA bundle that is no PEM.
+        Made by hand: Python 3.13's default context is strict (VERIFY_X509_STRICT) and refuses Proxmox CAs
+        made before March 2026, which lack keyUsage. Raises ``ValueError`` for a CA bundle that is no PEM.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self.insecure_skip_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             return context
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self.ca_bundle is None:
             context.load_default_certs()

@@ -39,16 +39,23 @@ class EndpointState:
         self.proven_at = 0.0
         self.proving = asyncio.Lock()
 
+    @property
+    def failures(self) -> int:
+        """Grows with every failure of any kind since it last worked."""
+        return self.belongs.failures + self.accepts.failures + self.answers.failures
+
+    def problem(self) -> errors.OperatorError:
+        """What went wrong last, as an error."""
+        if self.belongs.failures:
+            return wrong_cluster(self.belongs.last_error)
+        if self.accepts.failures:
+            return errors.Unauthorized(self.accepts.last_error)
+        return errors.Unreachable(f"{self.answers.last_error}; retried")
+
     def refusal(self) -> errors.OperatorError | None:
         """Why it is not even asked now; None admits one call, whose end must be told by ``ended``."""
-        if self.belongs.wait():
-            return wrong_cluster(self.belongs.last_error)
-        if self.accepts.wait():
-            return errors.Unauthorized(self.accepts.last_error)
-        if self.answers.wait():
-            return errors.Unreachable(
-                f"{self.answers.last_error}; asked again in {self.answers.wait():.0f} s"
-            )
+        if self.belongs.wait() or self.accepts.wait() or self.answers.wait():
+            return self.problem()
         for breaker in (self.belongs, self.accepts, self.answers):
             breaker.admit()
         return None

@@ -350,9 +350,8 @@ def classify_response(
     details = "; ".join(f"{name}: {clip(text)}" for name, text in fields.items())
     if status == 401:
         return errors.Unauthorized(
-            f"Proxmox refused the credentials ({clip(message)}): check the token, its expiry and the "
-            "credentials "
-            "Secret (tokenID, tokenSecret)"
+            f"Proxmox refused the credentials ({clip(message)}): correct the credentials Secret; the user or token must "
+            "exist, be enabled and not have expired"
         )
     if status == 403:
         return _forbidden(message, at)

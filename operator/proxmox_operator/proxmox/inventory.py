@@ -236,19 +236,24 @@ def is_sudden(visible: int, gone: int) -> bool:
 
 
 class InventoryPoller:
-    """Polls, compares, tells. ``current`` is None until the first answer, ``error`` after a good one."""
+    """Polls, compares, tells. ``current`` is None until the first answer, ``error`` after a good one.
+
+    ``on_turn`` is called when polls begin to fail and when they succeed again.
+    """
 
     def __init__(
         self,
         look: Look,
         is_free: IsFree,
         on_change: OnChange,
+        on_turn: Callable[[], None] = lambda: None,
         *,
         interval: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._look = look
         self._on_change = on_change
+        self._on_turn = on_turn
         self._interval = interval
         self._clock = clock
         self._guard = DropGuard(is_free)
@@ -310,7 +315,10 @@ class InventoryPoller:
                 self._failed(errors.Transient(f"GET /cluster/resources: {type(error).__name__}; retried"))
                 return None
             before, self.current = self.current, after
+            turned = self.failures > 0
             self.failures, self.error = 0, None
+        if turned:
+            self._on_turn()
         guests, nodes = changed_guests(before, after), changed_nodes(before, after)
         if guests or nodes:
             self._on_change(guests, nodes)
@@ -330,3 +338,5 @@ class InventoryPoller:
             logger.warning("inventory: %s", error)
         self.failures += 1
         self.error = error
+        if self.failures == 1:
+            self._on_turn()

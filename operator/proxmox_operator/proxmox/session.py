@@ -35,8 +35,8 @@ def connect(endpoint: Endpoint, credentials: Credentials, tls: TLSSettings) -> T
 
 
 class ClusterSession:
-    """``on_change(vmids, nodes)`` is told of every change in the inventory; ``on_slot(actor)`` when storage
-    is free again.
+    """``on_change(vmids, nodes)`` is told of every change in the inventory; ``on_turn()`` when reading it
+    begins to fail or succeeds again; ``on_slot(actor)`` when storage is free again.
 
     Raises ``ValueError`` for an endpoint, token id or CA bundle that cannot be right.
     """
@@ -53,6 +53,7 @@ class ClusterSession:
         fence: Fence | None = None,
         metrics: Metrics | None = None,
         on_change: Callable[[set[int], set[str]], None] = lambda vmids, nodes: None,
+        on_turn: Callable[[], None] = lambda: None,
         on_slot: Callable[[Actor], None] = lambda actor: None,
         connect: Connect = connect,
         clock: Callable[[], float] = time.monotonic,
@@ -79,6 +80,7 @@ class ClusterSession:
             lambda: self.client.get("cluster/resources"),
             self.vms.vmid_free,
             on_change,
+            on_turn,
             interval=self.limits.poll_interval,
             clock=clock,
         )

@@ -111,9 +111,12 @@ class TaskTracker:
         ``ValueError``.
         """
         node = UPID.parse(upid).node
-        self._watched.setdefault(node, {}).setdefault(upid, []).append(done)
-        self._since.setdefault(upid, self._clock())
-        self._hurry.setdefault(node, asyncio.Event()).set()
+        watched = self._watched.setdefault(node, {})
+        hurry = self._hurry.setdefault(node, asyncio.Event())
+        if upid not in watched:
+            self._since[upid] = self._clock()
+            hurry.set()
+        watched.setdefault(upid, []).append(done)
         loop = self._loops.get(node)
         if loop is None or loop.done():
             self._loops[node] = asyncio.create_task(

@@ -15,7 +15,7 @@ from proxmox_operator.api import ClusterStatus, InvalidObject, ProxmoxCluster, P
 GOOD = manifests("good")
 BAD = manifests("bad")
 NOW = "2026-11-23T12:00:00Z"
-STATUS = {
+STATUS: Json = {
     "observedGeneration": 3,
     "conditions": [
         {"type": "Ready", "status": "True", "reason": "Running", "message": "", "lastTransitionTime": NOW}
@@ -191,7 +191,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-fields = st.sampled_from([*STATUS, "power", "networks", "tags", "passwordFrom", "protectionSet", "new"])
+fields = st.sampled_from(
+    [*STATUS, "power", "networks", "tags", "passwordFrom", "password_from", "protectionSet", "new"]
+)
 
 
 @st.composite

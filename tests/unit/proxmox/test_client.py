@@ -130,6 +130,17 @@ async def test_the_cluster_met_first_is_the_one_that_is_expected_ever_after():
             await client.get("version")
 
 
+async def test_a_lone_node_that_founds_a_cluster_is_known_by_its_name_from_then_on():
+    clock, transport = FakeClock(), MockTransport({"GET /version": {}})
+    with client_over(transport, clock=clock, expected=ClusterIdentity("AA:BB", "")) as client:
+        await client.get("version")
+        assert client.identity == HOME
+        transport.name = "elsewhere"
+        clock.pass_seconds(31)
+        with pytest.raises(WrongCluster, match="elsewhere"):
+            await client.get("version")
+
+
 async def test_a_changed_cluster_is_noticed_within_the_proof_interval_even_without_a_failure():
     clock, transport = FakeClock(), MockTransport({"GET /version": {}, POST_START: UPID})
     with client_over(transport, clock=clock) as client:
@@ -284,6 +295,43 @@ async def test_a_silent_node_fails_fast_and_does_not_hurt_the_others():
         await client.get("nodes/pve2/status")
 
 
+async def test_a_trial_that_ended_for_another_reason_leaves_room_for_the_next_one():
+    """The one call that may try a silent node, or a foreign endpoint, fails because the endpoint itself is
+    down.
+    """
+    clock = FakeClock()
+    transport = MockTransport({"GET /nodes/pve2/status": Refused(595, "No route to host")}, otherwise={})
+    with client_over(transport, clock=clock) as client:
+        for _ in range(3):
+            with pytest.raises(errors.Unreachable):
+                await client.get("nodes/pve2/status")
+        transport.answers.clear()
+        transport.ca = "CC:DD"
+        clock.pass_seconds(31)
+        with pytest.raises(WrongCluster):
+            await client.get("nodes/pve2/status")
+        transport.ca = "AA:BB"
+        clock.pass_seconds(61)
+        transport.down = Lost("restarting")
+        with pytest.raises(errors.Unreachable, match="restarting"):
+            await client.get("nodes/pve2/status")
+        transport.down = None
+        await client.get("nodes/pve2/status")
+
+
+async def test_a_foreign_endpoint_that_is_down_when_looked_at_again_is_looked_at_once_more():
+    clock, transport = FakeClock(), MockTransport()
+    transport.ca = "CC:DD"
+    with client_over(transport, clock=clock) as client:
+        await client.check_endpoints()
+        clock.pass_seconds(61)
+        transport.down = NotSent("refused")
+        await client.check_endpoints()
+        transport.down, transport.ca = None, "AA:BB"
+        (health,) = await client.check_endpoints()
+    assert health.error == ""
+
+
 async def test_an_ordinary_refusal_opens_no_circuit():
     transport = MockTransport({"GET /nodes/pve1/qemu/1/config": Refused(500, "something is wrong")})
     with client_over(transport) as client:
@@ -375,9 +423,48 @@ async def test_nodes_that_hang_do_not_keep_the_cluster_from_being_read():
     with client_over(transport, limits=Limits(calls_per_node=4, threads=4)) as client:
         calls = [asyncio.create_task(client.get(f"nodes/pve{1 + n % 2}/status")) for n in range(8)]
         await until(lambda: gate.inside == 4)
-        assert await client.get("cluster/resources") == {}
+        async with asyncio.timeout(2):
+            assert await client.get("cluster/resources") == {}
         gate.open.set()
         await asyncio.gather(*calls)
+
+
+async def test_a_call_that_closing_takes_from_the_queue_was_never_sent_and_says_so():
+    gate = Gate()
+    transport = MockTransport({"GET /nodes/pve1/status": gate, POST_START: UPID}, otherwise={})
+    with client_over(transport, limits=Limits(threads=2)) as client:
+        busy = [asyncio.create_task(client.get("nodes/pve1/status")) for _ in range(2)]
+        await until(lambda: gate.inside == 2)
+        queued = asyncio.create_task(client.post(START))
+        cancelled = asyncio.create_task(client.post(START))
+        await asyncio.sleep(0.02)
+        cancelled.cancel()
+        await client.close()
+        gate.open.set()
+        results = await asyncio.gather(queued, cancelled, return_exceptions=True)
+        await asyncio.gather(*busy, return_exceptions=True)
+    assert isinstance(results[0], errors.Transient)
+    assert results[0].reason == "Reconnecting"
+    assert isinstance(results[1], asyncio.CancelledError)
+    assert transport.asked(POST_START) == 0
+
+
+async def test_many_calls_that_wait_for_the_same_proof_share_its_failure():
+    gate = Gate()
+    transport = MockTransport()
+
+    def fail(request):
+        gate(request)
+        raise Lost("no answer")
+
+    transport.answers["GET /cluster/status"] = fail
+    with client_over(transport) as client:
+        calls = [asyncio.create_task(client.get("version")) for _ in range(20)]
+        await until(lambda: gate.inside == 1)
+        gate.open.set()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(result, errors.Unreachable) for result in results)
+    assert len(transport.calls) == 1
 
 
 # Audit and metrics

@@ -4,6 +4,7 @@ connection mean.
 
 import asyncio
 import logging
+import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +15,7 @@ from proxmox_operator.proxmox.https import ProxmoxerTransport
 from proxmox_operator.proxmox.request import Request
 from proxmox_operator.proxmox.transport import Lost, NotSent, Refused
 from pvesim import Answer, DropAfter, DropBefore, PveSim
-from pvesim.pki import server_context
+from pvesim.pki import node_certificate, server_context
 
 VERSION = Request("GET", ("version",))
 CONFIG = Request("GET", ("nodes", "pve1", "qemu", "9000", "config"))
@@ -75,10 +76,18 @@ def test_verification_can_be_switched_off_and_only_on_purpose(sim):
     assert transport_to(sim, tls=TLSSettings(insecure_skip_verify=True)).send(VERSION)["release"]
 
 
-def test_the_host_name_is_checked():
+def test_chain_and_host_name_are_checked_but_not_as_strictly_as_python_313_would():
     context = TLSSettings().context()
     assert context.check_hostname
-    assert context.verify_mode.name == "CERT_REQUIRED"
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+
+
+def test_a_node_s_own_certificate_may_be_trusted_by_itself(sim):
+    leaf = node_certificate("pvesim", "pve1", key_usage=False).pem
+    assert transport_to(sim, tls=TLSSettings(leaf)).send(VERSION)["release"]
+    with pytest.raises(NotSent):
+        transport_to(sim, tls=TLSSettings(leaf), url=sim.urls[1]).send(VERSION)
 
 
 def test_a_bundle_that_is_no_certificate_is_refused_with_the_field():
@@ -254,38 +263,36 @@ def test_all_lines_of_an_error_arrive_and_the_messages_of_each_parameter(sim):
     assert caught.value.errors == {"vmid": "VM 9000 already exists"}
 
 
-async def html(reader, writer):
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>")
-    await writer.drain()
-    writer.close()
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", Lost),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", Lost),
+        (b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", Refused),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 6\r\n\r\n<html>", Refused),
+    ],
+)
+async def test_what_is_not_proxmox_is_told_apart_from_an_answer_and_asked_once(answer, error):
+    requests = []
 
+    async def respond(reader, writer):
+        while not reader.at_eof():
+            requests.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(answer)
+            await writer.drain()
 
-async def elsewhere(reader, writer):
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-    await writer.drain()
-    writer.close()
-
-
-async def no_data(reader, writer):
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]")
-    await writer.drain()
-    writer.close()
-
-
-@pytest.mark.parametrize(("handler", "error"), [(html, Lost), (no_data, Lost), (elsewhere, Refused)])
-async def test_what_is_not_proxmox_is_told_apart_from_an_answer(handler, error):
-    server = await asyncio.start_server(handler, "127.0.0.1", 0, ssl=server_context("lab", "pve1"))
+    server = await asyncio.start_server(respond, "127.0.0.1", 0, ssl=server_context("lab", "pve1"))
     port = server.sockets[0].getsockname()[1]
     transport = ProxmoxerTransport(
         Endpoint("127.0.0.1", port), TokenCredentials("a@pve!b", "c"), TLSSettings(insecure_skip_verify=True)
     )
     try:
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             await asyncio.to_thread(transport.send, VERSION)
+        assert len(requests) == 1
+        assert "html" not in str(caught.value)
     finally:
+        transport.close()
         server.close()
 
 

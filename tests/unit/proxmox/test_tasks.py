@@ -167,6 +167,20 @@ async def test_new_tasks_arriving_without_pause_do_not_keep_old_ones_from_being_
         await tracker.close()
 
 
+async def test_watching_a_task_again_does_not_make_the_node_be_asked_more_often(monkeypatch):
+    monkeypatch.setattr("proxmox_operator.proxmox.tasks.FASTEST", 0.02)
+    monkeypatch.setattr("proxmox_operator.proxmox.tasks.SLOWEST", 10.0)
+    upid = upid_of(1)
+    node = Node(upid)
+    with client_over(node.transport) as client:
+        tracker = TaskTracker(client)
+        for _ in range(60):
+            tracker.watch(upid, lambda result: None)
+            await asyncio.sleep(0.005)
+        await tracker.close()
+    assert node.transport.asked(f"GET /nodes/pve1/tasks/{upid}/status") <= 5
+
+
 async def test_an_unreachable_node_delays_the_news_and_loses_none(quick):
     upid = upid_of(1)
     node = Node(upid)

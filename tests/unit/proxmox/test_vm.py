@@ -12,9 +12,10 @@ from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.client import Limits
 from proxmox_operator.proxmox.errors import AgentUnavailable, AlreadyRunning, Locked, NotHere, Taken
 from proxmox_operator.proxmox.request import Request
-from proxmox_operator.proxmox.tasks import Outcome
-from proxmox_operator.proxmox.transport import Refused
-from proxmox_operator.proxmox.vm import Presence
+from proxmox_operator.proxmox.slots import AllocationSlots
+from proxmox_operator.proxmox.tasks import Outcome, TaskTracker
+from proxmox_operator.proxmox.transport import Lost, Refused
+from proxmox_operator.proxmox.vm import Presence, VMs
 from pvesim import PveSim
 
 from .fakes import FakeClock, MockTransport, client_over, until
@@ -226,6 +227,16 @@ async def test_a_token_that_may_not_see_the_quorum_proves_nothing(sim, open_sess
     absence = await session.vms.prove_absent(100)
     assert absence.presence is Presence.UNKNOWN
     assert "Sys.Audit" in absence.why
+
+
+async def test_the_id_is_asked_of_the_endpoint_whose_quorum_was_seen_and_of_no_other():
+    first = MockTransport({"GET /cluster/nextid": Lost("restarting")})
+    second = MockTransport({"GET /cluster/nextid": 100, "GET /cluster/tasks": []})
+    with client_over(first, second) as client:
+        vms = VMs(client, TaskTracker(client), AllocationSlots(2))
+        absence = await vms.prove_absent(100)
+    assert absence.presence is Presence.UNKNOWN
+    assert second.asked("GET /cluster/nextid") == 0
 
 
 async def test_a_live_task_for_the_id_leaves_it_unknown(open_session):

@@ -272,7 +272,7 @@ class Applier:
             message = "the VM was stopped in Proxmox while spec.power is Running: starting it"
             self._event(vm, "PowerDriftCorrected", message, warning=True)
         try:
-            with self._memory.sending():
+            with self._memory.sending(power_only=True):
                 upid = await self._session.vms.start(present.node, _vmid(vm))
         except AlreadyRunning:
             return

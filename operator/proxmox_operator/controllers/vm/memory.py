@@ -65,10 +65,12 @@ class Memory:
         self.config = None
 
     @contextmanager
-    def sending(self) -> Iterator[None]:
+    def sending(self, *, power_only: bool = False) -> Iterator[None]:
         """Around a call that changes something: nothing that was read or proven before is believed afterwards.
 
         Waiting is raised before anything is sent (no allocation slot is free), so then everything stays as it was.
+        ``power_only``: once the call is answered the config is still what was read; a digest that a boot has outdated
+        makes Proxmox refuse the next write, which is then a re-read.
         """
         before = (self.config, self.unsent, self.first_start, self.power)
         self.config, self.unsent, self.first_start, self.power = None, False, False, None
@@ -77,6 +79,8 @@ class Memory:
         except Waiting:
             self.config, self.unsent, self.first_start, self.power = before
             raise
+        if power_only:
+            self.config = before[0]
 
     def resume(self, recorded: Task) -> None:
         """Take up a task that an earlier process has recorded, unless its end was taken up already."""

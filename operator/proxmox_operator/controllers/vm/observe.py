@@ -247,7 +247,7 @@ class Observer:
 
     async def _config(self, node: str, vmid: int, guest: Guest | None) -> VMConfig:
         memory, clock = self._memory, self._context.clock
-        if memory.config is None or clock() - memory.config_at > FRESH:
+        if memory.config is None or clock() - memory.config_at > FRESH or _newly_locked(guest, memory.config):
             memory.config = await self._session.vms.config(node, vmid)
             memory.config_at = clock()
             memory.guest = guest
@@ -258,7 +258,7 @@ class Observer:
         believed = self._memory.believed_power(guest, self._context.clock())
         if believed is not None:
             return believed
-        if not vm.status.started and vm.status.provisioning is not None:
+        if self._memory.first_start or (not vm.status.started and vm.status.provisioning is not None):
             return "Stopped"
         deleting = vm.metadata.deletion_timestamp is not None
         wanted = "Stopped" if deleting else vm.spec.power
@@ -285,6 +285,11 @@ class Observer:
 def _recorded_place(vm: ProxmoxVM, intent: Provisioning) -> Placed:
     """The choice that was recorded before the first attempt; a repeated attempt does not choose anew."""
     return Placed(node=vm.status.node or intent.source_node, full=intent.full, storage=intent.storage, memory=0)
+
+
+def _newly_locked(guest: Guest | None, config: VMConfig) -> bool:
+    """Whether the inventory shows a lock that was set after the config was read; that of a clone in progress it shows late."""
+    return guest is not None and guest.lock not in (None, "clone", "create", config.lock)
 
 
 def _restart_required(vm: ProxmoxVM) -> bool:

@@ -131,6 +131,7 @@ class VMReconciler:
             and ready.status == "True"
             and find_condition(vm.status.conditions, PAUSED) is None
             and vm.metadata.deletion_timestamp is None
+            and (FINALIZER in vm.metadata.finalizers or vm.spec.management == "Observe")
             and vm.status.observed_generation == vm.metadata.generation == ready.observed_generation
             and memory.work is None
             and now < memory.reread_at
@@ -187,13 +188,20 @@ class VMReconciler:
         return Outcome.done()
 
     async def _paused(self, keeper: StatusKeeper, what: str) -> Outcome:
-        await keeper.paused(what)
+        try:
+            await keeper.paused(what)
+        except OperatorError as unwritten:
+            return outcome_of(unwritten)
         return Outcome.done()
 
     async def _failed(self, keeper: StatusKeeper, error: OperatorError) -> Outcome:
         outcome = outcome_of(error)
-        if not isinstance(error, Outdated | AnswerLost | NotReadYet):
+        if isinstance(error, Outdated | AnswerLost | NotReadYet):
+            return outcome
+        try:
             await keeper.failed(error)
+        except OperatorError as unwritten:  # Kubernetes cannot be told either: the next pass does both anew
+            return outcome_of(unwritten)
         return outcome
 
     def _forget(self, vm: ProxmoxVM) -> None:

@@ -7,7 +7,7 @@ be read leaves the answer open only where it could be ours, that is, in the rang
 import asyncio
 
 from proxmox_operator.api import ProxmoxVM
-from proxmox_operator.controllers.context import Context, NamespaceFacts
+from proxmox_operator.controllers.context import Context, NamespaceFacts, vm_key
 from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.errors import Forbidden, NeedsHuman, Unreachable
 from proxmox_operator.planning.access import Access
@@ -38,16 +38,19 @@ async def find_marked(
     """
     inventory = session.inventory.current
     guests = inventory.guests if inventory else {}
-    for vmid in member.marks.keys() - guests.keys():
+    owner = vm_key(vm)
+    taken = {vmid for vmid, key in member.keys.items() if key != owner}
+    mine = {vmid for vmid, mark in member.marks.items() if mark and (mark.namespace, mark.name) == owner[1:]}
+    for vmid in mine | (member.marks.keys() - guests.keys()):
         del member.marks[vmid]
     candidates = [guest for guest in guests.values() if guest.type == "qemu" and not guest.template]
-    candidates = [guest for guest in candidates if guest.vmid not in member.keys]
+    candidates = [guest for guest in candidates if guest.vmid not in taken]
     unreadable = await _read(
         member, session, [guest for guest in candidates if guest.vmid not in member.marks]
     )
     found: list[tuple[Claim, Mark]] = []
     for vmid, mark in member.marks.items():
-        if mark is None or vmid in member.keys:
+        if mark is None or vmid in taken:
             continue
         verdict = claim(
             mark,
@@ -88,6 +91,9 @@ async def _read(member: Member, session: ClusterSession, guests: list[Guest]) ->
             unreadable.add(guest.vmid)
             session.inventory.poke()
         else:
+            # What is being made has no mark yet: it is read again the next time.
+            if config.lock in ("clone", "create"):
+                return
             member.marks[guest.vmid] = read_mark(config.raw.get("description", ""))
 
     for start in range(0, len(guests), CHUNK):

@@ -1,0 +1,303 @@
+"""What holds for every step that is ever planned, whatever the facts are.
+
+The facts are drawn from every combination, also those that no reading brings about: the plan must not rest on luck.
+"""
+
+from itertools import product
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxmox_operator.planning import report
+from proxmox_operator.planning.identity import Owner
+from proxmox_operator.planning.lifecycle import (
+    Absent,
+    Blocked,
+    Bury,
+    Claimed,
+    Clone,
+    Configure,
+    Destroy,
+    GrowDisks,
+    Hold,
+    Present,
+    Reclaim,
+    RecordStart,
+    Release,
+    Reserve,
+    Settled,
+    Start,
+    Step,
+    Stop,
+    Unknown,
+    Wait,
+    plan,
+)
+from proxmox_operator.planning.placement import Unschedulable
+from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, Problem, Put
+from unit.planning.make import INTENT, PLACE, TEMPLATE, UUID, a_vm, facts, later, present
+
+TOUCHES = (Clone, Configure, GrowDisks, RecordStart, Start, Stop, Destroy, Bury, Reclaim)
+"""Steps that change something in Proxmox, or announce it."""
+
+OURS = (Owner.OURS, Owner.UNMARKED)
+LOCKS = (None, "backup", "clone", "create", "destroyed", "migrate", "rollback", "snapshot", "suspended")
+PUT = Put(key="cores", value="2", was="1")
+UNPROTECT = Put(key="protection", value="0", was="1")
+DIFFS = (
+    ConfigDiff(),
+    ConfigDiff(puts=(PUT,)),
+    ConfigDiff(puts=(PUT, UNPROTECT)),
+    ConfigDiff(grows=(Grow(slot="scsi0", size=2, was=1),)),
+    ConfigDiff(puts=(PUT,), problems=(Problem(reason="DiskMissing", message="gone"),)),
+)
+UNSEEN = Unknown(reason="Unreachable", message="nothing answered")
+
+EXISTENCES = st.one_of(
+    st.none(),
+    st.just(Absent()),
+    st.just(UNSEEN),
+    st.builds(
+        Present,
+        node=st.just("pve1"),
+        power=st.sampled_from(("Running", "Stopped", "Paused", "Unknown")),
+        lock=st.sampled_from(LOCKS),
+        owner=st.sampled_from(Owner),
+        diff=st.sampled_from(DIFFS),
+        detached=st.sampled_from(((), ("local-lvm:vm-10000-disk-3",))),
+        protected=st.booleans(),
+        hold=st.sampled_from((None, "the node is shutting down")),
+    ),
+)
+
+
+@st.composite
+def objects(draw):
+    status = draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "vmid": st.just(10000),
+                "uuid": st.just(UUID),
+                "started": st.booleans(),
+                "provisioning": st.just(INTENT),
+                "protectionSet": st.booleans(),
+            },
+        )
+    )
+    spec = draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "vmid": st.just(10000),
+                "power": st.sampled_from(("Running", "Stopped", "Unmanaged")),
+                "management": st.sampled_from(("Manage", "Observe")),
+                "deletionPolicy": st.sampled_from(("Delete", "Retain")),
+                "detachedDisks": st.sampled_from(("Keep", "Delete")),
+                "protection": st.booleans(),
+                "readiness": st.just({"agent": True}),
+                "shutdown": st.just({"force": False}),
+            },
+        )
+    )
+    return a_vm(status=status, deleting=draw(st.booleans()), held=draw(st.booleans()), **spec)
+
+
+FACTS = st.builds(
+    facts,
+    objects(),
+    denied=st.sampled_from(((), ("no",))),
+    existence=EXISTENCES,
+    working=st.sampled_from((None, None, "Cloning", "Stopping", "Destroying", "Teleporting")),
+    settles_at=st.sampled_from((None, later(-1), later(30))),
+    claimed=st.sampled_from((None, *(Claimed(vmid=10007, uuid="u", granted=each) for each in (True, False)))),
+    source=st.sampled_from((None, TEMPLATE)),
+    place=st.sampled_from((None, PLACE, Unschedulable(reasons={"pve1": "MemoryFull"}))),
+    ready_checks=st.sampled_from(((), (Wait(reason="AgentNotConnected", message="not yet"),))),
+    pending=st.sampled_from(((), ("cores: 1 -> 2",))),
+)
+
+always = settings(deadline=None, max_examples=250)
+
+
+@given(FACTS)
+@always
+def test_there_is_a_step_for_all_facts_and_a_person_can_read_it(given_facts):
+    step = plan(given_facts)
+    assert isinstance(step, Step)
+    conditions = report.vm_conditions(given_facts, report.verdict_of_step(step))
+    assert {"Ready", "Reconciling", "Stalled", "Provisioned", "Synced"} <= {each.type for each in conditions}
+    assert all(each.reason and each.message for each in conditions)
+    report.plan_sentences(given_facts)
+
+
+@given(FACTS)
+@always
+def test_the_same_facts_give_the_same_step(given_facts):
+    assert plan(given_facts) == plan(given_facts)
+
+
+@given(FACTS)
+@always
+def test_nothing_is_touched_that_cannot_be_seen(given_facts):
+    vm = given_facts.vm
+    if isinstance(given_facts.existence, Unknown) or (given_facts.existence is None and vm.status.vmid):
+        step = plan(given_facts)
+        assert not isinstance(step, (*TOUCHES, Reserve))
+        observing = vm.spec.management == "Observe"
+        assert not isinstance(step, Release) or observing
+
+
+@given(FACTS)
+@always
+def test_a_vm_of_somebody_else_is_never_touched(given_facts):
+    existence = given_facts.existence
+    if given_facts.vm.status.vmid and isinstance(existence, Present) and existence.owner is Owner.FOREIGN:
+        assert not isinstance(plan(given_facts), TOUCHES)
+
+
+@given(FACTS)
+@always
+def test_a_stub_without_a_mark_is_never_touched(given_facts):
+    existence = given_facts.existence
+    if given_facts.vm.status.vmid and isinstance(existence, Present) and existence.owner is Owner.PENDING:
+        assert not isinstance(plan(given_facts), TOUCHES)
+
+
+@given(FACTS)
+@always
+def test_a_locked_vm_is_never_touched(given_facts):
+    existence = given_facts.existence
+    if given_facts.vm.status.vmid and isinstance(existence, Present) and existence.lock:
+        assert not isinstance(plan(given_facts), TOUCHES)
+
+
+@given(FACTS)
+@always
+def test_while_a_task_of_ours_runs_nothing_else_is_begun(given_facts):
+    if given_facts.working and given_facts.vm.status.vmid:
+        step = plan(given_facts)
+        unbound = given_facts.vm.metadata.deletion_timestamp is not None
+        assert isinstance(step, Wait) or (unbound and isinstance(step, Settled | Release))
+
+
+@given(FACTS)
+@always
+def test_a_clone_is_made_only_where_absence_is_proven_and_nothing_was_ever_started(given_facts):
+    if isinstance(plan(given_facts), Clone):
+        vm = given_facts.vm
+        assert isinstance(given_facts.existence, Absent)
+        assert not vm.status.started
+        assert vm.status.vmid is not None
+        assert vm.status.provisioning is not None
+        assert vm.metadata.deletion_timestamp is None
+        assert not given_facts.denied
+
+
+@given(FACTS)
+@always
+def test_only_what_the_object_may_delete_is_destroyed(given_facts):
+    if isinstance(plan(given_facts), Destroy):
+        vm, existence = given_facts.vm, given_facts.existence
+        assert vm.metadata.deletion_timestamp is not None
+        assert vm.spec.deletion_policy == "Delete"
+        assert vm.spec.management == "Manage"
+        assert not vm.spec.protection
+        assert isinstance(existence, Present)
+        assert existence.owner in OURS
+        assert existence.power == "Stopped"
+        assert not existence.protected
+        assert existence.lock is None
+        assert not existence.detached or vm.spec.detached_disks == "Delete"
+
+
+@given(FACTS)
+@always
+def test_an_object_that_only_looks_changes_nothing(given_facts):
+    if given_facts.vm.spec.management == "Observe":
+        assert not isinstance(plan(given_facts), (*TOUCHES, Reserve, Hold))
+
+
+@given(FACTS)
+@always
+def test_without_a_grant_nothing_is_made_and_nothing_is_changed(given_facts):
+    if given_facts.denied and given_facts.vm.metadata.deletion_timestamp is None:
+        assert isinstance(plan(given_facts), Blocked | Wait)
+
+
+@given(FACTS)
+@always
+def test_a_paused_vm_or_one_on_hold_keeps_its_power_state(given_facts):
+    existence, vm = given_facts.existence, given_facts.vm
+    if not isinstance(existence, Present):
+        return
+    step = plan(given_facts)
+    if existence.hold is not None:
+        assert not isinstance(step, Start | Stop | RecordStart)
+    if existence.power in ("Paused", "Unknown") and vm.metadata.deletion_timestamp is None:
+        assert not isinstance(step, Start | Stop | RecordStart)
+
+
+@given(FACTS)
+@always
+def test_the_power_is_changed_only_towards_what_is_wanted(given_facts):
+    vm, step = given_facts.vm, plan(given_facts)
+    if isinstance(step, Start | RecordStart):
+        assert vm.spec.power == "Running"
+        assert vm.status.started == isinstance(step, Start)
+    if isinstance(step, Stop):
+        assert vm.spec.power == "Stopped" or vm.metadata.deletion_timestamp is not None
+
+
+@given(FACTS)
+@always
+def test_an_object_is_let_go_only_when_nothing_of_it_is_left_or_it_is_given_up(given_facts):
+    if isinstance(plan(given_facts), Release):
+        vm, existence = given_facts.vm, given_facts.existence
+        assert vm.metadata.deletion_timestamp is not None
+        if vm.status.vmid and isinstance(existence, Present) and existence.owner is not Owner.FOREIGN:
+            assert vm.spec.deletion_policy == "Retain" or vm.spec.management == "Observe"
+
+
+@given(FACTS)
+@always
+def test_ready_is_claimed_only_for_a_vm_that_is_seen_and_ours(given_facts):
+    step = plan(given_facts)
+    if isinstance(step, Settled) and given_facts.vm.metadata.deletion_timestamp is None:
+        existence = given_facts.existence
+        assert isinstance(existence, Present)
+        assert existence.owner in OURS
+        assert existence.power != "Unknown" or given_facts.vm.spec.management == "Observe"
+        assert existence.diff == ConfigDiff() or given_facts.vm.spec.management == "Observe"
+        assert given_facts.vm.spec.power in ("Unmanaged", existence.power)
+
+
+def test_of_all_ways_to_delete_exactly_the_safe_ones_destroy():
+    """Not sampled: every one of them."""
+    destroyed = 0
+    for policy, management, detached_disks, protection, started in product(
+        ("Delete", "Retain"), ("Manage", "Observe"), ("Keep", "Delete"), (None, True, False), (True, False)
+    ):
+        vm = a_vm(
+            status={"vmid": 10000, "uuid": UUID, "started": started},
+            deleting=True,
+            deletionPolicy=policy,
+            management=management,
+            detachedDisks=detached_disks,
+            protection=protection,
+        )
+        for owner, power, lock, detached, protected in product(
+            Owner, ("Running", "Stopped", "Paused", "Unknown"), LOCKS, ((), ("x",)), (True, False)
+        ):
+            existence = present(owner=owner, power=power, lock=lock, detached=detached, protected=protected)
+            safe = (
+                (policy, management, power) == ("Delete", "Manage", "Stopped")
+                and owner in OURS
+                and lock is None
+                and not protection
+                and not protected
+                and (not detached or detached_disks == "Delete")
+            )
+            assert isinstance(plan(facts(vm, existence=existence)), Destroy) == safe
+            destroyed += safe
+    assert destroyed == 24
