@@ -22,11 +22,11 @@ NOT_COUNTED = ("leases.", "events.")
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What a phase took. ``calls`` are all requests to Proxmox, polls included; CPU is in seconds of one core."""
+    """What a phase took. ``calls`` are about VMs and their tasks, ``polls`` about the cluster; CPU is in seconds of a core."""
 
     seconds: float
     calls: int
-    mutating: int
+    polls: int
     writes: int
     operator_cpu: float
     simulator_cpu: float
@@ -48,10 +48,11 @@ class Meter:
         elapsed = time.monotonic() - self._started
         operator, simulator = cpu_seconds(self._operator.pid), cpu_seconds(self._stage.simulator.pid)
         calls = self._stage.simulator.calls()
+        about_vms = sum("/qemu/" in call["path"] or "/tasks" in call["path"] for call in calls)
         return Costs(
             seconds=elapsed if seconds is None else seconds,
-            calls=len(calls),
-            mutating=sum(call["mutating"] for call in calls),
+            calls=about_vms,
+            polls=len(calls) - about_vms,
             writes=_writes(self._operator) - self._writes,
             operator_cpu=operator - self._cpu[0],
             simulator_cpu=simulator - self._cpu[1],

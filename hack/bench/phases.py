@@ -69,6 +69,7 @@ class Bench:
         yield told("create", "apply to Ready, all", f"{costs.seconds:.1f} s (applied in {applied:.1f} s)")
         yield at_least("create", "VMs/s", rate, 30 if self._lifted else 5)
         yield at_most("create", "Proxmox calls per VM", costs.calls / self._count, 10)
+        yield told("create", "Proxmox polls of the cluster", str(costs.polls))
         yield at_most("create", "Kubernetes writes per VM", costs.writes / self._count, 6)
         yield self._cpu("create", costs)
 
@@ -78,7 +79,7 @@ class Bench:
         time.sleep(self._idle)
         costs = meter.read()
         yield at_most("idle", f"Kubernetes writes in {self._idle:.0f} s", costs.writes, 0)
-        yield at_most("idle", "Proxmox requests/s", costs.calls / costs.seconds, 4)
+        yield at_most("idle", "Proxmox requests/s", (costs.calls + costs.polls) / costs.seconds, 4)
         yield told("idle", "CPU of the operator", f"{costs.operator_cpu / costs.seconds:.1%} of a core")
 
     def drift(self) -> Iterator[Figure]:

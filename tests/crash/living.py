@@ -53,7 +53,7 @@ class Recover(_OnOneStage):
     name = "recovery of a lost status"
     acts = (
         Act(
-            do=lambda stage: (stage.remove(), stage.apply()),
+            do=lambda stage: stage.apply_anew(),
             reached=Stage.is_ready,
             what="the VM is taken back",
         ),

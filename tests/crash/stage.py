@@ -122,6 +122,11 @@ class Stage:
         """Have the object gone, with the operator none the wiser."""
         self._remove_at_once(PROXMOX_VMS, self.NAME, self.namespace)
 
+    def apply_anew(self) -> None:
+        """Have the object gone, with no operator the wiser, and made again: another UID, and no status."""
+        self.remove()
+        self.apply()
+
     def raw(self) -> Raw | None:
         return self.kube.get(PROXMOX_VMS, self.NAME, self.namespace)
 

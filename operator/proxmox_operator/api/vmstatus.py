@@ -86,7 +86,7 @@ class VMStatus(Status):
     power: Literal["Running", "Stopped", "Paused", "Unknown"] | None = None
     """Power state as Proxmox last reported it."""
     addresses: tuple[str, ...] = ()
-    """IP addresses that the guest reports, at most 20, the most useful one first."""
+    """IP addresses that the guest agent reports, else the static ones of spec.networks; at most 20."""
     networks: Annotated[tuple[NetworkStatus, ...], ListMap("name")] = ()
     """Network devices of spec.networks as they are."""
     disks: Annotated[tuple[DiskStatus, ...], ListMap("name")] = ()

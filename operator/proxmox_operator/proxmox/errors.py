@@ -350,8 +350,8 @@ def classify_response(
     details = "; ".join(f"{name}: {clip(text)}" for name, text in fields.items())
     if status == 401:
         return errors.Unauthorized(
-            f"Proxmox refused the credentials ({clip(message)}): correct the credentials Secret; the user or token must "
-            "exist, be enabled and not have expired"
+            f"Proxmox refused the credentials ({clip(message)}): correct the credentials Secret; the user or token "
+            "must exist, be enabled and not have expired"
         )
     if status == 403:
         return _forbidden(message, at)

@@ -247,7 +247,7 @@ class Observer:
 
     async def _config(self, node: str, vmid: int, guest: Guest | None) -> VMConfig:
         memory, clock = self._memory, self._context.clock
-        if memory.config is None or clock() - memory.config_at > FRESH or _newly_locked(guest, memory.config):
+        if memory.config is None or clock() - memory.config_at > FRESH or _lock(guest) != _lock(memory.guest):
             memory.config = await self._session.vms.config(node, vmid)
             memory.config_at = clock()
             memory.guest = guest
@@ -287,9 +287,9 @@ def _recorded_place(vm: ProxmoxVM, intent: Provisioning) -> Placed:
     return Placed(node=vm.status.node or intent.source_node, full=intent.full, storage=intent.storage, memory=0)
 
 
-def _newly_locked(guest: Guest | None, config: VMConfig) -> bool:
-    """Whether the inventory shows a lock that was set after the config was read; that of a clone in progress it shows late."""
-    return guest is not None and guest.lock not in (None, "clone", "create", config.lock)
+def _lock(guest: Guest | None) -> str | None:
+    """The lock that the inventory shows; where it changes, what was read is old. That of a new VM is shown late and says nothing."""
+    return guest.lock if guest is not None and guest.lock not in ("clone", "create") else None
 
 
 def _restart_required(vm: ProxmoxVM) -> bool:

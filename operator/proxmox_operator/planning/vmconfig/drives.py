@@ -11,14 +11,17 @@ from proxmox_operator.planning.vmconfig.changes import Change, Grow, Problem, Pu
 
 def boot_disk(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     boot = wanted.vm.spec.boot_disk
-    if boot is None or boot.size is None:
+    if boot is None:
         return
     slot = disks.boot_slot(config)
     if slot is None:
         message = "spec.bootDisk: the source has no disk to boot from; clone another template"
         yield Problem(reason="NoBootDisk", message=message)
         return
-    yield from _size("spec.bootDisk.size", slot, parse_quantity(boot.size), disks.Drive.parse(config[slot]))
+    drive = disks.Drive.parse(config[slot])
+    yield from _stays("spec.bootDisk.storage", boot.storage, drive)
+    if boot.size is not None:
+        yield from _size("spec.bootDisk.size", slot, parse_quantity(boot.size), drive)
 
 
 def listed_disks(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
@@ -48,6 +51,15 @@ def listed_disks(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
             yield Put(key=free, value=value, storage=storage)
 
 
+def _stays(field: str, wanted: str | None, drive: disks.Drive) -> Iterator[Change]:
+    if wanted is not None and drive.storage != wanted:
+        message = (
+            f"{field}: the disk is on {drive.storage}; moving it to {wanted} is not done here: "
+            f"move it in Proxmox, or set {drive.storage}"
+        )
+        yield Problem(reason="DiskMoveRefused", message=message)
+
+
 def _size(field: str, slot: str, wanted: int, drive: disks.Drive) -> Iterator[Change]:
     if drive.size < wanted:
         yield Grow(slot=slot, size=wanted, was=drive.size)
@@ -63,12 +75,7 @@ def _existing_disk(disk: Disk, slot: str, value: str) -> Iterator[Change]:
     wanted = {**options, **_options(disk)}
     if disks.canonical(wanted) != disks.canonical(drive.options):
         yield Put(key=slot, value=render_props({"file": drive.volume, **wanted}, "file"), was=value)
-    if disk.storage is not None and drive.storage != disk.storage:
-        message = (
-            f"spec.disks[{disk.name}].storage: the disk is on {drive.storage}; moving it to {disk.storage} is not done "
-            f"here: move it in Proxmox, or set {drive.storage}"
-        )
-        yield Problem(reason="DiskMoveRefused", message=message)
+    yield from _stays(f"spec.disks[{disk.name}].storage", disk.storage, drive)
     yield from _size(f"spec.disks[{disk.name}].size", slot, parse_quantity(disk.size), drive)
 
 
