@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from controlplane import Cluster
+from controlplane import Cluster, ControlPlane
 from demo.kube import Kube, Object, is_ready
 from demo.processes import Operator, StageError
 from demo.stage import Stage
@@ -22,7 +22,10 @@ NOT_COUNTED = ("leases.", "events.")
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What a phase took. ``calls`` are about VMs and their tasks, ``polls`` about the cluster; CPU is in seconds of a core."""
+    """What a phase took. ``calls`` are about VMs and their tasks, ``polls`` about the cluster; CPU in core seconds.
+
+    ``kubernetes_cpu`` is that of the API server and etcd, 0 where they are not ours.
+    """
 
     seconds: float
     calls: int
@@ -30,6 +33,7 @@ class Costs:
     writes: int
     operator_cpu: float
     simulator_cpu: float
+    kubernetes_cpu: float
 
 
 class Meter:
@@ -40,13 +44,16 @@ class Meter:
         self._operator = _running(stage)
         stage.simulator.calls()
         self._writes = _writes(self._operator)
-        self._cpu = (cpu_seconds(self._operator.pid), cpu_seconds(stage.simulator.pid))
+        self._kubernetes = (
+            list(stage.cluster.pids.values()) if isinstance(stage.cluster, ControlPlane) else []
+        )
+        self._cpu = self._read_cpu()
         self._started = time.monotonic()
 
     def read(self, *, seconds: float | None = None) -> Costs:
         """``seconds`` where the phase ended before now."""
         elapsed = time.monotonic() - self._started
-        operator, simulator = cpu_seconds(self._operator.pid), cpu_seconds(self._stage.simulator.pid)
+        spent = [now - before for now, before in zip(self._read_cpu(), self._cpu, strict=True)]
         calls = self._stage.simulator.calls()
         about_vms = sum("/qemu/" in call["path"] or "/tasks" in call["path"] for call in calls)
         return Costs(
@@ -54,9 +61,14 @@ class Meter:
             calls=about_vms,
             polls=len(calls) - about_vms,
             writes=_writes(self._operator) - self._writes,
-            operator_cpu=operator - self._cpu[0],
-            simulator_cpu=simulator - self._cpu[1],
+            operator_cpu=spent[0],
+            simulator_cpu=spent[1],
+            kubernetes_cpu=spent[2],
         )
+
+    def _read_cpu(self) -> tuple[float, float, float]:
+        kubernetes = sum(cpu_seconds(pid) for pid in self._kubernetes)
+        return cpu_seconds(self._operator.pid), cpu_seconds(self._stage.simulator.pid), kubernetes
 
 
 class Watcher:

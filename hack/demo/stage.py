@@ -82,8 +82,7 @@ class Stage:
 @contextmanager
 def set_up(*, simulator: Sequence[str], namespaces: Sequence[str]) -> Iterator[Stage]:
     """Start everything but the operator. Raises StageError or ControlPlaneError; logs are kept where it does."""
-    logs = Path(tempfile.mkdtemp(prefix="proxmox-operator-demo-logs-"))
-    with ExitStack() as stack:
+    with _logs() as logs, ExitStack() as stack:
         cluster = open_cluster(with_controller_manager=True, log_dir=logs / "controlplane")
         stack.callback(cluster.stop)  # not its own exit, which would tell of logs that we tell of
         cluster.__enter__()
@@ -104,17 +103,24 @@ def set_up(*, simulator: Sequence[str], namespaces: Sequence[str]) -> Iterator[S
         stack.callback(stage.stop_operator)
         if isinstance(cluster, ExternalCluster):
             stack.callback(_forget_objects, stage)
-        try:
-            yield stage
-        except Exception as error:
-            for complaint in _complaints(logs / "operator.log"):
-                error.add_note(f"the operator said: {complaint}")
-            error.add_note(f"logs: {logs}")
-            raise
-        except BaseException:  # Ctrl-C: nothing to explain
-            stack.callback(shutil.rmtree, logs, ignore_errors=True)
-            raise
-        stack.callback(shutil.rmtree, logs, ignore_errors=True)
+        yield stage
+
+
+@contextmanager
+def _logs() -> Iterator[Path]:
+    """A folder for logs that is only kept when something failed, with a note of where it is."""
+    logs = Path(tempfile.mkdtemp(prefix="proxmox-operator-demo-logs-"))
+    try:
+        yield logs
+    except Exception as error:
+        for complaint in _complaints(logs / "operator.log"):
+            error.add_note(f"the operator said: {complaint}")
+        error.add_note(f"logs: {logs}")
+        raise
+    except BaseException:  # Ctrl-C: nothing to explain
+        shutil.rmtree(logs, ignore_errors=True)
+        raise
+    shutil.rmtree(logs, ignore_errors=True)
 
 
 def _complaints(log: Path) -> list[str]:

@@ -53,6 +53,7 @@ TIMEOUT = (0.5, 0.6)
 
 SHORT = {
     "proxmox_operator.controllers.cluster.CHECK_INTERVAL": 0.3,
+    "proxmox_operator.controllers.cluster.RECHECK_INTERVAL": 0.2,
     "proxmox_operator.controllers.cluster.OUTAGE": 0.5,
     "proxmox_operator.proxmox.client.PROOF_INTERVAL": 0.2,
     "proxmox_operator.proxmox.session.ENDPOINT_INTERVAL": 0.2,

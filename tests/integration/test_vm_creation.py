@@ -139,7 +139,6 @@ def test_a_spec_edited_during_the_clone_is_what_the_vm_gets(world: World) -> Non
     assert (str(config["cores"]), config["tags"]) == ("4", "second")
     assert "serial=data" in str(config["scsi1"])
     assert world.condition(name, "RestartRequired") is None
-    assert len(world.sim.recorder.matching("POST", "/clone$")) >= 1
     assert [call.path for call in world.writes(vmid) if call.path.endswith("/clone")] == ["/nodes/pve1/qemu/9000/clone"]
 
 
@@ -174,7 +173,7 @@ def test_an_object_deleted_between_config_and_start_leaves_nothing(world: World)
         world.delete(name)
     world.wait_gone(name)
     assert before.diff(world.sim.world()) == []
-    assert not world.sim.recorder.matching("POST", r"/qemu/\d+/status/start$")[:0]
+    assert [call.path for call in world.writes() if call.path.endswith("/start")] == []
 
 
 def test_a_deleted_namespace_takes_its_vms_along_and_ends(world: World) -> None:
@@ -194,7 +193,6 @@ def test_a_deleted_namespace_takes_its_vms_along_and_ends(world: World) -> None:
     world.wait_gone(half, namespace=namespace)
     assert before.diff(world.sim.world()) == []
     assert world.leaks() == []
-    world.wait_until(lambda: world.kube.get(NAMESPACES, namespace) is None, "the namespace is gone", timeout=20)
 
 
 def test_the_same_name_applied_again_at_once_after_a_delete_is_another_vm(world: World) -> None:

@@ -52,6 +52,8 @@ from proxmox_operator.proxmox.session import ClusterSession, Connect
 logger = logging.getLogger(__name__)
 
 CHECK_INTERVAL = 60.0
+RECHECK_INTERVAL = 10.0
+"""Seconds between looks while something is amiss; circuits keep silent endpoints from being asked that often."""
 OUTAGE = 30.0
 """Seconds without an inventory after which a cluster counts as unreachable."""
 NODES_SHOWN = 50
@@ -119,9 +121,10 @@ class ClusterReconciler:
         await self._report(member, look)
         if before != member.connected or (shown is None) != (member.problem is None):
             self._context.wake_vms(name)
-        if member.problem is not None:
+        if isinstance(member.problem, NeedsHuman):
             return outcome_of(member.problem)
-        return Outcome.again(CHECK_INTERVAL if look.info is not None else OUTAGE)
+        settled = member.problem is None and look.info is not None
+        return Outcome.again(CHECK_INTERVAL if settled else RECHECK_INTERVAL)
 
     async def _let_go(self, raw: Raw, name: str) -> None:
         if FINALIZER in (raw["metadata"].get("finalizers") or ()):
@@ -149,11 +152,7 @@ class ClusterReconciler:
             if not (isinstance(error, Transient) and _still_fresh(member)):
                 member.problem = error
             return Look(secret_error=unusable)
-        member.problem = None
-        if info.quorate is False:
-            member.problem = NotQuorate(
-                "the Proxmox cluster has no quorum, so nothing is written: bring nodes back (`pvecm status`)"
-            )
+        member.problem = _why_not_to_write(member, info)
         return Look(info=info, missing=tuple(missing), secret_error=unusable)
 
     async def _ask(self, member: Member) -> tuple[ClusterInfo, list[MissingPrivilege]]:
@@ -280,6 +279,16 @@ def _still_fresh(member: Member) -> bool:
     return member.problem is None and member.session is not None and member.session.inventory.age < OUTAGE
 
 
+def _why_not_to_write(member: Member, info: ClusterInfo) -> OperatorError | None:
+    """What keeps a cluster that answers from being worked on."""
+    if info.quorate is False:
+        return NotQuorate(
+            "the Proxmox cluster has no quorum, so nothing is written: bring nodes back (`pvecm status`)"
+        )
+    frozen = member.session.inventory.frozen_reason if member.session is not None else None
+    return Transient(frozen, reason="WritesFrozen") if frozen else None
+
+
 def _changed(before: ProxmoxCluster, after: ProxmoxCluster) -> bool:
     """Whether VMs have to look again: other grants or settings, or paused or resumed."""
     paused = is_paused(before.metadata.annotations) != is_paused(after.metadata.annotations)
@@ -324,7 +333,7 @@ def _states(problem: OperatorError | None, look: Look, silent: str) -> dict[str,
     """Reachable, Authorized and Quorate: Unknown where not asked, and left as they were where one call failed in passing."""
     found: dict[str, State] = {}
     match problem:
-        case None | NotQuorate():
+        case _ if problem is None or look.info is not None:
             found["Reachable"] = (True, "Reachable", "all endpoints can be used")
             if silent:
                 found["Reachable"] = (True, "SomeEndpointsUnusable", silent)
@@ -342,7 +351,7 @@ def _states(problem: OperatorError | None, look: Look, silent: str) -> dict[str,
         found["Quorate"] = (True, "Quorate", "the Proxmox cluster has quorum")
         if look.info.quorate is None:
             found["Quorate"] = (None, "NotVisible", "grant Sys.Audit on / to have quorum checked")
-        elif problem is not None:
+        elif isinstance(problem, NotQuorate):
             found["Quorate"] = (False, problem.reason, problem.message)
     if look.missing:
         names = "; ".join(str(each) for each in look.missing[:20])

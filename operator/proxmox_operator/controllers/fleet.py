@@ -152,7 +152,8 @@ class Fleet:
                 candidate += 1
             if candidate > span.end:
                 raise NeedsHuman(
-                    f"ProxmoxCluster {member.name}: VMIDs {span.start}-{span.end} are used up: widen spec.vmidRange",
+                    f"ProxmoxCluster {member.name}: no VMID of {span.start}-{span.end} is left, as none is given twice "
+                    f"and {candidate} would be next: let spec.vmidRange end above that",
                     reason="VMIDRangeExhausted",
                 )
             if raw and candidate >= (persisted or 0):

@@ -93,14 +93,14 @@ def owner(mine: Mark, *, description: str, smbios_uuid: str | None, lock: str | 
     """Whose the VM under ``mine.vmid`` is, judged by its config.
 
     The mark decides; the SMBIOS UUID, which is ours only after the first config write, stands in for a
-    mark lost in a GUI edit. A stub that is being cloned holds neither yet.
+    mark lost in a GUI edit. A stub that is being cloned holds neither yet, and one that is half destroyed no more.
     """
     found = read_mark(description)
     if found is not None:
         return Owner.OURS if _same(found, mine) else Owner.FOREIGN
     if smbios_uuid is not None and smbios_uuid.lower() == mine.uuid.lower():
         return Owner.UNMARKED
-    if lock in ("clone", "create"):
+    if lock in ("clone", "create", "destroyed"):
         return Owner.PENDING
     return Owner.FOREIGN
 

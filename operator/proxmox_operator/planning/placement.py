@@ -162,7 +162,7 @@ def _refusal(
     bridges = _bridge_fields(vm, access)
     if node.bridges is not None and (absent := sorted(bridges.keys() - node.bridges)):
         named = ", ".join(f"bridge {name} ({bridges[name]})" for name in absent)
-        return Refusal(reason="BridgeNotFound", message=f"{named} does not exist there: name one that does, or create it")
+        return Refusal(reason="BridgeNotFound", message=f"{named} does not exist there, or the credentials lack SDN.Use on it")
     if node.name != template.node:
         local = sorted(name for name in storages if name in source.storages and not source.storages[name].shared)
         if local:

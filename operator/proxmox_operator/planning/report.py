@@ -150,6 +150,8 @@ def _provisioned(facts: Facts) -> tuple[bool | None, str, str]:
     match facts.existence:
         case Present(owner=Owner.OURS | Owner.UNMARKED, node=node):
             return True, "Provisioned", f"VM {facts.vm.status.vmid} exists on {node}"
+        case Present(owner=Owner.PENDING, lock="destroyed"):
+            return False, "Destroying", f"VM {facts.vm.status.vmid} is half destroyed"
         case Present(owner=Owner.PENDING):
             return False, "Cloning", f"VM {facts.vm.status.vmid} is being cloned"
         case Present():

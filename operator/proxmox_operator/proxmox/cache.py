@@ -21,9 +21,10 @@ class Remembered[K: Hashable, V]:
     async def get(self, key: K) -> V:
         """The answer, at most ``seconds`` old; raises what ``load`` raises."""
         async with self._loading.setdefault(key, asyncio.Lock()):
+            asked_at = self._clock()
             known = self._known.get(key)
-            if known is not None and self._clock() - known[0] < self._seconds:
+            if known is not None and asked_at - known[0] < self._seconds:
                 return known[1]
             value = await self._load(key)
-            self._known[key] = (self._clock(), value)
+            self._known[key] = (asked_at, value)
             return value

@@ -69,7 +69,6 @@ class Limits:
     calls_per_node: int = 4
     allocations_per_storage: int = 2
     threads: int = 8
-    config_reads_per_second: float = 3.0
     poll_interval: float = 5.0
 
 
@@ -276,9 +275,8 @@ class PveClient:
         try:
             data = await asyncio.get_running_loop().run_in_executor(pool, work)
         except asyncio.CancelledError:
-            if (
-                self._closed and not _is_being_cancelled()
-            ):  # close() took it out of the pool: it was never sent
+            if self._closed and not _is_being_cancelled():
+                # close() took it out of the pool: it was never sent.
                 raise self._reconnecting() from None
             raise
         except NotSent as failure:

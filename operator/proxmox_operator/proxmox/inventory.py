@@ -238,7 +238,7 @@ def is_sudden(visible: int, gone: int) -> bool:
 class InventoryPoller:
     """Polls, compares, tells. ``current`` is None until the first answer, ``error`` after a good one.
 
-    ``on_turn`` is called when polls begin to fail and when they succeed again.
+    ``on_turn`` is called when polls begin to fail, when they succeed again, and when writes become frozen or free.
     """
 
     def __init__(
@@ -304,7 +304,7 @@ class InventoryPoller:
         async with self._polling:
             if self.current is not None and self.current.taken_at > asked:
                 return self.current
-            started = self._clock()
+            started, frozen = self._clock(), self.frozen_reason
             try:
                 after = await self._observe(started)
             except errors.OperatorError as error:
@@ -315,7 +315,7 @@ class InventoryPoller:
                 self._failed(errors.Transient(f"GET /cluster/resources: {type(error).__name__}; retried"))
                 return None
             before, self.current = self.current, after
-            turned = self.failures > 0
+            turned = self.failures > 0 or frozen != self.frozen_reason
             self.failures, self.error = 0, None
         if turned:
             self._on_turn()

@@ -23,6 +23,7 @@ from proxmox_operator.planning.vmconfig import ConfigDiff, Wanted, diff
 from proxmox_operator.proxmox.errors import NotHere
 from proxmox_operator.proxmox.inventory import Guest
 from proxmox_operator.proxmox.session import ClusterSession
+from proxmox_operator.proxmox.tasks import UPID
 from proxmox_operator.proxmox.vm import Presence, VMConfig
 
 FRESH = 5.0
@@ -54,8 +55,9 @@ class Observer:
         denied = tuple(violations(vm, self._access))
         if vm.status.vmid is None:
             return await self._without_vm(vm, now, denied)
-        if (working := self._working()) is not None:
-            return Facts(vm=vm, now=now, denied=denied, working=working)
+        if (work := self._memory.work) is not None:
+            silent = self._offline(UPID.parse(work.upid).node, f"it works on VM {vm.status.vmid} ({work.action})")
+            return Facts(vm=vm, now=now, denied=denied, working=None if silent else work.action, existence=silent)
         existence = await self._existence(vm, vm.status.vmid)
         facts = Facts(vm=vm, now=now, denied=denied, existence=existence, settles_at=self._settles_at(vm))
         creating = vm.status.provisioning is not None and vm.metadata.deletion_timestamp is None
@@ -142,9 +144,13 @@ class Observer:
 
     # An object with a VM
 
-    def _working(self) -> str | None:
-        """A task of ours that has not ended; the reconciler has taken up those that have."""
-        return self._memory.work.action if self._memory.work is not None else None
+    def _offline(self, node: str, why: str) -> Unknown | None:
+        """That nothing can be known now, where a node is offline; ``why`` that matters."""
+        inventory = self._session.inventory.current
+        info = inventory.nodes.get(node) if inventory is not None else None
+        if info is None or info.online:
+            return None
+        return Unknown(reason="NodeUnavailable", message=f"node {node} is offline, and {why}: bring it back")
 
     async def _find_clone(self, vm: ProxmoxVM, vmid: int) -> str | None:
         """A stub that is being cloned: by our task, taken up again, or by nobody."""
@@ -185,11 +191,8 @@ class Observer:
         # for a while longer: then the node that was reserved is the one to ask.
         shown = guest.node if guest is not None else None
         for node in dict.fromkeys(name for name in (shown, vm.status.node) if name is not None):
-            info = inventory.nodes.get(node) if inventory is not None else None
-            if info is not None and not info.online:
-                return Unknown(
-                    reason="NodeUnavailable", message=f"node {node}, which holds VM {vmid}, is offline"
-                )
+            if (offline := self._offline(node, f"it holds VM {vmid}")) is not None:
+                return offline
             try:
                 return await self._present(vm, vmid, node, guest if node == shown else None)
             except NotHere:

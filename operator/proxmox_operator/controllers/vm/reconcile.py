@@ -8,7 +8,7 @@ import logging
 
 from proxmox_operator.api import InvalidObject, ProxmoxVM, find_condition
 from proxmox_operator.api.names import FINALIZER
-from proxmox_operator.controllers.context import VM_KIND, Context, is_paused, vm_key
+from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context, is_paused, vm_key
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.outcome import Outcome, outcome_of
 from proxmox_operator.controllers.vm.apply import Applier
@@ -16,7 +16,7 @@ from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.controllers.vm.observe import Observer
 from proxmox_operator.controllers.vm.statuses import PROGRESS_AFTER, StatusKeeper
 from proxmox_operator.engine.queue import Key
-from proxmox_operator.errors import AnswerLost, NotReadYet, OperatorError, Outdated
+from proxmox_operator.errors import AnswerLost, NotReadYet, OperatorError, Outdated, Waiting
 from proxmox_operator.planning.access import access_of
 from proxmox_operator.planning.lifecycle import Blocked, Facts, Release, Settled, Wait, plan
 from proxmox_operator.planning.report import PAUSED, verdict_of_step
@@ -71,6 +71,7 @@ class VMReconciler:
             return await self._abandon(vm, keeper, member)
         if is_paused(member.cluster.metadata.annotations):
             return await self._paused(keeper, f"ProxmoxCluster {member.name}")
+        _refuse_leaving(vm, member)
         session = member.usable()
         namespace = await self._context.namespace(vm.metadata.namespace or "")
         access = access_of(member.cluster.spec, namespace.labels)
@@ -184,6 +185,8 @@ class VMReconciler:
             keeper.raw, "LeftBehind", f"ProxmoxCluster {member.name} is lost; left behind there: {left}"
         )
         await self._context.status.drop_finalizer(keeper.raw)
+        member.keys.pop(vm.status.vmid or 0, None)
+        self._context.queue.add(Key(CLUSTER_KIND, "", member.name))
         self._forget(vm)
         return Outcome.done()
 
@@ -206,6 +209,14 @@ class VMReconciler:
 
     def _forget(self, vm: ProxmoxVM) -> None:
         self._memories.pop(vm.metadata.uid, None)
+
+
+def _refuse_leaving(vm: ProxmoxVM, member: Member) -> None:
+    """Nothing new is made in a cluster that is being deleted: its deletion would never end."""
+    new = vm.status.vmid is None and vm.metadata.deletion_timestamp is None
+    if new and member.cluster.metadata.deletion_timestamp is not None:
+        message = f"ProxmoxCluster {member.name} is being deleted: name another in a new object"
+        raise Waiting(message, reason="ClusterNotReady")
 
 
 def _actor(vm: ProxmoxVM) -> Actor:

@@ -79,7 +79,7 @@ def stub(facts: Facts) -> Step | None:
     if not isinstance(existence, Present) or facts.working:
         return None
     in_the_making = existence.lock in ("clone", "create") or existence.owner is Owner.PENDING
-    if in_the_making and facts.vm.status.started:
+    if in_the_making and facts.vm.status.started and existence.lock != "destroyed":
         message = (
             f"VM {vmid} is being restored or made anew in Proxmox (lock: {existence.lock}); if no task works on it "
             f"any more, run as root on {existence.node}: qm unlock {vmid}"

@@ -1,0 +1,213 @@
+"""What a namespace may take from a ProxmoxCluster."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxmox_operator.api import LabelRequirement, LabelSelector
+from proxmox_operator.planning.access import Access, access_of, selects, violations
+from unit.planning.make import a_vm, cluster
+
+CLONE = {"cloneFrom": [{"start": 9000, "end": 9099}]}
+LABELS = {"kubernetes.io/metadata.name": "shop", "team": "web"}
+
+
+def granted(*grants, labels=LABELS) -> Access:
+    return access_of(cluster(*grants), labels)
+
+
+def refused(*grants, labels=LABELS, **spec):
+    """The fields that are refused, in the order they are named."""
+    found = violations(a_vm(**spec), granted(*grants, labels=labels))
+    return [sentence.partition(":")[0] for sentence in found]
+
+
+NET = {"name": "net0"}
+DISK = {"name": "data", "size": "5Gi"}
+
+
+@pytest.mark.parametrize(
+    ("grants", "spec", "fields"),
+    [
+        pytest.param([], {}, ["spec.source.clone.vmid"], id="without a grant no clone by VMID"),
+        pytest.param([CLONE], {}, [], id="a clone from a granted range"),
+        pytest.param([{"cloneFrom": [{"start": 9001, "end": 9099}]}], {}, ["spec.source.clone.vmid"], id="just outside"),
+        pytest.param([{"cloneFrom": [{"start": 8000, "end": 9000}]}], {}, [], id="the end belongs to the range"),
+        pytest.param([CLONE], {"vmid": 150}, ["spec.vmid"], id="a VMID needs a grant"),
+        pytest.param([CLONE, {"vmids": [{"start": 150, "end": 150}]}], {"vmid": 150}, [], id="grants add up"),
+        pytest.param([CLONE], {"disks": [DISK]}, [], id="the default storage is everybody's"),
+        pytest.param([CLONE], {"disks": [DISK | {"storage": "local-lvm"}]}, [], id="also by its name"),
+        pytest.param([CLONE], {"disks": [DISK | {"storage": "ceph"}]}, ["spec.disks[data].storage"], id="no other is"),
+        pytest.param([CLONE | {"storages": ["ceph"]}], {"disks": [DISK | {"storage": "ceph"}]}, [], id="unless granted"),
+        pytest.param([CLONE | {"storages": ["*"]}], {"disks": [DISK | {"storage": "ceph"}]}, [], id="all of them"),
+        pytest.param([CLONE], {"bootDisk": {"storage": "ceph"}}, ["spec.bootDisk.storage"], id="the boot disk's storage"),
+        pytest.param([CLONE], {"cloudInit": {"storage": "ceph"}}, ["spec.cloudInit.storage"], id="the seed's storage"),
+        pytest.param(
+            [CLONE],
+            {"source": {"clone": {"vmid": 9000, "full": True, "storage": "ceph"}}},
+            ["spec.source.clone.storage"],
+            id="the clone's storage",
+        ),
+        pytest.param([CLONE], {"networks": [NET]}, [], id="the default bridge, untagged, is everybody's"),
+        pytest.param([CLONE], {"networks": [NET | {"vlan": 20}]}, ["spec.networks[net0]"], id="a VLAN on it is not"),
+        pytest.param([CLONE], {"networks": [NET | {"bridge": "vmbr1"}]}, ["spec.networks[net0]"], id="nor another bridge"),
+        pytest.param(
+            [CLONE | {"bridges": [{"name": "vmbr1"}]}],
+            {"networks": [NET | {"bridge": "vmbr1"}, {"name": "net1", "bridge": "vmbr1", "vlan": 7}]},
+            [],
+            id="a bridge without VLANs: any, and untagged",
+        ),
+        pytest.param(
+            [CLONE | {"bridges": [{"name": "vmbr1", "vlans": [{"start": 10, "end": 20}]}]}],
+            {
+                "networks": [
+                    {"name": "net0", "bridge": "vmbr1", "vlan": 20},
+                    {"name": "net1", "bridge": "vmbr1", "vlan": 21},
+                    {"name": "net2", "bridge": "vmbr1"},
+                ]
+            },
+            ["spec.networks[net1]", "spec.networks[net2]"],
+            id="a bridge with VLANs: these, and not untagged",
+        ),
+        pytest.param([CLONE | {"bridges": [{"name": "*"}]}], {"networks": [NET | {"bridge": "x", "vlan": 9}]}, [], id="all"),
+        pytest.param([CLONE], {"placement": {"nodes": ["pve7"]}}, [], id="a grant without nodes means any"),
+        pytest.param(
+            [CLONE | {"nodes": ["pve1"]}],
+            {"placement": {"nodes": ["pve1", "pve7"]}},
+            ["spec.placement.nodes"],
+            id="a node that is not granted",
+        ),
+        pytest.param([{"allow": "Everything"}], {"vmid": 1000, "disks": [DISK | {"storage": "nfs"}]}, [], id="everything"),
+        pytest.param(
+            [CLONE | {"maxSizes": {"cores": 4, "memory": "8Gi", "disk": "4Gi"}}],
+            {"cpu": {"cores": 4, "sockets": 2}, "memory": {"size": "9Gi"}, "bootDisk": {"size": "5Gi"}, "disks": [DISK]},
+            ["spec.cpu", "spec.memory.size", "spec.bootDisk.size", "spec.disks[data].size"],
+            id="too large",
+        ),
+        pytest.param(
+            [CLONE | {"maxSizes": {"cores": 4, "memory": "8Gi", "disk": "5Gi"}}],
+            {"cpu": {"cores": 2, "sockets": 2}, "memory": {"size": "8192Mi"}, "bootDisk": {"size": "5Gi"}},
+            [],
+            id="exactly the largest",
+        ),
+        pytest.param(
+            [CLONE | {"maxSizes": {"cores": 4}}],
+            {"cpu": {"sockets": 16}},
+            ["spec.cpu.cores"],
+            id="sockets cannot multiply cores that nobody named",
+        ),
+        pytest.param(
+            [CLONE | {"maxSizes": {"cores": 4}}, {"maxSizes": {"cores": 8}}],
+            {"cpu": {"cores": 8}},
+            [],
+            id="the largest of several limits holds",
+        ),
+        pytest.param(
+            [CLONE | {"maxSizes": {"cores": 4}}, {"storages": ["ceph"]}],
+            {"cpu": {"cores": 8}},
+            [],
+            id="a grant without a limit sets none",
+        ),
+        pytest.param(
+            [CLONE | {"maxSizes": {"cores": 4}}],
+            {"memory": {"size": "1Ti"}},
+            [],
+            id="a limit on cores is none on memory",
+        ),
+        pytest.param(
+            [CLONE | {"namespaceSelector": {"matchLabels": {"team": "db"}}}],
+            {},
+            ["spec.source.clone.vmid"],
+            id="a grant to others",
+        ),
+    ],
+)
+def test_what_is_refused(grants, spec, fields):
+    assert refused(*grants, **spec) == fields
+
+
+def test_every_refusal_names_the_grant_that_is_missing():
+    spec = {
+        "vmid": 150,
+        "disks": [DISK | {"storage": "ceph"}],
+        "networks": [NET | {"vlan": 20}],
+        "cpu": {"cores": 8},
+    }
+    found = violations(a_vm(**spec), granted({"maxSizes": {"cores": 4}}))
+    assert len(found) == 5
+    assert [sentence for sentence in found if "(access[]." not in sentence] == []
+    assert "VLAN 20" in next(sentence for sentence in found if "networks" in sentence)
+
+
+def test_recovery_is_granted_by_name_or_with_everything():
+    assert not granted(CLONE).recover
+    assert granted({"recover": True}).recover
+    assert granted({"allow": "Everything"}).recover
+    assert not granted({"recover": True, "namespaceSelector": {"matchLabels": {"team": "db"}}}).recover
+
+
+def test_nodes_of_several_grants_add_up_and_one_without_nodes_means_any():
+    both = granted({"nodes": ["pve1"]}, {"nodes": ["pve2"]})
+    assert [node for node in ("pve1", "pve2", "pve3") if both.allows_node(node)] == ["pve1", "pve2"]
+    assert granted({"nodes": ["pve1"]}, CLONE).allows_node("pve3")
+
+
+def rule(operator, *values):
+    return LabelSelector(match_expressions=(LabelRequirement(key="env", operator=operator, values=values),))
+
+
+@pytest.mark.parametrize(
+    ("selector", "labels", "selected"),
+    [
+        pytest.param(None, {}, True, id="no selector selects everything"),
+        pytest.param(LabelSelector(), {"a": "b"}, True, id="so does an empty one"),
+        pytest.param(LabelSelector(match_labels={"env": "prod"}), {"env": "prod", "x": "y"}, True, id="a label that fits"),
+        pytest.param(LabelSelector(match_labels={"env": "prod"}), {"env": "dev"}, False, id="another value"),
+        pytest.param(LabelSelector(match_labels={"env": ""}), {}, False, id="an empty value is not a missing label"),
+        pytest.param(LabelSelector(match_labels={"a": "1", "b": "2"}), {"a": "1"}, False, id="all labels must fit"),
+        pytest.param(rule("In", "prod", "dev"), {"env": "dev"}, True, id="In"),
+        pytest.param(rule("In", "prod"), {}, False, id="In needs the label"),
+        pytest.param(rule("NotIn", "prod"), {"env": "dev"}, True, id="NotIn"),
+        pytest.param(rule("NotIn", "prod"), {"env": "prod"}, False, id="NotIn refuses its values"),
+        pytest.param(rule("NotIn", "prod"), {}, True, id="NotIn selects what has no such label, as Kubernetes does"),
+        pytest.param(rule("Exists"), {"env": ""}, True, id="Exists with an empty value"),
+        pytest.param(rule("Exists"), {}, False, id="Exists needs the label"),
+        pytest.param(rule("DoesNotExist"), {}, True, id="DoesNotExist"),
+        pytest.param(rule("DoesNotExist"), {"env": "x"}, False, id="DoesNotExist refuses the label"),
+        pytest.param(
+            LabelSelector(match_labels={"a": "1"}, match_expressions=rule("Exists").match_expressions),
+            {"a": "1"},
+            False,
+            id="labels and expressions must both hold",
+        ),
+    ],
+)
+def test_selectors_mean_what_they_mean_in_kubernetes(selector, labels, selected):
+    assert selects(selector, labels) is selected
+
+
+NAMES = st.sampled_from(("ceph", "local-lvm", "nfs", "*"))
+GRANTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "storages": st.lists(NAMES, max_size=2),
+        "cloneFrom": st.just([{"start": 9000, "end": 9000}]),
+        "vmids": st.just([{"start": 100, "end": 200}]),
+        "bridges": st.lists(st.fixed_dictionaries({"name": st.sampled_from(("vmbr1", "*"))}), max_size=1),
+    },
+)
+SPECS = st.fixed_dictionaries(
+    {},
+    optional={
+        "vmid": st.sampled_from((150, 999)),
+        "disks": NAMES.filter(str.isalpha).map(lambda name: [DISK | {"storage": name}]),
+        "networks": st.sampled_from(("vmbr0", "vmbr1", "vmbr2")).map(lambda name: [NET | {"bridge": name}]),
+    },
+)
+
+
+@given(st.lists(GRANTS, max_size=3), GRANTS, SPECS)
+@settings(deadline=None)
+def test_one_grant_more_never_takes_anything_away(grants, another, spec):
+    vm = a_vm(**spec)
+    assert set(violations(vm, granted(*grants, another))) <= set(violations(vm, granted(*grants)))
