@@ -50,6 +50,9 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.stats.get("passed", ()):
+        for line in (value for name, value in report.user_properties if name == "summary"):
+            terminalreporter.write_line(str(line))
     bad = {"failed", "error"} & terminalreporter.stats.keys()
     if bad and LOGS.exists():
         terminalreporter.write_line(f"logs of the control plane: {LOGS.relative_to(ROOT)}/")

@@ -1,6 +1,7 @@
 """Power change and recovery: the VM exists, is changed, and is in the end what it was, so that one stage serves all runs."""
 
 from collections.abc import Callable
+from typing import Self
 
 from crash.scenario import Act, make_ready
 from crash.stage import Stage
@@ -22,7 +23,10 @@ class _OnOneStage:
     def tear_down(self, stage: Stage) -> None:
         """It is used again."""
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._stage is not None:
             self._stage.__exit__()
 

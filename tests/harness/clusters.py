@@ -15,25 +15,22 @@
         name = site.make("web")                   # a ProxmoxVM that is made there
         estate.world.wait_ready(name)
 
-Each test has a simulator and a ProxmoxCluster of its own, so what breaks in one is not met by the next; the operator and
-its namespace are shared. What production measures in minutes (checks, proofs, circuits, ages of Secrets) takes
-tenths of seconds here. Everything the module run logged or wrote is searched for secrets at its end.
+Each test has a simulator and a ProxmoxCluster of its own, so what breaks in one is not met by the next; the operator
+and its namespace are shared. What production measures in minutes (checks, proofs, circuits, ages of Secrets) takes
+tenths of seconds here. Whatever was logged or written is searched for secrets at the end of the module.
 """
 
 import base64
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, Self
 from unittest import mock
 
 from controlplane import Cluster
-from pvesim import PveSim
-from pvesim.recorder import Call
-
 from harness.kubeapi import Raw, Refused
 from harness.operator import NAMESPACE
 from harness.world import TEMPLATE, Condition, Said, World
@@ -46,6 +43,8 @@ from proxmox_operator.proxmox.breaker import Breaker
 from proxmox_operator.proxmox.credentials import Credentials, Endpoint, TLSSettings
 from proxmox_operator.proxmox.https import ProxmoxerTransport
 from proxmox_operator.proxmox.transport import Transport
+from pvesim import PveSim
+from pvesim.recorder import Call
 
 PATIENCE = 10.0
 TIMEOUT = (0.5, 0.6)
@@ -99,7 +98,9 @@ class Site:
         return {key: value for key, value in wanted.items() if value is not None}
 
     def apply(self, **changes: Any) -> Raw:
-        return self.kube.apply(PROXMOX_CLUSTERS, {"metadata": {"name": self.name}, "spec": self.spec(**changes)})
+        return self.kube.apply(
+            PROXMOX_CLUSTERS, {"metadata": {"name": self.name}, "spec": self.spec(**changes)}
+        )
 
     def edit(self, **spec: Any) -> Raw:
         """A merge patch of the spec; None removes a field."""
@@ -118,15 +119,25 @@ class Site:
     def condition(self, kind: str = "Ready") -> Condition | None:
         for each in self.status().get("conditions") or ():
             if each["type"] == kind:
-                return Condition(each["status"], each["reason"], each["message"], each.get("observedGeneration"))
+                return Condition(
+                    each["status"], each["reason"], each["message"], each.get("observedGeneration")
+                )
         return None
+
+    def shows(self, kind: str = "Ready") -> Condition:
+        """One of its conditions, which must be there."""
+        found = self.condition(kind)
+        assert found is not None, f"{self.name} has no condition {kind}"
+        return found
 
     def events(self) -> list[Said]:
         """The Events about it, in no order."""
         found = self.kube.events("default", self.name)
         return [Said(raw.get("type", ""), raw.get("reason", ""), raw.get("note", "")) for raw in found]
 
-    def wait(self, reason: str, *, kind: str = "Ready", status: str | None = None, timeout: float = PATIENCE) -> Condition:
+    def wait(
+        self, reason: str, *, kind: str = "Ready", status: str | None = None, timeout: float = PATIENCE
+    ) -> Condition:
         """Wait until a condition has this reason for the present generation; returns it."""
 
         def shown() -> bool:
@@ -145,7 +156,10 @@ class Site:
         try:
             self.world.wait_until(predicate, what, timeout=timeout)
         except AssertionError as error:
-            said = [f"{c['type']}={c['status']} {c['reason']}: {c['message']}" for c in self.status().get("conditions", ())]
+            said = [
+                f"{c['type']}={c['status']} {c['reason']}: {c['message']}"
+                for c in self.status().get("conditions", ())
+            ]
             raise AssertionError("\n  ".join([str(error), *said])) from None
 
     def delete(self) -> None:
@@ -159,7 +173,9 @@ class Site:
             value for key, value in values.items() if key in ("tokenSecret", "password") and value
         )
         if self.kube.get(SECRETS, self.secret, NAMESPACE) is None:
-            self.kube.create(SECRETS, {"metadata": {"name": self.secret, "namespace": NAMESPACE}, "data": data})
+            self.kube.create(
+                SECRETS, {"metadata": {"name": self.secret, "namespace": NAMESPACE}, "data": data}
+            )
         else:
             patch = [{"op": "replace", "path": "/data", "value": data}]
             self.kube._call("PATCH", self._secret_path, patch, kind="application/json-patch+json")  # type: ignore[arg-type]
@@ -285,6 +301,8 @@ class Estate:
 
     def remove(self, site: Site) -> None:
         """End the site, whatever state it is in, once the operator has let go of it."""
+        for endpoint in site.sim.endpoints.values():
+            endpoint.resume()
 
         def gone() -> bool:
             site.delete()
@@ -303,12 +321,12 @@ class Estate:
     def leaked(self) -> list[str]:
         """Where a secret is found in what the operator wrote: logs, Events, statuses and annotations."""
         self._collect()
-        return self.leaked_in_logs() + self._found
+        return [*self.leaked_in_logs(), *self._found]
 
     def leaked_in_logs(self) -> list[str]:
         return [f"log: {line[:400]}" for line in self.heard.lines if self._is_secret(line)]
 
-    _found: Sequence[str] = ()
+    _found: tuple[str, ...] = ()
 
     def _collect(self) -> None:
         kube, found = self.world.kube, list(self._found)
@@ -316,7 +334,7 @@ class Estate:
             for raw in kube.listed(resource):
                 if self._is_secret(str(raw)):
                     found.append(f"{resource.kind} {raw['metadata']['name']}: {raw}")
-        self._found = found
+        self._found = tuple(dict.fromkeys(found))
 
     def _is_secret(self, text: str) -> bool:
         encoded = [base64.b64encode(secret.encode()).decode() for secret in self.secrets]
@@ -340,7 +358,9 @@ class Estate:
                 logger.setLevel(level)
 
     def _breaker(self, clock: Callable[[], float], *, threshold: int, base: float, ceiling: float) -> Breaker:
-        return Breaker(clock, threshold=threshold, base=base * self._circuits, ceiling=ceiling * self._circuits)
+        return Breaker(
+            clock, threshold=threshold, base=base * self._circuits, ceiling=ceiling * self._circuits
+        )
 
 
 class Heard(logging.Handler):

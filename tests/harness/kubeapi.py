@@ -1,10 +1,13 @@
-"""A person's hands on the Kubernetes API in tests: apply, edit, look. Not the operator's client: that one is under test."""
+"""A person's hands on the Kubernetes API in tests: apply, edit, look.
+
+Not the operator's client: that one is under test.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from kubernetes import client, config
+from kubernetes import config
 
 from proxmox_operator.kube.resources import EVENTS, Resource
 
@@ -24,7 +27,7 @@ class KubeApi:
     """Plain calls with an administrator's rights. Use as a context manager."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        self._client = config.new_client_from_config(str(kubeconfig))
+        self._client = config.new_client_from_config(str(kubeconfig))  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> "KubeApi":
         return self
@@ -55,7 +58,11 @@ class KubeApi:
         metadata = body["metadata"]
         where = path(resource, metadata["name"], metadata.get("namespace", ""))
         return self._call(
-            "PATCH", where, body, {"fieldManager": "person", "force": "true"}, kind="application/apply-patch+yaml"
+            "PATCH",
+            where,
+            body,
+            {"fieldManager": "person", "force": "true"},
+            kind="application/apply-patch+yaml",
         )
 
     def create(self, resource: Resource, manifest: Raw) -> Raw:
@@ -87,7 +94,12 @@ class KubeApi:
         return [raw for raw in self.listed(EVENTS, namespace) if raw.get("regarding", {}).get("name") == name]
 
     def _call(
-        self, method: str, where: str, body: Raw | None = None, query: dict[str, str] | None = None, kind: str = ""
+        self,
+        method: str,
+        where: str,
+        body: Raw | None = None,
+        query: dict[str, str] | None = None,
+        kind: str = "",
     ) -> Raw:
         headers = {"Accept": "application/json", "Content-Type": kind or "application/json"}
         arguments = self._client.param_serialize(

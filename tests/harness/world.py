@@ -11,16 +11,19 @@
         world.wait_until(lambda: world.sim.vm(vmid).status == "running", "the VM was started again")
         assert before.diff(world.sim.world()) == []
 
-**Objects.** `apply(name, **spec)` (server-side apply: a field left out later is removed), `edit(name, **spec)` (merge patch),
-`annotate`, `delete`, `raw`, `status`, `vmid`, `condition(name, "Ready") -> Condition`, `events(name) -> [Said]`.
-The same for the cluster: `apply_cluster(**spec)`, `cluster_raw`, `cluster_condition`, `wait_cluster(reason)`, `set_secret`.
-**Waiting.** `wait_ready`, `wait_reason(name, "Missing") -> message`, `wait_gone`, `wait_event(name, reason) -> note`, `wait_until(predicate,
-what)`: all poll with a deadline and fail with the object's conditions. `passes(name, 2)`: the operator has
-looked at the object that many more times, so that "nothing was written" means something. `look()`: it knows Proxmox as it is now.
-**Proxmox.** `sim` is the simulator; `writes(vmid)` are the mutating calls for a VM since `fresh()` or `forget_writes()`.
+**Objects.** `apply(name, **spec)` (server-side apply: a field left out later is removed), `edit(name, **spec)`
+(merge patch), `annotate`, `delete`, `raw`, `status`, `vmid`, `condition(name, "Ready") -> Condition`,
+`events(name) -> [Said]`. The same for the cluster: `apply_cluster(**spec)`, `cluster_raw`, `cluster_condition`,
+`wait_cluster(reason)`, `set_secret`.
+**Waiting.** `wait_ready`, `wait_reason(name, "Missing") -> Condition`, `wait_gone`, `wait_event(name, reason) -> note`,
+`wait_until(predicate, what)`: all poll with a deadline and fail with the object's conditions. `passes(name, 2)`: the
+operator has looked at the object that many more times, so that "nothing was written" means something. `look()`: it
+knows Proxmox as it is now.
+**Proxmox.** `sim` is the simulator; `writes(vmid)` are the mutating calls since `fresh()` or `forget_writes()`.
 
-The inventory is polled every 0.1 s instead of 5 s, configs are re-read every 0.3 s, what needs a person is retried every 0.2 s.
-`restart()` ends the operator in order and starts another; `kill()` and `start()` do it the hard way. Nothing of a world survives its end.
+The inventory is polled every 0.1 s instead of 5 s, configs are re-read every 0.3 s, and what needs a person is retried
+every 0.2 s. `restart()` ends the operator in order and starts another; `kill()` and `start()` do it the hard way.
+Nothing of a world survives its end.
 """
 
 import re
@@ -32,10 +35,6 @@ from typing import Any, NamedTuple, Self
 from unittest import mock
 
 from controlplane import Cluster
-from pvesim import PveSim
-from pvesim.recorder import Call
-from pvesim.world import World as ProxmoxState
-
 from harness.kubeapi import KubeApi, Raw, Refused
 from harness.operator import NAMESPACE, RunningOperator
 from proxmox_operator.api.names import FINALIZER
@@ -44,12 +43,15 @@ from proxmox_operator.controllers.outcome import Outcome
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.kube.resources import NAMESPACES, PROXMOX_CLUSTERS, PROXMOX_VMS, SECRETS, Resource
 from proxmox_operator.proxmox.client import Limits
+from pvesim import PveSim
+from pvesim.recorder import Call
+from pvesim.world import World as ProxmoxState
 
 POLL = 0.1
 """Seconds between two looks of the operator at the simulated cluster; a manifest allows 1 s at least."""
 
 MEMORY = 0.2
-"""Seconds for which the operator remembers Secrets, namespaces' labels, templates and bridges; a minute in production."""
+"""Seconds for which Secrets, namespaces' labels, templates and bridges are remembered; a minute in production."""
 
 PATIENCE = 10.0
 """Seconds that a test waits for something before it fails; nothing here takes a tenth of it."""
@@ -149,7 +151,6 @@ class World:
             self.sim.clear_failures()
             self._sweep()
             for vmid in set(self.sim.world().vmids) - kept:
-                self.sim.set_lock(vmid, None)
                 self.sim.vanish(vmid)
             self.look()
             assert self.operator is not None
@@ -163,7 +164,7 @@ class World:
         self.operator = RunningOperator(self.control_plane.kubeconfig, **changes).__enter__()
         manager = self.operator.manager
         assert manager is not None
-        manager.context.secrets._max_age = manager.context.namespaces._max_age = MEMORY
+        manager.context.secrets._max_age = manager.context.namespaces._seconds = MEMORY
         self._count_passes(manager)
 
     def kill(self) -> None:
@@ -190,7 +191,11 @@ class World:
         def seen() -> bool:
             manager = self.operator.manager if self.operator is not None else None
             member = manager.fleet.get(self.cluster) if manager is not None else None
-            inventory = member.session.inventory.current if member is not None and member.session is not None else None
+            inventory = (
+                member.session.inventory.current
+                if member is not None and member.session is not None
+                else None
+            )
             return inventory is not None and inventory.taken_at > asked
 
         self.wait_until(seen, "the inventory was read anew")
@@ -258,7 +263,9 @@ class World:
 
     def vmid(self, name: str, *, namespace: str | None = None) -> int:
         """The VMID that was reserved for it (waits for that)."""
-        self.wait_until(lambda: "vmid" in self.status(name, namespace=namespace), f"{name} has a VMID", name, namespace)
+        self.wait_until(
+            lambda: "vmid" in self.status(name, namespace=namespace), f"{name} has a VMID", name, namespace
+        )
         return int(self.status(name, namespace=namespace)["vmid"])
 
     def condition(self, name: str, kind: str = "Ready", *, namespace: str | None = None) -> Condition | None:
@@ -278,14 +285,22 @@ class World:
         def ready() -> bool:
             raw = self.raw(name, namespace=namespace)
             found = _condition(raw, "Ready")
-            current = raw is not None and found is not None and found.generation == raw["metadata"]["generation"]
+            current = (
+                raw is not None and found is not None and found.generation == raw["metadata"]["generation"]
+            )
             return current and found is not None and found.status == "True"
 
         self.wait_until(ready, f"{name} is Ready", name, namespace, timeout=timeout)
         return int(self.status(name, namespace=namespace)["vmid"])
 
     def wait_reason(
-        self, name: str, reason: str, *, kind: str = "Ready", namespace: str | None = None, timeout: float = PATIENCE
+        self,
+        name: str,
+        reason: str,
+        *,
+        kind: str = "Ready",
+        namespace: str | None = None,
+        timeout: float = PATIENCE,
     ) -> Condition:
         """Wait until a condition has this reason; returns it."""
 
@@ -300,12 +315,21 @@ class World:
 
     def wait_gone(self, name: str, *, namespace: str | None = None, timeout: float = PATIENCE) -> None:
         """Wait until the object no longer exists."""
-        gone = lambda: self.raw(name, namespace=namespace) is None  # noqa: E731
-        self.wait_until(gone, f"{name} is gone", name, namespace, timeout=timeout)
+        self.wait_until(
+            lambda: self.raw(name, namespace=namespace) is None,
+            f"{name} is gone",
+            name,
+            namespace,
+            timeout=timeout,
+        )
 
     def wait_event(self, name: str, reason: str, *, namespace: str | None = None) -> str:
         """Wait for an Event with this reason; returns its note."""
-        notes = lambda: [said.note for said in self.events(name, namespace=namespace) if said.reason == reason]  # noqa: E731
+
+        def notes() -> list[str]:
+            said = self.events(name, namespace=namespace)
+            return [each.note for each in said if each.reason == reason]
+
         self.wait_until(lambda: bool(notes()), f"an Event {reason} about {name}", name, namespace)
         return notes()[0]
 
@@ -334,7 +358,10 @@ class World:
         if raw is None:
             return f"; {name} does not exist"
         status = raw.get("status") or {}
-        lines = [f"{each['type']}={each['status']} {each['reason']}: {each['message']}" for each in status.get("conditions", [])]
+        lines = [
+            f"{each['type']}={each['status']} {each['reason']}: {each['message']}"
+            for each in status.get("conditions", [])
+        ]
         rest = {key: value for key, value in status.items() if key != "conditions"}
         said = [f"Event {each.reason}: {each.note}" for each in self.events(name, namespace=namespace)]
         return "\n  ".join(["", *lines, *said, f"status: {rest}"])
@@ -342,7 +369,10 @@ class World:
     # The ProxmoxCluster and its Secret
 
     def apply_cluster(self, **spec: Any) -> Raw:
-        """Apply the ProxmoxCluster: what every test needs, with these fields of ``spec`` besides or instead; None leaves one out."""
+        """Apply the ProxmoxCluster: what every test needs, with these fields of ``spec`` besides or instead.
+
+        None leaves a field out.
+        """
         wanted: dict[str, Any] = {
             "endpoints": self.sim.urls,
             "credentialsSecretRef": {"name": self.secret},
@@ -351,7 +381,11 @@ class World:
             "defaults": {"storage": "local-lvm", "bridge": "vmbr0"},
             "limits": {"configReadsPerSecond": 100},
         }
-        wanted = {key: value for key, value in {**wanted, **self._cluster_changes, **spec}.items() if value is not None}
+        wanted = {
+            key: value
+            for key, value in {**wanted, **self._cluster_changes, **spec}.items()
+            if value is not None
+        }
         return self.kube.apply(PROXMOX_CLUSTERS, {"metadata": {"name": self.cluster}, "spec": wanted})
 
     def cluster_raw(self) -> Raw | None:
@@ -398,7 +432,9 @@ class World:
         if vmid is None:
             return calls
         named = re.compile(rf"/(qemu|lxc)/{vmid}(/|$)")
-        return [call for call in calls if named.search(call.path) or str(call.params.get("newid")) == str(vmid)]
+        return [
+            call for call in calls if named.search(call.path) or str(call.params.get("newid")) == str(vmid)
+        ]
 
     def changes_besides(self, before: ProxmoxState, *vmids: int) -> list[str]:
         """What is different in Proxmox since ``before``, leaving out these VMs and their volumes."""
@@ -408,7 +444,9 @@ class World:
     def leaks(self) -> list[str]:
         """Volumes that no VM mentions, and running tasks."""
         world = self.sim.world()
-        return [f"volume {volume.storage}:{volume.name}" for volume in world.unreferenced] + [str(task) for task in world.tasks]
+        return [f"volume {volume.storage}:{volume.name}" for volume in world.unreferenced] + [
+            str(task) for task in world.tasks
+        ]
 
     # Tidying up
 
@@ -442,7 +480,7 @@ class World:
 
 def _condition(raw: Raw | None, kind: str) -> Condition | None:
     for each in ((raw or {}).get("status") or {}).get("conditions") or ():
-        if each["type"] == kind:
+        if isinstance(each, dict) and each["type"] == kind and "status" in each:
             return Condition(each["status"], each["reason"], each["message"], each.get("observedGeneration"))
     return None
 

@@ -47,7 +47,7 @@ def test_without_its_secret_a_cluster_is_not_even_asked(site: Site) -> None:
     text = f"Secret {NAMESPACE}/{site.secret} does not exist: create it in namespace {NAMESPACE}"
     found = site.wait("SecretNotFound")
     assert (found.status, found.message) == ("False", text)
-    assert site.condition("Authorized")[:3] == ("False", "SecretNotFound", text)
+    assert site.shows("Authorized")[:3] == ("False", "SecretNotFound", text)
     assert site.condition("Reachable").status == "Unknown"
     assert site.condition("Quorate").status == "Unknown"
     assert site.condition("Stalled").status == "True"
@@ -68,7 +68,9 @@ def test_without_its_secret_a_cluster_is_not_even_asked(site: Site) -> None:
         ({"username": USER}, "'password'"),
     ],
 )
-def test_a_secret_without_its_keys_is_told_by_their_names(site: Site, keys: dict[str, str], missing: str) -> None:
+def test_a_secret_without_its_keys_is_told_by_their_names(
+    site: Site, keys: dict[str, str], missing: str
+) -> None:
     site.set_secret(**keys)
     site.apply()
     found = site.wait("SecretKeyMissing", kind="Authorized")
@@ -110,12 +112,14 @@ def test_a_refused_token_is_not_tried_hotly_and_a_changed_secret_mends_it(estate
     found = site.wait("Unauthorized")
     assert found.status == "False"
     assert found.message == (
-        "Proxmox refused the credentials (Authentication failed!): correct the credentials Secret; the user or token must "
-        f"exist, be enabled and not have expired (Secret {NAMESPACE}/{site.secret})"
+        "Proxmox refused the credentials (Authentication failed!): correct the credentials Secret; the user or token "
+        f"must exist, be enabled and not have expired (Secret {NAMESPACE}/{site.secret})"
     )
-    assert site.condition("Authorized")[:3] == ("False", "Unauthorized", found.message)
+    assert site.shows("Authorized")[:3] == ("False", "Unauthorized", found.message)
     is_waiting_for(site, name, found.message)
-    assert len(site.calls()) <= 2 * len(site.sim.urls), "each endpoint is asked once, perhaps twice at the very start"
+    assert len(site.calls()) <= 2 * len(site.sim.urls), (
+        "each endpoint is asked once, perhaps twice at the very start"
+    )
     assert site.calls_within(1.0) == []
     assert len(site.sim.recorder) <= 2 * len(site.sim.urls)
     site.good_secret()
@@ -168,7 +172,9 @@ def test_a_secret_that_loses_its_keys_leaves_the_last_good_credentials_in_use(es
     site.ready()
 
 
-def test_after_a_restart_without_its_secret_a_cluster_has_no_credentials_to_stay_in_use(estate: Estate) -> None:
+def test_after_a_restart_without_its_secret_a_cluster_has_no_credentials_to_stay_in_use(
+    estate: Estate,
+) -> None:
     site = estate.site()
     name, vmid = site.ready()
     before = site.sim.world()

@@ -1,4 +1,4 @@
-"""A ProxmoxCluster from its first status to its end: what is shown, changes without a restart, pause, deletion, loss."""
+"""A ProxmoxCluster from its first status to its end: what is shown, changes without a restart, pause, deletion."""
 
 import time
 from collections.abc import Iterator
@@ -161,14 +161,16 @@ def test_deletion_waits_for_the_last_vm_and_says_for_which(estate: Estate) -> No
     found = site.wait("InUse")
     namespace = site.world.namespace
     assert found.message == (
-        f"deletion waits: used by {namespace}/{first}, {namespace}/{second}; delete these first, or set spec.lost if the "
-        "cluster is gone for good"
+        f"deletion waits: used by {namespace}/{first}, {namespace}/{second}; delete these first, or set spec.lost "
+        "if the cluster is gone for good"
     )
     assert (found.status, site.condition("Stalled").status) == ("False", "True")
     assert FINALIZER in site.raw()["metadata"]["finalizers"]
     site.world.delete(first)
     site.world.wait_gone(first)
-    site.until(lambda: f"used by {namespace}/{second};" in site.condition().message, "only the second is left")
+    site.until(
+        lambda: f"used by {namespace}/{second};" in site.condition().message, "only the second is left"
+    )
     site.world.delete(second)
     site.world.wait_gone(second)
     site.until(lambda: site.raw() == {}, "the ProxmoxCluster is gone")
@@ -229,6 +231,8 @@ def test_a_status_from_an_old_export_is_filled_again(estate: Estate) -> None:
     raw = site.raw()
     raw["status"] = {}
     site.kube.replace(PROXMOX_CLUSTERS, raw, subresource="status")
-    site.until(lambda: site.status().get("caFingerprint") == site.sim.fingerprint, "the status is filled again")
+    site.until(
+        lambda: site.status().get("caFingerprint") == site.sim.fingerprint, "the status is filled again"
+    )
     site.wait("Ready")
     site.ready()

@@ -1,4 +1,4 @@
-"""Which ProxmoxCluster a VM is made in: named, the only one, the default one - or a message that says how to name one."""
+"""Which ProxmoxCluster a VM is made in: named, the only one, the default one - or a message how to name one."""
 
 from collections.abc import Iterator
 
@@ -59,8 +59,11 @@ def test_among_several_clusters_one_must_be_named_or_marked_default(estate: Esta
     world, site = estate.world, estate.site()
     name = unnamed(world)
     found = world.wait_reason(name, "ClusterNotFound")
-    assert found.message == "spec.clusterRef: there are 2 ProxmoxClusters and none is marked default: name one"
-    assert world.writes() == [] and site.writes() == []
+    assert (
+        found.message == "spec.clusterRef: there are 2 ProxmoxClusters and none is marked default: name one"
+    )
+    assert world.writes() == []
+    assert site.writes() == []
     site.edit(default=True)
     vmid = world.wait_ready(name)
     assert site.sim.world().vm(vmid).name == name

@@ -107,7 +107,9 @@ def test_the_fingerprint_is_pinned_at_first_contact(estate: Estate) -> None:
     assert site.status()["clusterName"] == site.sim.server.cluster_name
 
 
-def test_a_pinned_fingerprint_that_differs_is_the_wrong_cluster_and_nothing_is_written(estate: Estate) -> None:
+def test_a_pinned_fingerprint_that_differs_is_the_wrong_cluster_and_nothing_is_written(
+    estate: Estate,
+) -> None:
     site = estate.unapplied()
     site.good_secret()
     other = pki.authority("another").fingerprint
@@ -117,7 +119,7 @@ def test_a_pinned_fingerprint_that_differs_is_the_wrong_cluster_and_nothing_is_w
     assert found.status == "False"
     assert f"its CA has fingerprint {site.sim.fingerprint}, expected {other}" in found.message
     assert "correct spec.endpoints, or make a new ProxmoxCluster if the cluster was rebuilt" in found.message
-    assert site.condition("Reachable")[:2] == ("False", "WrongCluster")
+    assert site.shows("Reachable")[:2] == ("False", "WrongCluster")
     site.world.wait_reason(name, "ClusterNotReady")
     assert site.writes() == []
     assert "caFingerprint" not in site.status()
@@ -142,20 +144,28 @@ def test_an_endpoint_of_another_cluster_is_put_aside_and_the_others_serve(estate
     site.wait("Reachable", kind="Reachable", status="True")
 
 
-def test_with_the_same_ca_bundle_an_endpoint_of_another_cluster_is_told_by_its_fingerprint(estate: Estate) -> None:
+def test_with_the_same_ca_bundle_an_endpoint_of_another_cluster_is_told_by_its_fingerprint(
+    estate: Estate,
+) -> None:
     site = estate.site()
     other = PveSim(cluster=f"{site.name}-impostor")
     site.apply(tls={"caBundle": site.sim.ca_pem + other.ca_pem})
     site.wait("Ready")
     site.sim.endpoints["pve2"].impersonate(other)
     found = site.wait("SomeEndpointsUnusable", kind="Reachable")
-    assert f"{site.sim.endpoints['pve2'].url} answers for another Proxmox cluster: its CA has" in found.message
+    assert (
+        f"{site.sim.endpoints['pve2'].url} answers for another Proxmox cluster: its CA has" in found.message
+    )
     assert f"fingerprint {other.fingerprint}, expected {site.sim.fingerprint}" in found.message
     site.ready()
     assert other.recorder.mutating == []
 
 
-def test_when_all_endpoints_answer_for_another_cluster_everything_stops(estate: Estate) -> None:
+@pytest.mark.parametrize("proof_is_asked_for_again_after", [0.2, 30.0])
+def test_when_all_endpoints_answer_for_another_cluster_everything_stops(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch, proof_is_asked_for_again_after: float
+) -> None:
+    monkeypatch.setattr("proxmox_operator.proxmox.client.PROOF_INTERVAL", proof_is_asked_for_again_after)
     site = estate.site()
     name, vmid = site.ready()
     other = PveSim(cluster=f"{site.name}-rebuilt")
@@ -200,7 +210,9 @@ def test_a_cluster_that_was_rebuilt_is_taken_up_when_its_fingerprint_is_given(es
 
 
 @contextmanager
-def serving(site: Site, *, hosts: list[str], ends: datetime.timedelta = datetime.timedelta(days=30)) -> Iterator[None]:
+def serving(
+    site: Site, *, hosts: list[str], ends: datetime.timedelta = datetime.timedelta(days=30)
+) -> Iterator[None]:
     """All endpoints show a certificate of the cluster's CA for these hosts only."""
 
     def restart() -> None:
@@ -209,7 +221,7 @@ def serving(site: Site, *, hosts: list[str], ends: datetime.timedelta = datetime
             endpoint.up()
 
     leaf = certificate(site.sim.server.cluster_name, hosts, ends)
-    with mock.patch("pvesim.endpoints.server_context", lambda *_, **__: leaf):
+    with mock.patch("pvesim.endpoints.server_context", return_value=leaf):
         restart()
     yield
     restart()

@@ -1,5 +1,7 @@
 """What people, nodes and backups do to a VM that was Ready: power, config, place, locks, deletion in the GUI."""
 
+from typing import Any
+
 import pytest
 
 from harness.world import World
@@ -57,7 +59,9 @@ def test_unmanaged_power_is_left_as_it_is(world: World, running_now: bool) -> No
     world.passes(name)
     assert running(world, vmid) is not running_now
     assert world.writes() == []
-    world.wait_until(lambda: world.status(name)["power"] == ("Stopped" if running_now else "Running"), "status.power", name)
+    world.wait_until(
+        lambda: world.status(name)["power"] == ("Stopped" if running_now else "Running"), "status.power", name
+    )
 
 
 def test_a_vm_is_not_started_while_its_node_stops_all_guests(world: World) -> None:
@@ -87,7 +91,9 @@ def test_a_hibernated_vm_is_left_asleep(world: World) -> None:
     world.look()
     world.sim.power_loss(vmid)
     world.forget_writes()
-    world.wait_until(lambda: (world.condition(name) or ("", ""))[1] in ("PowerOnHold", "Locked"), "it is on hold", name)
+    world.wait_until(
+        lambda: (world.condition(name) or ("", ""))[1] in ("PowerOnHold", "Locked"), "it is on hold", name
+    )
     world.passes(name)
     assert world.writes() == []
     world.sim.set_lock(vmid, None)
@@ -130,7 +136,11 @@ def test_a_settled_vm_stays_ready_during_a_backup(world: World) -> None:
 
 
 def transition(world: World, name: str) -> str:
-    return next(each["lastTransitionTime"] for each in world.status(name)["conditions"] if each["type"] == "Ready")
+    return next(
+        str(each["lastTransitionTime"])
+        for each in world.status(name)["conditions"]
+        if each["type"] == "Ready"
+    )
 
 
 def test_a_change_waits_for_the_backup_that_locks_the_config(world: World) -> None:
@@ -202,13 +212,17 @@ def test_an_edit_between_reading_and_writing_is_read_again_and_kept(world: World
     assert len(digests) == len(set(digests)) == 2
 
 
-@pytest.mark.parametrize("message", ["detected modified configuration - file changed by other user? Try again."])
+@pytest.mark.parametrize(
+    "message", ["detected modified configuration - file changed by other user? Try again."]
+)
 def test_a_digest_conflict_is_no_failure(world: World, message: str) -> None:
     name = world.make("web", tags=["old"])
     vmid = world.wait_ready(name)
     times = iter(range(2))
     world.sim.intercept = lambda call: (
-        Answer(500, message) if call.path.endswith("/config") and call.method == "POST" and next(times, None) is not None else None
+        Answer(500, message)
+        if call.path.endswith("/config") and call.method == "POST" and next(times, None) is not None
+        else None
     )
     world.edit(name, tags=["new"])
     world.wait_until(lambda: world.sim.vm(vmid).config["tags"] == "new", "the change was made", name)
@@ -241,7 +255,7 @@ def test_a_vm_restored_from_a_backup_after_it_was_missing_is_taken_up_again(worl
     config = dict(world.sim.vm(vmid).config)
     world.sim.remove_vm(vmid)
     world.wait_reason(name, "Missing")
-    restored = {key: str(config[key]) for key in ("name", "description", "smbios1", "onboot")}
+    restored: dict[str, Any] = {key: str(config[key]) for key in ("name", "description", "smbios1", "onboot")}
     world.sim.add_vm(vmid, **restored)
     assert world.wait_ready(name) == vmid
     assert running(world, vmid)
@@ -249,7 +263,9 @@ def test_a_vm_restored_from_a_backup_after_it_was_missing_is_taken_up_again(worl
 
 
 @pytest.mark.parametrize("asked", [{}, {"vmid": 12100}])
-def test_a_vm_deleted_in_the_gui_before_it_ever_ran_is_made_again(world: World, asked: dict[str, int]) -> None:
+def test_a_vm_deleted_in_the_gui_before_it_ever_ran_is_made_again(
+    world: World, asked: dict[str, Any]
+) -> None:
     name = world.make("web", power="Stopped", **asked)
     first = world.wait_ready(name)
     before = world.sim.world()

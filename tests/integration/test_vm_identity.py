@@ -78,7 +78,7 @@ def test_our_vm_that_comes_back_after_a_conflict_is_taken_up_again(world: World)
     world.sim.add_vm(vmid)
     world.wait_reason(name, "IdentityConflict")
     world.sim.remove_vm(vmid)
-    restored = {key: str(config[key]) for key in ("name", "description", "smbios1")}
+    restored: dict[str, Any] = {key: str(config[key]) for key in ("name", "description", "smbios1")}
     world.sim.add_vm(vmid, node="pve3", running=True, **restored)
     assert world.wait_ready(name) == vmid
     assert world.status(name)["node"] == "pve3"
@@ -94,7 +94,10 @@ def test_a_mark_lost_in_a_gui_edit_is_written_again_beside_the_new_text(world: W
     assert description(world, vmid).startswith("edited by hand")
     assert "lost" in world.wait_event(name, "MarkRestored")
     assert world.wait_ready(name) == vmid
-    assert [call.params.keys() & {"description", "digest"} for call in world.writes(vmid)][-1] == {"description", "digest"}
+    assert [call.params.keys() & {"description", "digest"} for call in world.writes(vmid)][-1] == {
+        "description",
+        "digest",
+    }
 
 
 def test_a_mark_deleted_with_the_whole_description_is_written_again(world: World) -> None:

@@ -112,7 +112,7 @@ def test_a_requested_vmid_of_another_object_is_refused_and_names_that_object(wor
 
 
 def intruder(world: World, node: str) -> list[int]:
-    """Somebody makes a VM under the reserved VMID in the moment before the first clone arrives; returns that VMID, later."""
+    """Somebody makes a VM under the reserved VMID right before the first clone arrives; the list then holds its id."""
     taken: list[int] = []
 
     def intrude(call: Call) -> None:
@@ -127,7 +127,9 @@ def intruder(world: World, node: str) -> list[int]:
 
 
 @pytest.mark.parametrize("node", ["pve1", "pve2"])
-def test_an_allocated_vmid_that_is_taken_at_the_last_moment_is_given_up_for_another(world: World, node: str) -> None:
+def test_an_allocated_vmid_that_is_taken_at_the_last_moment_is_given_up_for_another(
+    world: World, node: str
+) -> None:
     taken = intruder(world, node)
     before = world.sim.world()
     name = world.make()

@@ -54,6 +54,13 @@ def test_an_example_is_read_by_the_models_and_names_no_unknown_field(path: Path)
             assert unknown_fields(raw["spec"], schema_of(raw["kind"]), "spec") == []
 
 
+def test_the_manifest_in_the_readme_is_one_that_works() -> None:
+    text = (ROOT / "README.md").read_text()
+    raw = yaml.safe_load(text.partition("```yaml")[2].partition("```")[0])
+    assert ProxmoxVM.parse(raw).metadata.name == "web"
+    assert unknown_fields(raw["spec"], schema_of("ProxmoxVM"), "spec") == []
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_begins_with_what_it_is_for(path: Path) -> None:
     first = path.read_text().split("apiVersion:")[0]

@@ -1,7 +1,7 @@
 """Keeping ProxmoxClusters: connect, find out who answers and what is allowed, and say so in conditions.
 
-Runs at every change of the object, every minute (its Secret is re-read then), and when nodes come and go. A change takes
-effect by building a new session; VMs are woken when the cluster becomes usable or stops being so.
+Runs at every change of the object, every minute (its Secret is re-read then), when nodes come and go, and when the
+inventory begins to fail or recovers. A change takes effect by building a new session; VMs are woken when the cluster becomes usable or stops being so.
 """
 
 import logging
@@ -61,7 +61,7 @@ NODES_SHOWN = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What one pass found out. ``info`` is None where nobody told; ``secret_error`` is why the Secret cannot be used."""
+    """What one pass found out. ``info`` is None where nobody told; ``secret_error``: why the Secret is of no use."""
 
     info: ClusterInfo | None = None
     missing: tuple[MissingPrivilege, ...] = ()
@@ -162,6 +162,7 @@ class ClusterReconciler:
         info = await probe(session.client)
         if session.inventory.current is None and await session.inventory.poll() is None:
             raise session.inventory.error or Unreachable("the inventory could not be read")
+        await self._fleet.find_cursor(member)
         return info, await preflight(session.client, _scope(member.cluster), info.major)
 
     async def _connect_with(self, member: Member, credentials: Credentials) -> None:
@@ -307,7 +308,7 @@ def _credentials(secret: SecretData) -> Credentials:
 
 
 def _expected(cluster: ProxmoxCluster) -> ClusterIdentity | None:
-    """Who must answer: as pinned in the spec, else as recorded at first contact. A recorded name goes with its CA only."""
+    """Who must answer: as pinned in the spec, else as recorded at first contact. A recorded name belongs to its CA."""
     given, status = cluster.spec.tls.fingerprint, cluster.status
     if status.ca_fingerprint is None:
         return ClusterIdentity(given) if given else None
@@ -330,7 +331,7 @@ State = tuple[bool | None, str, str]
 
 
 def _states(problem: OperatorError | None, look: Look, silent: str) -> dict[str, State]:
-    """Reachable, Authorized and Quorate: Unknown where not asked, and left as they were where one call failed in passing."""
+    """Reachable, Authorized and Quorate: Unknown where not asked, and left alone where one call failed in passing."""
     found: dict[str, State] = {}
     match problem:
         case _ if problem is None or look.info is not None:
@@ -366,14 +367,17 @@ def _states(problem: OperatorError | None, look: Look, silent: str) -> dict[str,
 def _silent(endpoints: Sequence[EndpointHealth]) -> str:
     """Which endpoints cannot be used and why, as a sentence; empty where all can."""
     bad = [each for each in endpoints if each.error]
-    told = (each.error if str(each.endpoint) in each.error else f"{each.endpoint}: {each.error}" for each in bad)
+    told = (
+        each.error if str(each.endpoint) in each.error else f"{each.endpoint}: {each.error}" for each in bad
+    )
     return f"{len(bad)} of {len(endpoints)} endpoints cannot be used: {'; '.join(told)}" if bad else ""
 
 
 def _verdict(problem: OperatorError | None, version: str | None, users: list[str]) -> Verdict:
     if users:
         shown = ", ".join(sorted(users)[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
-        message = f"deletion waits: used by {shown}; delete these first, or set spec.lost if the cluster is gone for good"
+        remedy = "delete these first, or set spec.lost if the cluster is gone for good"
+        message = f"deletion waits: used by {shown}; {remedy}"
         return Verdict(False, "InUse", message, progressing=False, stalled=True)
     if problem is not None:
         return verdict_of_error(problem)

@@ -16,6 +16,7 @@ from proxmox_operator.errors import NeedsHuman, NotReadYet, OperatorError, Unrea
 from proxmox_operator.kube.client import Raw
 from proxmox_operator.planning.identity import Mark
 from proxmox_operator.proxmox.session import ClusterSession
+from proxmox_operator.proxmox.traces import traces
 
 CURSOR_BLOCK = 16
 """VMIDs by which the persisted cursor runs ahead, so that most creations need no write of their own."""
@@ -27,7 +28,8 @@ class Member:
 
     ``problem`` is why no VM can be worked on now (set by the cluster controller). ``keys`` tells which object a VMID
     belongs to; ``promised`` is memory in bytes that VMs in the making will take, by object UID; ``marks``
-    is what a search for lost VMs has read of VMs that belong to no known object.
+    is what a search for lost VMs has read of VMs that belong to no known object. ``passes`` counts VMs being worked
+    on now; ``queued`` are those that wait until one of them is done (:meth:`Fleet.share`).
     """
 
     name: str
@@ -39,6 +41,8 @@ class Member:
     promised: dict[str, tuple[str, int]] = field(default_factory=dict)
     marks: dict[int, Mark | None] = field(default_factory=dict)
     cursor: int | None = None
+    passes: int = 0
+    queued: dict[Key, None] = field(default_factory=dict)
     allocating: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def usable(self) -> ClusterSession:
@@ -74,6 +78,11 @@ class Fleet:
 
     def __iter__(self) -> Iterator[Member]:
         return iter(tuple(self._members.values()))
+
+    def share(self) -> int:
+        """How many VMs of one cluster may be worked on at once, so that one that hangs leaves workers to the others."""
+        workers, clusters = self._context.settings.workers, len(self._members)
+        return workers if clusters <= 1 else max(1, workers // clusters - 1)
 
     def get(self, name: str) -> Member | None:
         return self._members.get(name)
@@ -132,11 +141,29 @@ class Fleet:
             if FINALIZER in (raw["metadata"].get("finalizers") or ()) and _cluster_of(raw) == name
         ]
 
+    async def find_cursor(self, member: Member) -> None:
+        """Know the next VMID before the first creation asks for it. Raises what reading the traces raises."""
+        async with member.allocating:
+            raw = self._context.store.get(Key(CLUSTER_KIND, "", member.name)) or {}
+            persisted = (raw.get("status") or {}).get("vmidCursor")
+            if member.cursor is None and persisted is None:
+                member.cursor = await self._rebuilt(member)
+
+    async def _rebuilt(self, member: Member) -> int:
+        """A cursor that was lost with the status: above every VMID of the range that exists or has left traces."""
+        span, session = member.cluster.spec.vmid_range, member.session
+        inventory = session.inventory.current if session is not None else None
+        known = set(member.keys)
+        if session is not None and inventory is not None:
+            known |= inventory.guests.keys() | await traces(session.client, inventory)
+        return max((vmid + 1 for vmid in known if span.start <= vmid <= span.end), default=span.start)
+
     async def next_vmid(self, member: Member) -> int:
         """The next VMID of the cluster's range that nobody is known to use.
 
-        The cursor only moves forward, since a recycled VMID mixes up backups. It is persisted ahead in blocks,
-        before an id of the block is handed out. Raises NeedsHuman (VMIDRangeExhausted), Outdated.
+        The cursor only moves forward, since a recycled VMID mixes up backups; another range begins anew. It is
+        persisted ahead in blocks (of one in a small range), before an id of the block is handed out.
+        Raises NeedsHuman (VMIDRangeExhausted), Outdated, and what reading the traces raises.
         """
         span = member.cluster.spec.vmid_range
         async with member.allocating:
@@ -145,9 +172,8 @@ class Fleet:
             inventory = member.session.inventory.current if member.session else None
             used = (member.keys, inventory.guests if inventory else {})
             if member.cursor is None:
-                rebuilt = (vmid + 1 for vmids in used for vmid in vmids if span.start <= vmid <= span.end)
-                member.cursor = max(max(rebuilt, default=0), persisted or 0)
-            candidate = max(member.cursor, span.start)
+                member.cursor = persisted or await self._rebuilt(member)
+            candidate = member.cursor if span.start <= member.cursor <= span.end + 1 else span.start
             while any(candidate in vmids for vmids in used):
                 candidate += 1
             if candidate > span.end:
@@ -156,8 +182,9 @@ class Fleet:
                     f"and {candidate} would be next: let spec.vmidRange end above that",
                     reason="VMIDRangeExhausted",
                 )
-            if raw and candidate >= (persisted or 0):
-                ahead = {**(raw.get("status") or {}), "vmidCursor": candidate + CURSOR_BLOCK}
+            if raw and (persisted is None or not candidate < persisted <= span.end + 1):
+                block = max(1, min(CURSOR_BLOCK, (span.end - candidate) // CURSOR_BLOCK))
+                ahead = {**(raw.get("status") or {}), "vmidCursor": candidate + block}
                 await self._context.status.write(raw, ahead)
             member.cursor = candidate + 1
             return candidate

@@ -42,7 +42,9 @@ class Access:
         if self.everything or (bridge == self.bridge and vlan is None):
             return True
         for entry in (entry for grant in self.grants for entry in grant.bridges or ()):
-            if entry.name in (bridge, "*") and (not entry.vlans or (vlan is not None and _within(vlan, entry.vlans))):
+            if entry.name in (bridge, "*") and (
+                not entry.vlans or (vlan is not None and _within(vlan, entry.vlans))
+            ):
                 return True
         return False
 
@@ -55,7 +57,9 @@ class Access:
 
 def access_of(spec: ClusterSpec, namespace_labels: Mapping[str, str]) -> Access:
     """What the ProxmoxCluster grants a namespace with these labels."""
-    grants = tuple(grant for grant in spec.access or () if selects(grant.namespace_selector, namespace_labels))
+    grants = tuple(
+        grant for grant in spec.access or () if selects(grant.namespace_selector, namespace_labels)
+    )
     return Access(grants=grants, storage=spec.defaults.storage, bridge=spec.defaults.bridge)
 
 
@@ -114,11 +118,18 @@ def _too_large(vm: ProxmoxVM, access: Access) -> list[str]:
     spec, found = vm.spec, []
     cores = [limit.cores for limit in limits if limit is not None]
     if spec.cpu is not None and all(c is not None for c in cores):
-        largest, asked = max(c for c in cores if c is not None), (spec.cpu.cores or 1) * (spec.cpu.sockets or 1)
+        largest, asked = (
+            max(c for c in cores if c is not None),
+            (spec.cpu.cores or 1) * (spec.cpu.sockets or 1),
+        )
         if spec.cpu.cores is None and asked > 1:
-            found.append("spec.cpu.cores: set it beside sockets, as cores are limited (access[].maxSizes.cores)")
+            found.append(
+                "spec.cpu.cores: set it beside sockets, as cores are limited (access[].maxSizes.cores)"
+            )
         elif asked > largest:
-            found.append(f"spec.cpu: {asked} cores are more than the {largest} granted (access[].maxSizes.cores)")
+            found.append(
+                f"spec.cpu: {asked} cores are more than the {largest} granted (access[].maxSizes.cores)"
+            )
     wanted = [("spec.memory.size", spec.memory.size if spec.memory else None, "memory")]
     wanted.append(("spec.bootDisk.size", spec.boot_disk.size if spec.boot_disk else None, "disk"))
     wanted += [(f"spec.disks[{disk.name}].size", disk.size, "disk") for disk in spec.disks]
@@ -128,7 +139,9 @@ def _too_large(vm: ProxmoxVM, access: Access) -> list[str]:
             continue
         largest = max(parse_quantity(each) for each in granted)
         if parse_quantity(size) > largest:
-            found.append(f"{field}: {size} is more than the {format_gib(largest)} granted (access[].maxSizes.{kind})")
+            found.append(
+                f"{field}: {size} is more than the {format_gib(largest)} granted (access[].maxSizes.{kind})"
+            )
     return found
 
 

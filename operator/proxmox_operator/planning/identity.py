@@ -122,7 +122,9 @@ class Claim(Enum):
     NONE = "none"
 
 
-def claim(found: Mark, *, standing_on: int, cluster_id: str, namespace_uid: str, namespace: str, name: str) -> Claim:
+def claim(
+    found: Mark, *, standing_on: int, cluster_id: str, namespace_uid: str, namespace: str, name: str
+) -> Claim:
     """How an object may claim the VM ``standing_on`` that carries ``found``."""
     if found.vmid != standing_on or (found.namespace, found.name) != (namespace, name):
         return Claim.NONE

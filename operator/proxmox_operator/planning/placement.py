@@ -155,7 +155,7 @@ def _refusal(
     placement = vm.spec.placement
     if placement is not None and placement.mode == "Require" and node.name not in (placement.nodes or ()):
         return Refusal(reason="NotChosen", message="not listed in spec.placement.nodes")
-    fields = {name: f"template {template.vmid}" for name in storages} | _storage_fields(vm, access)
+    fields = dict.fromkeys(storages, f"template {template.vmid}") | _storage_fields(vm, access)
     if missing := sorted(name for name in fields if name not in node.storages):
         named = ", ".join(f"storage {name} ({fields[name]})" for name in missing)
         return Refusal(reason="StorageNotFound", message=f"{named} is not available there: name one that is, or enable it")

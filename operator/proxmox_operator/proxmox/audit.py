@@ -50,7 +50,7 @@ def record(
         "actor_generation": actor.generation if actor else 0,
         "method": request.method,
         "path": request.target,
-        "parameters": sorted(request.params),
+        "parameters": sorted(key for key, value in request.params.items() if value is not None),
         "result": result,
         "upid": answer if is_upid(answer) else "",
         "duration_ms": round(milliseconds, 1),

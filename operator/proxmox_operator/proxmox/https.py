@@ -14,6 +14,8 @@ from proxmoxer import ProxmoxAPI
 from proxmoxer.backends.https import ProxmoxHTTPAuthBase
 from proxmoxer.core import ResourceException
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPSConnectionPool
+from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import NewConnectionError
 
 from .credentials import Credentials, Endpoint, PasswordCredentials, TLSSettings, TokenCredentials
@@ -41,15 +43,38 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+class _PeerChanged(NewConnectionError):
+    """Another certificate than before: another machine, perhaps of another cluster. Nothing is sent to it."""
+
+
 class _Adapter(HTTPAdapter):
-    """Uses our SSLContext alone: requests would add its own public CAs to what the user chose to trust."""
+    """Uses our SSLContext alone: requests would add its own public CAs to what the user chose to trust.
+
+    ``peer`` is the certificate of the last connection. Where a new one differs the connection is given up once: the
+    client then has the endpoint prove itself again, which it otherwise does every half a minute only.
+    """
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
+        self.peer: bytes | None = None
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+        adapter = self
+
+        class Connection(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                shown = self.sock.getpeercert(binary_form=True) if isinstance(self.sock, ssl.SSLSocket) else None
+                before, adapter.peer = adapter.peer, shown
+                if before not in (None, shown):
+                    raise _PeerChanged(self, "the certificate has changed")
+
+        class Pool(HTTPSConnectionPool):
+            ConnectionCls = Connection
+
+        self.poolmanager.pool_classes_by_scheme = {"https": Pool}
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
@@ -251,6 +276,8 @@ class ProxmoxerTransport:
         if self._tickets is not None:
             http.auth = self._tickets
         session = _Session(api, http, self._prepare(http))
+        with self._guard:
+            session.adapter.peer = self._sessions[-1].adapter.peer if self._sessions else None
         http.hooks["response"].append(session.keep)
         return session
 
@@ -309,6 +336,8 @@ class ProxmoxerTransport:
         if isinstance(error, requests.ConnectTimeout):
             return NotSent(f"{self._endpoint}: no connection within {self._timeout[0]:g} s")
         for cause in causes:
+            if isinstance(cause, _PeerChanged):
+                return NotSent(f"{self._endpoint}: its certificate has changed, so it has to say anew who it is")
             if isinstance(cause, NewConnectionError):
                 return NotSent(f"{self._endpoint}: {_plain(cause)}")
             if isinstance(cause, ssl.SSLError) and cause.reason in _HANDSHAKE:

@@ -1,5 +1,7 @@
 """What a namespace may take from a ProxmoxCluster."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,17 +33,34 @@ DISK = {"name": "data", "size": "5Gi"}
     [
         pytest.param([], {}, ["spec.source.clone.vmid"], id="without a grant no clone by VMID"),
         pytest.param([CLONE], {}, [], id="a clone from a granted range"),
-        pytest.param([{"cloneFrom": [{"start": 9001, "end": 9099}]}], {}, ["spec.source.clone.vmid"], id="just outside"),
-        pytest.param([{"cloneFrom": [{"start": 8000, "end": 9000}]}], {}, [], id="the end belongs to the range"),
+        pytest.param(
+            [{"cloneFrom": [{"start": 9001, "end": 9099}]}], {}, ["spec.source.clone.vmid"], id="just outside"
+        ),
+        pytest.param(
+            [{"cloneFrom": [{"start": 8000, "end": 9000}]}], {}, [], id="the end belongs to the range"
+        ),
         pytest.param([CLONE], {"vmid": 150}, ["spec.vmid"], id="a VMID needs a grant"),
         pytest.param([CLONE, {"vmids": [{"start": 150, "end": 150}]}], {"vmid": 150}, [], id="grants add up"),
         pytest.param([CLONE], {"disks": [DISK]}, [], id="the default storage is everybody's"),
         pytest.param([CLONE], {"disks": [DISK | {"storage": "local-lvm"}]}, [], id="also by its name"),
-        pytest.param([CLONE], {"disks": [DISK | {"storage": "ceph"}]}, ["spec.disks[data].storage"], id="no other is"),
-        pytest.param([CLONE | {"storages": ["ceph"]}], {"disks": [DISK | {"storage": "ceph"}]}, [], id="unless granted"),
-        pytest.param([CLONE | {"storages": ["*"]}], {"disks": [DISK | {"storage": "ceph"}]}, [], id="all of them"),
-        pytest.param([CLONE], {"bootDisk": {"storage": "ceph"}}, ["spec.bootDisk.storage"], id="the boot disk's storage"),
-        pytest.param([CLONE], {"cloudInit": {"storage": "ceph"}}, ["spec.cloudInit.storage"], id="the seed's storage"),
+        pytest.param(
+            [CLONE], {"disks": [DISK | {"storage": "ceph"}]}, ["spec.disks[data].storage"], id="no other is"
+        ),
+        pytest.param(
+            [CLONE | {"storages": ["ceph"]}], {"disks": [DISK | {"storage": "ceph"}]}, [], id="unless granted"
+        ),
+        pytest.param(
+            [CLONE | {"storages": ["*"]}], {"disks": [DISK | {"storage": "ceph"}]}, [], id="all of them"
+        ),
+        pytest.param(
+            [CLONE],
+            {"bootDisk": {"storage": "ceph"}},
+            ["spec.bootDisk.storage"],
+            id="the boot disk's storage",
+        ),
+        pytest.param(
+            [CLONE], {"cloudInit": {"storage": "ceph"}}, ["spec.cloudInit.storage"], id="the seed's storage"
+        ),
         pytest.param(
             [CLONE],
             {"source": {"clone": {"vmid": 9000, "full": True, "storage": "ceph"}}},
@@ -49,8 +68,15 @@ DISK = {"name": "data", "size": "5Gi"}
             id="the clone's storage",
         ),
         pytest.param([CLONE], {"networks": [NET]}, [], id="the default bridge, untagged, is everybody's"),
-        pytest.param([CLONE], {"networks": [NET | {"vlan": 20}]}, ["spec.networks[net0]"], id="a VLAN on it is not"),
-        pytest.param([CLONE], {"networks": [NET | {"bridge": "vmbr1"}]}, ["spec.networks[net0]"], id="nor another bridge"),
+        pytest.param(
+            [CLONE], {"networks": [NET | {"vlan": 20}]}, ["spec.networks[net0]"], id="a VLAN on it is not"
+        ),
+        pytest.param(
+            [CLONE],
+            {"networks": [NET | {"bridge": "vmbr1"}]},
+            ["spec.networks[net0]"],
+            id="nor another bridge",
+        ),
         pytest.param(
             [CLONE | {"bridges": [{"name": "vmbr1"}]}],
             {"networks": [NET | {"bridge": "vmbr1"}, {"name": "net1", "bridge": "vmbr1", "vlan": 7}]},
@@ -69,7 +95,12 @@ DISK = {"name": "data", "size": "5Gi"}
             ["spec.networks[net1]", "spec.networks[net2]"],
             id="a bridge with VLANs: these, and not untagged",
         ),
-        pytest.param([CLONE | {"bridges": [{"name": "*"}]}], {"networks": [NET | {"bridge": "x", "vlan": 9}]}, [], id="all"),
+        pytest.param(
+            [CLONE | {"bridges": [{"name": "*"}]}],
+            {"networks": [NET | {"bridge": "x", "vlan": 9}]},
+            [],
+            id="all",
+        ),
         pytest.param([CLONE], {"placement": {"nodes": ["pve7"]}}, [], id="a grant without nodes means any"),
         pytest.param(
             [CLONE | {"nodes": ["pve1"]}],
@@ -77,10 +108,20 @@ DISK = {"name": "data", "size": "5Gi"}
             ["spec.placement.nodes"],
             id="a node that is not granted",
         ),
-        pytest.param([{"allow": "Everything"}], {"vmid": 1000, "disks": [DISK | {"storage": "nfs"}]}, [], id="everything"),
+        pytest.param(
+            [{"allow": "Everything"}],
+            {"vmid": 1000, "disks": [DISK | {"storage": "nfs"}]},
+            [],
+            id="everything",
+        ),
         pytest.param(
             [CLONE | {"maxSizes": {"cores": 4, "memory": "8Gi", "disk": "4Gi"}}],
-            {"cpu": {"cores": 4, "sockets": 2}, "memory": {"size": "9Gi"}, "bootDisk": {"size": "5Gi"}, "disks": [DISK]},
+            {
+                "cpu": {"cores": 4, "sockets": 2},
+                "memory": {"size": "9Gi"},
+                "bootDisk": {"size": "5Gi"},
+                "disks": [DISK],
+            },
             ["spec.cpu", "spec.memory.size", "spec.bootDisk.size", "spec.disks[data].size"],
             id="too large",
         ),
@@ -127,7 +168,7 @@ def test_what_is_refused(grants, spec, fields):
 
 
 def test_every_refusal_names_the_grant_that_is_missing():
-    spec = {
+    spec: dict[str, Any] = {
         "vmid": 150,
         "disks": [DISK | {"storage": "ceph"}],
         "networks": [NET | {"vlan": 20}],
@@ -161,15 +202,26 @@ def rule(operator, *values):
     [
         pytest.param(None, {}, True, id="no selector selects everything"),
         pytest.param(LabelSelector(), {"a": "b"}, True, id="so does an empty one"),
-        pytest.param(LabelSelector(match_labels={"env": "prod"}), {"env": "prod", "x": "y"}, True, id="a label that fits"),
+        pytest.param(
+            LabelSelector(match_labels={"env": "prod"}),
+            {"env": "prod", "x": "y"},
+            True,
+            id="a label that fits",
+        ),
         pytest.param(LabelSelector(match_labels={"env": "prod"}), {"env": "dev"}, False, id="another value"),
-        pytest.param(LabelSelector(match_labels={"env": ""}), {}, False, id="an empty value is not a missing label"),
-        pytest.param(LabelSelector(match_labels={"a": "1", "b": "2"}), {"a": "1"}, False, id="all labels must fit"),
+        pytest.param(
+            LabelSelector(match_labels={"env": ""}), {}, False, id="an empty value is not a missing label"
+        ),
+        pytest.param(
+            LabelSelector(match_labels={"a": "1", "b": "2"}), {"a": "1"}, False, id="all labels must fit"
+        ),
         pytest.param(rule("In", "prod", "dev"), {"env": "dev"}, True, id="In"),
         pytest.param(rule("In", "prod"), {}, False, id="In needs the label"),
         pytest.param(rule("NotIn", "prod"), {"env": "dev"}, True, id="NotIn"),
         pytest.param(rule("NotIn", "prod"), {"env": "prod"}, False, id="NotIn refuses its values"),
-        pytest.param(rule("NotIn", "prod"), {}, True, id="NotIn selects what has no such label, as Kubernetes does"),
+        pytest.param(
+            rule("NotIn", "prod"), {}, True, id="NotIn selects what has no such label, as Kubernetes does"
+        ),
         pytest.param(rule("Exists"), {"env": ""}, True, id="Exists with an empty value"),
         pytest.param(rule("Exists"), {}, False, id="Exists needs the label"),
         pytest.param(rule("DoesNotExist"), {}, True, id="DoesNotExist"),

@@ -45,15 +45,23 @@ def test_the_parts_of_a_linked_clones_drive():
 @pytest.mark.parametrize(
     ("config", "slot"),
     [
-        pytest.param({"boot": "order=scsi1;net0", "scsi0": "a:1", "scsi1": "a:2"}, "scsi1", id="the first disk in order"),
+        pytest.param(
+            {"boot": "order=scsi1;net0", "scsi0": "a:1", "scsi1": "a:2"},
+            "scsi1",
+            id="the first disk in order",
+        ),
         pytest.param({"boot": "order=net0;scsi0", "scsi0": "a:1"}, "scsi0", id="after the network"),
         pytest.param(
             {"boot": "order=ide2;virtio0", "ide2": "local:iso/x.iso,media=cdrom", "virtio0": "a:1"},
             "virtio0",
             id="a CD-ROM is no boot disk",
         ),
-        pytest.param({"boot": "order=scsi5", "scsi0": "a:1"}, "scsi0", id="the order names one that is not there"),
-        pytest.param({"boot": "cdn", "bootdisk": "sata0", "sata0": "a:1", "ide0": "a:2"}, "sata0", id="the old way"),
+        pytest.param(
+            {"boot": "order=scsi5", "scsi0": "a:1"}, "scsi0", id="the order names one that is not there"
+        ),
+        pytest.param(
+            {"boot": "cdn", "bootdisk": "sata0", "sata0": "a:1", "ide0": "a:2"}, "sata0", id="the old way"
+        ),
         pytest.param({"virtio0": "a:1"}, "virtio0", id="no order at all"),
         pytest.param({"boot": "order=net0"}, None, id="no disk"),
     ],
@@ -73,7 +81,9 @@ def test_the_disk_a_vm_boots_from(config, slot):
             "scsi3",
             id="the recorded volume counts more than a serial that somebody else set",
         ),
-        pytest.param({"scsi2": "local:vm-10000-disk-9,serial=data"}, RECORDED, "scsi2", id="moved to another storage"),
+        pytest.param(
+            {"scsi2": "local:vm-10000-disk-9,serial=data"}, RECORDED, "scsi2", id="moved to another storage"
+        ),
         pytest.param({"unused0": "ceph:vm-10000-disk-1"}, RECORDED, None, id="detached is not attached"),
         pytest.param({"scsi1": "ceph:vm-10000-disk-2,serial=logs"}, None, None, id="another disk"),
         pytest.param({"ide2": "none,media=cdrom,serial=data"}, None, None, id="a CD-ROM is no disk"),
@@ -109,7 +119,12 @@ def test_equal_settings_compare_equal(one, other):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [({"backup": "0"}, {}), ({"discard": "on"}, {}), ({"cache": "writeback"}, {}), ({"ssd": "1"}, {"ssd": "0"})],
+    [
+        ({"backup": "0"}, {}),
+        ({"discard": "on"}, {}),
+        ({"cache": "writeback"}, {}),
+        ({"ssd": "1"}, {"ssd": "0"}),
+    ],
 )
 def test_unequal_settings_do_not(one, other):
     assert disks.canonical(one) != disks.canonical(other)

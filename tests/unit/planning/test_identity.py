@@ -79,24 +79,25 @@ def test_a_tombstone_is_no_mark_and_leaves_the_text(mark, text):
     assert user_text(buried).startswith(text.lstrip("\n").rstrip())
 
 
-@pytest.mark.parametrize("name", ["a--b", "a---b", "web-1", "------", "<!--", "-->", "Ünï–cødé\u2028", '"}'])
+@pytest.mark.parametrize(
+    "name", ["a--b", "a---b", "web-1", "------", "<!--", "-->", "Ünï\u2013cødé\u2028", '"}']
+)
 def test_names_with_dashes_quotes_and_unicode_go_round(name):
     mark = replace(MARK, name=name)
     assert read_mark(render_description(mark, "notes -- with dashes")) == mark
 
 
+@pytest.mark.parametrize("between", ["\n\n", " ", ""])
 @pytest.mark.parametrize("lookalike", LOOKALIKES)
-def test_a_lookalike_before_the_mark_neither_hides_it_nor_is_lost(lookalike):
-    described = f"{lookalike}\n\n{render_description(MARK, '')}\n"
+def test_a_lookalike_before_the_mark_neither_hides_it_nor_is_lost(lookalike, between):
+    described = f"{lookalike}{between}{render_description(MARK, '')}\n"
     assert read_mark(described) == MARK
     assert user_text(described) == lookalike
 
 
-FORGED = [
-    (key, value)
-    for key, good in asdict(MARK).items()
-    for value in (None, 5, True, "10000", [], {}, 1.5)
-    if type(value) is not type(good)
+VALUES: tuple[object, ...] = (None, 5, True, "10000", [], {}, 1.5)
+FORGED: list[tuple[str, object]] = [
+    (key, value) for key, good in asdict(MARK).items() for value in VALUES if type(value) is not type(good)
 ]
 
 

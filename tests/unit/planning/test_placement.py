@@ -44,7 +44,9 @@ def placed(nodes, template: Template = ON_CEPH, access=EVERYTHING, **spec):
         pytest.param([PVE1, PVE2, PVE3], {}, "pve2", id="the node with most free memory"),
         pytest.param([node("pve1", 8), node("pve2", 8)], {}, "pve1", id="among equals the template's own"),
         pytest.param([PVE1, node("pve2", 99, online=False)], {}, "pve1", id="never one that is offline"),
-        pytest.param([PVE1, PVE2, PVE3], {"placement": {"nodes": ["pve3"]}}, "pve3", id="a preferred one comes first"),
+        pytest.param(
+            [PVE1, PVE2, PVE3], {"placement": {"nodes": ["pve3"]}}, "pve3", id="a preferred one comes first"
+        ),
         pytest.param(
             [PVE1, PVE2, node("pve3", 8, online=False)],
             {"placement": {"nodes": ["pve3"]}},
@@ -57,11 +59,24 @@ def placed(nodes, template: Template = ON_CEPH, access=EVERYTHING, **spec):
             "pve3",
             id="the best of those required",
         ),
-        pytest.param([PVE1, node("pve2", 16, bridges=())], {"networks": [{"name": "net0"}]}, "pve1", id="with the bridge"),
         pytest.param(
-            [PVE1, node("pve2", None, bridges=None)], {"memory": {"size": "8Gi"}}, "pve2", id="what cannot be seen rules nothing out"
+            [PVE1, node("pve2", 16, bridges=())],
+            {"networks": [{"name": "net0"}]},
+            "pve1",
+            id="with the bridge",
         ),
-        pytest.param([PVE1], {"memory": {"size": "99Gi"}, "power": "Stopped"}, "pve1", id="a stopped VM takes no memory"),
+        pytest.param(
+            [PVE1, node("pve2", None, bridges=None)],
+            {"memory": {"size": "8Gi"}},
+            "pve2",
+            id="what cannot be seen rules nothing out",
+        ),
+        pytest.param(
+            [PVE1],
+            {"memory": {"size": "99Gi"}, "power": "Stopped"},
+            "pve1",
+            id="a stopped VM takes no memory",
+        ),
     ],
 )
 def test_the_node_that_is_chosen(nodes, spec, where):
@@ -81,18 +96,44 @@ def test_a_template_on_local_storage_keeps_its_clones_beside_it():
 @pytest.mark.parametrize(
     ("nodes", "spec", "reason", "words"),
     [
-        pytest.param([node("pve1", online=False), PVE2], {}, "NodeUnavailable", "template 9000", id="the template's node is down"),
+        pytest.param(
+            [node("pve1", online=False), PVE2],
+            {},
+            "NodeUnavailable",
+            "template 9000",
+            id="the template's node is down",
+        ),
         pytest.param([PVE2], {}, "NodeUnavailable", "pve1", id="or unknown"),
         pytest.param(
-            [PVE1, PVE2], {"disks": [{"name": "d", "size": "1Gi", "storage": "nfs"}]}, "StorageNotFound", "nfs", id="storage"
+            [PVE1, PVE2],
+            {"disks": [{"name": "d", "size": "1Gi", "storage": "nfs"}]},
+            "StorageNotFound",
+            "nfs",
+            id="storage",
         ),
-        pytest.param([PVE1, PVE2], {"bootDisk": {"storage": "nfs"}}, "StorageNotFound", "nfs", id="the boot disk's storage"),
         pytest.param(
-            [PVE1, PVE2], {"networks": [{"name": "net0", "bridge": "vmbr9"}]}, "BridgeNotFound", "vmbr9", id="bridge"
+            [PVE1, PVE2],
+            {"bootDisk": {"storage": "nfs"}},
+            "StorageNotFound",
+            "nfs",
+            id="the boot disk's storage",
         ),
-        pytest.param([PVE1, PVE2], {"memory": {"size": "64Gi"}}, "Unschedulable", "64Gi of memory wanted", id="memory"),
         pytest.param(
-            [PVE1, PVE2], {"placement": {"nodes": ["pve9"], "mode": "Require"}}, "Unschedulable", "spec.placement.nodes", id="required"
+            [PVE1, PVE2],
+            {"networks": [{"name": "net0", "bridge": "vmbr9"}]},
+            "BridgeNotFound",
+            "vmbr9",
+            id="bridge",
+        ),
+        pytest.param(
+            [PVE1, PVE2], {"memory": {"size": "64Gi"}}, "Unschedulable", "64Gi of memory wanted", id="memory"
+        ),
+        pytest.param(
+            [PVE1, PVE2],
+            {"placement": {"nodes": ["pve9"], "mode": "Require"}},
+            "Unschedulable",
+            "spec.placement.nodes",
+            id="required",
         ),
         pytest.param(
             [PVE1, replace(PVE2, storages={})],
@@ -131,13 +172,19 @@ def test_every_node_has_its_own_reason():
         pytest.param(ON_CEPH, {"full": True, "storage": "local-lvm"}, True, id="onto another storage"),
         pytest.param(ON_CEPH, {"storage": "local-lvm"}, True, id="a storage alone implies it"),
         pytest.param(replace(ON_CEPH, is_template=False), {}, True, id="of a VM that is no template"),
-        pytest.param(replace(ON_CEPH, is_template=False), {"full": False}, True, id="there is no other way for one"),
-        pytest.param(replace(ON_CEPH, config={"scsi0": "thick:x,size=1G"}), {}, True, id="thick LVM cannot link"),
+        pytest.param(
+            replace(ON_CEPH, is_template=False), {"full": False}, True, id="there is no other way for one"
+        ),
+        pytest.param(
+            replace(ON_CEPH, config={"scsi0": "thick:x,size=1G"}), {}, True, id="thick LVM cannot link"
+        ),
     ],
 )
 def test_linked_or_full(template, clone, full):
     thick = storage("thick", type="lvm")
-    found = placed([node("pve1", storages=(LOCAL, CEPH, thick))], template, source={"clone": {"vmid": 9000} | clone})
+    found = placed(
+        [node("pve1", storages=(LOCAL, CEPH, thick))], template, source={"clone": {"vmid": 9000} | clone}
+    )
     assert isinstance(found, Placed)
     assert found.full is full
     assert found.storage == (clone.get("storage") if full else None)

@@ -135,8 +135,18 @@ def test_provisioned_says_whether_the_vm_exists_and_is_ours(existence, status, r
     ("existence", "status", "reason", "words"),
     [
         (present(), "True", "InSync", "spec"),
-        (present(diff=ConfigDiff(puts=(Put(key="cores", value="4", was="2"),))), "False", "OutOfSync", "cores: 2 -> 4"),
-        (present(diff=ConfigDiff(problems=(Problem(reason="DiskMissing", message="attach it"),))), "False", "DiskMissing", "attach it"),
+        (
+            present(diff=ConfigDiff(puts=(Put(key="cores", value="4", was="2"),))),
+            "False",
+            "OutOfSync",
+            "cores: 2 -> 4",
+        ),
+        (
+            present(diff=ConfigDiff(problems=(Problem(reason="DiskMissing", message="attach it"),))),
+            "False",
+            "DiskMissing",
+            "attach it",
+        ),
         (present(owner=Owner.FOREIGN), "Unknown", "NotObserved", "compared"),
         (Absent(), "Unknown", "NotObserved", "compared"),
     ],
@@ -148,7 +158,9 @@ def test_synced_says_whether_the_config_is_as_the_spec_says(existence, status, r
 
 
 def test_while_a_task_of_ours_runs_what_was_known_of_the_vm_stays():
-    before = tuple(condition(name, "True") for name in ("Provisioned", "Synced", "RestartRequired", "AgentConnected"))
+    before = tuple(
+        condition(name, "True") for name in ("Provisioned", "Synced", "RestartRequired", "AgentConnected")
+    )
     vm = a_vm(status=made(), conditions=before, readiness={"agent": True})
     shown = conditions(facts(vm, working="Stopping"), Wait(reason="Stopping", message="m"))
     assert {shown[each["type"]].reason for each in before} == {"Before"}
@@ -212,7 +224,9 @@ def test_an_object_that_is_paused_from_the_start_is_not_ready():
 
 def test_the_plan_is_bounded_and_counts_the_rest():
     many = ConfigDiff(puts=tuple(Put(key=f"k{number}", value="1") for number in range(70)))
-    plan = report.plan_sentences(facts(a_vm(status=made()), existence=present(diff=many), pending=("x: 1 -> 2",)))
+    plan = report.plan_sentences(
+        facts(a_vm(status=made()), existence=present(diff=many), pending=("x: 1 -> 2",))
+    )
     assert len(plan) == report.PLAN_LENGTH + 1
     assert plan[-1] == "and 21 more"
 

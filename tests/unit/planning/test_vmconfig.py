@@ -1,5 +1,6 @@
 """What is written into a VM's config, key by key, and what is left alone."""
 
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -47,7 +48,9 @@ def changes(spec, config=None, *, without=(), status=None, **options):
 
 DATA = {"name": "data", "size": "5Gi"}
 DATA_AT = {"scsi1": "local-lvm:vm-10000-disk-1,serial=data,size=5G"}
-ON_RECORD = {"disks": [{"name": "data", "slot": "scsi1", "volume": "local-lvm:vm-10000-disk-1", "size": "5Gi"}]}
+ON_RECORD = {
+    "disks": [{"name": "data", "slot": "scsi1", "volume": "local-lvm:vm-10000-disk-1", "size": "5Gi"}]
+}
 NET0 = {"name": "net0"}
 
 
@@ -55,13 +58,23 @@ NET0 = {"name": "net0"}
     ("spec", "config", "expected"),
     [
         pytest.param({}, {}, {}, id="nothing asked, nothing written"),
-        pytest.param({}, {"cores": "8", "balloon": "0", "cpu": "host", "bios": "ovmf"}, {}, id="unset is unmanaged"),
-        pytest.param({}, {"net1": "e1000=BC:24:11:00:00:01", "scsi5": "a:b,size=1G"}, {}, id="unlisted is not touched"),
+        pytest.param(
+            {}, {"cores": "8", "balloon": "0", "cpu": "host", "bios": "ovmf"}, {}, id="unset is unmanaged"
+        ),
+        pytest.param(
+            {}, {"net1": "e1000=BC:24:11:00:00:01", "scsi5": "a:b,size=1G"}, {}, id="unlisted is not touched"
+        ),
         pytest.param({"name": "front"}, {}, {"name": "front"}, id="the name"),
-        pytest.param({"power": "Stopped"}, {}, {"onboot": "0"}, id="a stopped VM does not start with its node"),
-        pytest.param({"power": "Unmanaged"}, {"onboot": "0"}, {}, id="nor is that touched where power is not"),
+        pytest.param(
+            {"power": "Stopped"}, {}, {"onboot": "0"}, id="a stopped VM does not start with its node"
+        ),
+        pytest.param(
+            {"power": "Unmanaged"}, {"onboot": "0"}, {}, id="nor is that touched where power is not"
+        ),
         pytest.param({"protection": True}, {}, {"protection": "1"}, id="protection is set"),
-        pytest.param({"protection": False}, {"protection": "1"}, {}, id="a person's protection is not taken away"),
+        pytest.param(
+            {"protection": False}, {"protection": "1"}, {}, id="a person's protection is not taken away"
+        ),
         pytest.param({"cpu": {"cores": 4}}, {"cores": "2"}, {"cores": "4"}, id="cores"),
         pytest.param({"cpu": {"cores": 1, "sockets": 1}}, {}, {}, id="one core is Proxmox's default"),
         pytest.param({"cpu": {"cores": 2}}, {"cores": "2", "sockets": "4"}, {}, id="sockets left out stay"),
@@ -71,13 +84,25 @@ NET0 = {"name": "net0"}
             {"cpu": "host,flags=+aes"},
             id="the CPU's type; its flags stay",
         ),
-        pytest.param({"cpu": {"type": "host"}}, {"cpu": "cputype=host,flags=+aes"}, {}, id="the type written out"),
-        pytest.param({"memory": {"size": "2Gi"}}, {"memory": "current=2048"}, {}, id="memory as a property string"),
+        pytest.param(
+            {"cpu": {"type": "host"}}, {"cpu": "cputype=host,flags=+aes"}, {}, id="the type written out"
+        ),
+        pytest.param(
+            {"memory": {"size": "2Gi"}}, {"memory": "current=2048"}, {}, id="memory as a property string"
+        ),
         pytest.param({"memory": {"size": "4Gi"}}, {}, {"memory": "4096"}, id="memory"),
         pytest.param(
-            {"memory": {"size": "2Gi", "minimum": "1Gi"}}, {"balloon": "0"}, {"balloon": "1024"}, id="ballooning"
+            {"memory": {"size": "2Gi", "minimum": "1Gi"}},
+            {"balloon": "0"},
+            {"balloon": "1024"},
+            id="ballooning",
         ),
-        pytest.param({"agent": True}, {"agent": "0,fstrim_cloned_disks=1"}, {"agent": "1,fstrim_cloned_disks=1"}, id="agent"),
+        pytest.param(
+            {"agent": True},
+            {"agent": "0,fstrim_cloned_disks=1"},
+            {"agent": "1,fstrim_cloned_disks=1"},
+            id="agent",
+        ),
         pytest.param({"agent": True}, {"agent": "enabled=1,type=virtio"}, {}, id="the agent is there"),
         pytest.param({"agent": False}, {}, {}, id="no agent is the default"),
     ],
@@ -112,7 +137,10 @@ def test_tags(listed, ours, there, then):
         pytest.param("my notes", {}, "my notes", id="a person's text stays when the mark comes back"),
         pytest.param("", {}, "", id="only the mark"),
         pytest.param(
-            "<!-- proxmox-operator {} -->", {}, "<!-- proxmox-operator {} -->", id="a lookalike is a person's text"
+            "<!-- proxmox-operator {} -->",
+            {},
+            "<!-- proxmox-operator {} -->",
+            id="a lookalike is a person's text",
         ),
         pytest.param("old", {"description": "new"}, "new", id="the spec's text replaces the old one"),
         pytest.param("old", {"description": ""}, "", id="an empty one too"),
@@ -132,7 +160,12 @@ def test_a_description_with_text_and_mark_is_left_as_it_is():
 @pytest.mark.parametrize(
     ("spec", "config", "expected"),
     [
-        pytest.param({}, {"smbios1": "base64=1,serial=YQ=="}, {"smbios1": f"base64=1,serial=YQ==,uuid={UUID}"}, id="UUID"),
+        pytest.param(
+            {},
+            {"smbios1": "base64=1,serial=YQ=="},
+            {"smbios1": f"base64=1,serial=YQ==,uuid={UUID}"},
+            id="UUID",
+        ),
         pytest.param({}, {"smbios1": f"uuid={UUID.upper()}"}, {}, id="the UUID in capitals"),
         pytest.param({"uefi": False}, {}, {}, id="SeaBIOS is the default"),
         pytest.param(
@@ -148,7 +181,9 @@ def test_a_description_with_text_and_mark_is_left_as_it_is():
             id="UEFI from the source",
         ),
         pytest.param({"tpm": True}, {}, {"tpmstate0": "local-lvm:1,version=v2.0"}, id="a TPM"),
-        pytest.param({"tpm": False}, {"tpmstate0": "local-lvm:vm-10000-disk-2"}, {}, id="a TPM is never taken out"),
+        pytest.param(
+            {"tpm": False}, {"tpmstate0": "local-lvm:vm-10000-disk-2"}, {}, id="a TPM is never taken out"
+        ),
     ],
 )
 def test_firmware_before_the_first_start(spec, config, expected):
@@ -177,7 +212,10 @@ def test_firmware_disks_without_any_storage_are_a_problem_not_a_write():
     ],
 )
 def test_the_boot_disks_size(size, there, expected):
-    assert changes({"bootDisk": {"size": size}}, {"scsi0": f"local-lvm:vm-10000-disk-0,size={there}"}) == expected
+    assert (
+        changes({"bootDisk": {"size": size}}, {"scsi0": f"local-lvm:vm-10000-disk-0,size={there}"})
+        == expected
+    )
 
 
 def test_a_boot_disk_that_is_not_there():
@@ -193,8 +231,12 @@ def test_the_remedy_for_a_disk_that_is_too_large_is_a_size_that_may_be_written()
 @pytest.mark.parametrize(
     ("disk", "config", "status", "expected"),
     [
-        pytest.param({}, {}, {}, {"scsi1": "local-lvm:5,serial=data"}, id="a new one, in the first free slot"),
-        pytest.param({}, {"scsi1": "x:y,size=1G"}, {}, {"scsi2": "local-lvm:5,serial=data"}, id="beside another"),
+        pytest.param(
+            {}, {}, {}, {"scsi1": "local-lvm:5,serial=data"}, id="a new one, in the first free slot"
+        ),
+        pytest.param(
+            {}, {"scsi1": "x:y,size=1G"}, {}, {"scsi2": "local-lvm:5,serial=data"}, id="beside another"
+        ),
         pytest.param({"storage": "ceph"}, {}, {}, {"scsi1": "ceph:5,serial=data"}, id="on its own storage"),
         pytest.param(
             {"cache": "WriteBack", "discard": True, "ssd": True, "iothread": True, "backup": False},
@@ -215,9 +257,15 @@ def test_the_remedy_for_a_disk_that_is_too_large_is_a_size_that_may_be_written()
             id="its own options are set and reset, others stay",
         ),
         pytest.param({}, {}, ON_RECORD, {"DiskMissing": ...}, id="once there, never replaced by a blank one"),
-        pytest.param({}, {"unused0": "local-lvm:vm-10000-disk-1"}, ON_RECORD, {"DiskMissing": ...}, id="nor detached"),
         pytest.param(
-            {}, {"scsi4": "local-lvm:vm-10000-disk-1,size=5G"}, ON_RECORD, {}, id="attached in another slot by hand"
+            {}, {"unused0": "local-lvm:vm-10000-disk-1"}, ON_RECORD, {"DiskMissing": ...}, id="nor detached"
+        ),
+        pytest.param(
+            {},
+            {"scsi4": "local-lvm:vm-10000-disk-1,size=5G"},
+            ON_RECORD,
+            {},
+            id="attached in another slot by hand",
         ),
     ],
 )
@@ -243,15 +291,38 @@ def test_a_disk_needs_a_storage_and_a_slot():
     ("network", "there", "expected"),
     [
         pytest.param({}, f"virtio={MAC},bridge=vmbr0", ..., id="as it is"),
-        pytest.param({}, f"bridge=vmbr0,virtio={MAC.lower()},firewall=0", ..., id="re-ordered, in small letters"),
+        pytest.param(
+            {}, f"bridge=vmbr0,virtio={MAC.lower()},firewall=0", ..., id="re-ordered, in small letters"
+        ),
         pytest.param({}, f"model=virtio,macaddr={MAC.lower()},bridge=vmbr0", ..., id="written the long way"),
         pytest.param({}, None, "virtio,bridge=vmbr0", id="a new one gets its MAC from Proxmox"),
-        pytest.param({"mac": "bc:24:11:00:00:01"}, None, "virtio=BC:24:11:00:00:01,bridge=vmbr0", id="or the one asked for"),
-        pytest.param({"bridge": "vmbr1"}, f"virtio={MAC},bridge=vmbr0", f"virtio={MAC},bridge=vmbr1", id="another bridge"),
-        pytest.param({"vlan": 20}, f"virtio={MAC},bridge=vmbr0", f"virtio={MAC},bridge=vmbr0,tag=20", id="a VLAN"),
-        pytest.param({}, f"virtio={MAC},bridge=vmbr0,tag=20,rate=5", f"virtio={MAC},bridge=vmbr0", id="owned whole"),
-        pytest.param({"model": "E1000"}, f"virtio={MAC},bridge=vmbr0", f"e1000={MAC},bridge=vmbr0", id="another model"),
-        pytest.param({}, f"i82551={MAC},bridge=vmbr0", f"virtio={MAC},bridge=vmbr0", id="from a model that we do not offer"),
+        pytest.param(
+            {"mac": "bc:24:11:00:00:01"},
+            None,
+            "virtio=BC:24:11:00:00:01,bridge=vmbr0",
+            id="or the one asked for",
+        ),
+        pytest.param(
+            {"bridge": "vmbr1"},
+            f"virtio={MAC},bridge=vmbr0",
+            f"virtio={MAC},bridge=vmbr1",
+            id="another bridge",
+        ),
+        pytest.param(
+            {"vlan": 20}, f"virtio={MAC},bridge=vmbr0", f"virtio={MAC},bridge=vmbr0,tag=20", id="a VLAN"
+        ),
+        pytest.param(
+            {}, f"virtio={MAC},bridge=vmbr0,tag=20,rate=5", f"virtio={MAC},bridge=vmbr0", id="owned whole"
+        ),
+        pytest.param(
+            {"model": "E1000"}, f"virtio={MAC},bridge=vmbr0", f"e1000={MAC},bridge=vmbr0", id="another model"
+        ),
+        pytest.param(
+            {},
+            f"i82551={MAC},bridge=vmbr0",
+            f"virtio={MAC},bridge=vmbr0",
+            id="from a model that we do not offer",
+        ),
         pytest.param(
             {"firewall": True, "connected": False, "mtu": 1, "queues": 4},
             f"virtio={MAC},bridge=vmbr0",
@@ -281,7 +352,9 @@ def test_a_network_needs_a_bridge():
     [
         pytest.param({"user": "debian"}, {}, {"ciuser": "debian"}, id="user"),
         pytest.param({"sshKeys": [KEY]}, {}, {"sshkeys": KEY}, id="keys, plain: the call encodes them"),
-        pytest.param({"sshKeys": [KEY]}, {"sshkeys": quote(KEY + "\n", safe="")}, {}, id="keys as they come back"),
+        pytest.param(
+            {"sshKeys": [KEY]}, {"sshkeys": quote(KEY + "\n", safe="")}, {}, id="keys as they come back"
+        ),
         pytest.param(
             {"dns": {"servers": ["10.0.0.1", "10.0.0.2"], "searchDomains": ["example.org"]}},
             {},
@@ -306,7 +379,9 @@ def test_cloud_init(init, config, expected):
             ...,
             id="the same, re-ordered",
         ),
-        pytest.param({"ipv6": {"address": "auto"}}, "ip=dhcp", "ip6=auto", id="listed addresses are all there are"),
+        pytest.param(
+            {"ipv6": {"address": "auto"}}, "ip=dhcp", "ip6=auto", id="listed addresses are all there are"
+        ),
         pytest.param({}, "ip=dhcp", ..., id="none listed: unmanaged"),
     ],
 )
@@ -327,7 +402,7 @@ def test_the_cloud_init_drive_is_added_where_the_source_has_none():
 
 
 def test_a_password_is_sent_once_for_each_reference_and_never_spelled_out():
-    spec = {"cloudInit": {"passwordSecretRef": {"name": "login"}}}
+    spec: dict[str, Any] = {"cloudInit": {"passwordSecretRef": {"name": "login"}}}
     vm = a_vm(status=made(), **spec)
     put = next(put for put in diff(wanted(vm), CONFIG).puts if put.key == PASSWORD_KEY)
     assert put.value is None
@@ -337,7 +412,9 @@ def test_a_password_is_sent_once_for_each_reference_and_never_spelled_out():
 
 
 def test_what_is_recorded_is_what_is_attached_and_a_missing_disk_keeps_its_record():
-    vm = a_vm(status=made(**ON_RECORD), disks=[DATA, DATA | {"name": "logs"}], networks=[NET0, {"name": "net1"}])
+    vm = a_vm(
+        status=made(**ON_RECORD), disks=[DATA, DATA | {"name": "logs"}], networks=[NET0, {"name": "net1"}]
+    )
     config = CONFIG | {"scsi2": "ceph:vm-10000-disk-4,serial=logs,size=7G"}
     shown = {disk.name: (disk.slot, disk.volume, disk.size) for disk in recorded_disks(wanted(vm), config)}
     assert shown == {

@@ -81,7 +81,7 @@ class Observer:
     def wanted(self, vm: ProxmoxVM) -> Wanted:
         """What the config is compared with. Only for an object that has a VMID.
 
-        What a write of this process has earned counts before it is in the status: a password is sent once, not until then.
+        What a write of this process has earned counts before it is in the status: a password is sent once.
         """
         status = vm.status.model_copy(update=self._memory.written)
         return Wanted(
@@ -220,6 +220,8 @@ class Observer:
         )
 
     async def _present(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> Present:
+        if vm.metadata.deletion_timestamp is not None:
+            self._memory.forget_config()  # what is destroyed is looked at live: whose it is, and what hangs on it
         config = await self._config(node, vmid, guest)
         raw = config.raw
         wanted = self.wanted(vm)

@@ -72,6 +72,20 @@ class VMReconciler:
         if is_paused(member.cluster.metadata.annotations):
             return await self._paused(keeper, f"ProxmoxCluster {member.name}")
         _refuse_leaving(vm, member)
+        if member.passes >= self._fleet.share():
+            member.queued[vm_key(vm)] = None
+            return Outcome.done()
+        member.passes += 1
+        try:
+            return await self._work(vm, keeper, memory, member)
+        finally:
+            member.passes -= 1
+            if member.queued:
+                longest = next(iter(member.queued))
+                del member.queued[longest]
+                self._context.queue.add(longest)
+
+    async def _work(self, vm: ProxmoxVM, keeper: StatusKeeper, memory: Memory, member: Member) -> Outcome:
         session = member.usable()
         namespace = await self._context.namespace(vm.metadata.namespace or "")
         access = access_of(member.cluster.spec, namespace.labels)

@@ -20,7 +20,10 @@ class Absent:
 
 @dataclass(frozen=True, kw_only=True)
 class Unknown:
-    """It may exist or not; ``reason`` and ``message`` say why nobody can tell. ``after``: seconds until another look."""
+    """It may exist or not; ``reason`` and ``message`` say why nobody can tell.
+
+    ``after``: seconds until another look.
+    """
 
     reason: str
     message: str

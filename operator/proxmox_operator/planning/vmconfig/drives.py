@@ -65,7 +65,7 @@ def _size(field: str, slot: str, wanted: int, drive: disks.Drive) -> Iterator[Ch
         yield Grow(slot=slot, size=wanted, was=drive.size)
     elif drive.size > wanted:
         has, least = format_gib(drive.size), f"{-(-drive.size >> 30)}Gi"
-        message = f"{field}: {format_gib(wanted)} is smaller than the disk, which has {has}; disks only grow: set {least}"
+        message = f"{field}: {format_gib(wanted)} is less than the disk has ({has}), and disks only grow: set {least}"
         yield Problem(reason="DiskShrinkRefused", message=message)
 
 

@@ -38,7 +38,9 @@ def _tags(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     result = [*kept, *sorted(listed - {tag.lower() for tag in kept})]
     if result != current:
         was = config.get("tags")
-        yield Put(key="tags", value=";".join(result), was=was) if result else Remove(key="tags", was=was or "")
+        yield (
+            Put(key="tags", value=";".join(result), was=was) if result else Remove(key="tags", was=was or "")
+        )
 
 
 def hardware(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
@@ -91,10 +93,13 @@ def _firmware_changes(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Put
     if firmware.uefi is not None and (config.get("bios", "seabios") == "ovmf") != firmware.uefi:
         yield Put(key="bios", value="ovmf" if firmware.uefi else "seabios", was=config.get("bios"))
     wants_efi, wants_tpm = (
-        bool(asked) and key not in config for asked, key in ((firmware.uefi, "efidisk0"), (firmware.tpm, "tpmstate0"))
+        bool(asked) and key not in config
+        for asked, key in ((firmware.uefi, "efidisk0"), (firmware.tpm, "tpmstate0"))
     )
     if storage is None and (wants_efi or wants_tpm):
-        message = "spec.firmware: there is no storage for its disks: set defaults.storage on the ProxmoxCluster"
+        message = (
+            "spec.firmware: there is no storage for its disks: set defaults.storage on the ProxmoxCluster"
+        )
         yield Problem(reason="StorageNotChosen", message=message)
         return
     if wants_efi:

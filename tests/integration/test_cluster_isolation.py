@@ -1,0 +1,129 @@
+"""Several clusters at once, what each write leaves in the audit log, and that no secret gets out."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from controlplane import Cluster
+from harness.clusters import Estate
+from proxmox_operator.engine import logs
+from proxmox_operator.kube.resources import SECRETS
+from pvesim.sim import USER
+
+PASSWORD = "kY7-guest-password"
+
+
+@pytest.fixture(scope="module")
+def shared_estate(control_plane: Cluster) -> Iterator[Estate]:
+    with Estate(control_plane, operator={"workers": 4}) as estate:
+        estate.secrets.add(PASSWORD)
+        yield estate
+
+
+@pytest.fixture
+def estate(shared_estate: Estate) -> Iterator[Estate]:
+    with shared_estate.fresh():
+        yield shared_estate
+
+
+def test_a_cluster_that_hangs_does_not_slow_the_other_down(estate: Estate) -> None:
+    good, bad = estate.site(), estate.site()
+    started = time.monotonic()
+    good.ready()
+    normal = time.monotonic() - started
+    for endpoint in bad.sim.endpoints.values():
+        endpoint.hang()
+    stuck = [bad.make() for _ in range(8)]
+    time.sleep(0.1)
+    started = time.monotonic()
+    names = [good.make() for _ in range(3)]
+    for name in names:
+        good.world.wait_ready(name)
+    took = time.monotonic() - started
+    assert took < 3 * normal + 0.6, f"{took:.2f} s beside a cluster that hangs, {normal:.2f} s alone"
+    for endpoint in bad.sim.endpoints.values():
+        endpoint.resume()
+    for name in stuck:
+        bad.world.wait_ready(name)
+    assert len(bad.sim.world().vmids) == 1 + len(stuck)
+
+
+def test_two_clusters_hold_the_same_vmid_without_mixing_it_up(estate: Estate) -> None:
+    one, two = estate.site(), estate.site()
+    (first, vmid), (second, same) = one.ready(), two.ready()
+    assert vmid == same
+    one.world.delete(first)
+    one.world.wait_gone(first)
+    assert set(one.sim.world().vmids) == {9000}
+    assert two.sim.vm(same).status == "running"
+    two.world.passes(second)
+    assert two.world.condition(second).status == "True"
+
+
+def test_every_write_has_an_audit_record_without_values(estate: Estate) -> None:
+    site = estate.site()
+    namespace = site.world.namespace
+    site.kube.create(
+        SECRETS, {"metadata": {"name": "guest", "namespace": namespace}, "stringData": {"password": PASSWORD}}
+    )
+    already = len(estate.heard.matching("proxmox_operator.audit"))
+    name = site.make(
+        cpu={"cores": 3},
+        disks=[{"name": "data", "size": "5Gi"}],
+        cloudInit={"user": "debian", "passwordSecretRef": {"name": "guest", "key": "password"}},
+    )
+    vmid = site.world.wait_ready(name)
+    assert site.sim.vm(vmid).config.get("cipassword")
+    site.edit(default=False)
+    site.world.delete(name)
+    site.world.wait_gone(name)
+    records = [
+        record
+        for record in estate.heard.matching("proxmox_operator.audit")[already:]
+        if record.cluster == site.name  # type: ignore[attr-defined]
+    ]
+    told = Counter((record.method, record.path, tuple(record.parameters)) for record in records)  # type: ignore[attr-defined]
+    sent = Counter(
+        (call.method, call.path, tuple(sorted(call.params))) for call in site.sim.recorder.mutating
+    )
+    assert told == sent
+    assert {record.actor for record in records} == {f"ProxmoxVM/{namespace}/{name}"}  # type: ignore[attr-defined]
+    assert all(record.actor_uid and record.result == "ok" for record in records)  # type: ignore[attr-defined]
+    assert any(record.upid for record in records)  # type: ignore[attr-defined]
+    texts = " ".join(str(record.__dict__) for record in records)
+    values = {str(value) for call in site.sim.recorder.mutating for value in call.params.values()}
+    assert [value for value in values if len(value) > 6 and value in texts] == []
+
+
+def test_a_write_that_fails_is_recorded_with_its_reason(estate: Estate) -> None:
+    site = estate.site()
+    site.sim.fail("POST", "/clone", 500, "unable to activate storage 'local-lvm'", times=1)
+    site.ready()
+    records = [r for r in estate.heard.matching("proxmox_operator.audit") if r.cluster == site.name]  # type: ignore[attr-defined]
+    clones = [r.result for r in records if r.path.endswith("/clone")]  # type: ignore[attr-defined]
+    assert clones == ["StorageUnavailable", "ok"]
+
+
+def test_no_secret_gets_out_of_a_bad_day(estate: Estate) -> None:
+    """Many ways in which things can fail, then a search of logs, Events and statuses."""
+    site = estate.unapplied()
+    site.set_secret(username=USER, password="wrong-password-c0ffee")
+    site.apply()
+    site.wait("Unauthorized")
+    site.set_secret(tokenID="operator@pve!operator", tokenSecret="wrong-token-c0ffee")
+    site.until(lambda: "Authentication failed" in site.condition().message, "the token was tried")
+    site.set_secret(username=USER, password=site.sim.password)
+    site.wait("Ready")
+    site.sim.fail("POST", "/clone", 500, "exploded")
+    name = site.make()
+    site.world.wait_reason(name, "ProxmoxError")
+    site.sim.clear_failures()
+    for endpoint in site.sim.endpoints.values():
+        endpoint.down()
+    site.wait("Unreachable")
+    assert estate.leaked() == []
+    assert len(estate.heard.lines) > 20
+    assert logging.getLogger(logs.PINNED[0]).level == logging.WARNING
