@@ -89,9 +89,11 @@ class World:
         cluster: Mapping[str, Any] | None = None,
         template: bool = True,
         operator: Mapping[str, Any] | None = None,
+        patient: bool = False,
     ) -> None:
         """``namespaces``: how many are watched; the first is the default of every method. ``sim``: settings of the
         simulator. ``cluster``: changes to the ProxmoxCluster's spec. ``operator``: settings of the operator.
+        ``patient``: all intervals are those of production.
         """
         run = uuid.uuid4().hex[:8]
         self.namespaces = tuple(f"world-{run}-{number}" for number in range(namespaces))
@@ -101,7 +103,8 @@ class World:
         self.sim = PveSim(**{"time_scale": 0.02, **(sim or {})})
         self.control_plane = control_plane
         self.operator: RunningOperator | None = None
-        self._settings = {**OPERATOR_SETTINGS, **(operator or {})}
+        self._patient = patient
+        self._settings = {**({} if patient else OPERATOR_SETTINGS), **(operator or {})}
         self._cluster_changes = dict(cluster or {})
         self._template = template
         self._count = 0
@@ -110,9 +113,10 @@ class World:
         self._impatient = ExitStack()
 
     def __enter__(self) -> Self:
-        self._impatient.enter_context(mock.patch("proxmox_operator.controllers.cluster.Limits", _impatient))
-        self._impatient.enter_context(mock.patch("proxmox_operator.proxmox.session.FRESH", MEMORY))
-        self._impatient.enter_context(mock.patch("proxmox_operator.controllers.vm.observe.FRESH", MEMORY))
+        if not self._patient:
+            self._impatient.enter_context(mock.patch("proxmox_operator.controllers.cluster.Limits", _impatient))
+            self._impatient.enter_context(mock.patch("proxmox_operator.proxmox.session.FRESH", MEMORY))
+            self._impatient.enter_context(mock.patch("proxmox_operator.controllers.vm.observe.FRESH", MEMORY))
         self.sim.start_server()
         self.kube = KubeApi(self.control_plane.kubeconfig)
         if self._template:

@@ -98,7 +98,8 @@ def test_a_cursor_that_is_rebuilt_remembers_vms_that_are_gone_by_their_tasks(est
 def test_a_cursor_that_is_rebuilt_remembers_volumes_that_were_left(estate: Estate) -> None:
     site = estate.unapplied()
     site.sim.add_vm(10777, storage="local-lvm", disk_gib=1)
-    site.sim.call(lambda: site.sim.server.vms.remove(site.sim.server.vm(10777)))
+    left = site.sim.vm(10777)
+    site.sim.call(lambda: site.sim.server.vms.remove(left))
     assert site.sim.world().volumes_of(10777)
     site.good_secret()
     site.apply()

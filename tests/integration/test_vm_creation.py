@@ -255,18 +255,19 @@ def test_a_create_right_behind_a_delete_never_meets_the_old_vm(world: World) -> 
     assert world.leaks() == []
 
 
-def test_a_failed_clone_is_repeated_with_the_same_vmid_once_the_storage_is_back(world: World) -> None:
+def test_a_storage_that_is_offline_is_waited_for(world: World) -> None:
+    before = world.sim.world()
     world.sim.storage_offline("local-lvm")
     try:
+        world.look()
         name = world.make(source={"clone": {"vmid": TEMPLATE, "full": True}})
-        world.wait_until(lambda: (world.condition(name) or ("", ""))[0] == "False", "it is not Ready", name)
-        world.passes(name, 1)
-        shown = world.condition(name)
-        assert shown is not None
-        assert shown.reason in ("StorageUnavailable", "StorageNotFound", "Cloning", "Creating")
-        vmids = {vm.vmid for vm in world.sim.world().vms}
+        condition = world.wait_reason(name, "StorageNotFound")
+        assert f"storage local-lvm (template {TEMPLATE}) is not available there" in condition.message
+        world.passes(name)
+        assert world.writes() == []
+        assert before.diff(world.sim.world()) == []
     finally:
         world.sim.storage_offline("local-lvm", False)
     vmid = world.wait_ready(name)
-    assert vmid not in vmids
+    assert world.changes_besides(before, vmid) == []
     assert world.leaks() == []

@@ -91,9 +91,7 @@ def test_a_hibernated_vm_is_left_asleep(world: World) -> None:
     world.look()
     world.sim.power_loss(vmid)
     world.forget_writes()
-    world.wait_until(
-        lambda: (world.condition(name) or ("", ""))[1] in ("PowerOnHold", "Locked"), "it is on hold", name
-    )
+    assert "hibernated; resume it in Proxmox" in world.wait_reason(name, "Locked").message
     world.passes(name)
     assert world.writes() == []
     world.sim.set_lock(vmid, None)

@@ -1,7 +1,8 @@
 """Keeping ProxmoxClusters: connect, find out who answers and what is allowed, and say so in conditions.
 
 Runs at every change of the object, every minute (its Secret is re-read then), when nodes come and go, and when the
-inventory begins to fail or recovers. A change takes effect by building a new session; VMs are woken when the cluster becomes usable or stops being so.
+inventory begins to fail or recovers. A change takes effect by building a new session; VMs are woken when the cluster
+becomes usable or stops being so.
 """
 
 import logging

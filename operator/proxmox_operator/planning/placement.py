@@ -18,13 +18,12 @@ LINKABLE = frozenset({"lvmthin", "zfspool", "rbd", "dir", "nfs", "cifs", "btrfs"
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """One storage as one node sees it; ``free`` in bytes, ``None`` where the token may not see it."""
+    """One storage as one node sees it; ``content`` are the content types it takes (images, iso ...)."""
 
     name: str
     shared: bool
     type: str
     content: frozenset[str]
-    free: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +157,17 @@ def _refusal(
     fields = dict.fromkeys(storages, f"template {template.vmid}") | _storage_fields(vm, access)
     if missing := sorted(name for name in fields if name not in node.storages):
         named = ", ".join(f"storage {name} ({fields[name]})" for name in missing)
-        return Refusal(reason="StorageNotFound", message=f"{named} is not available there: name one that is, or enable it")
+        message = f"{named} is not available there: name one that is, or enable it"
+        return Refusal(reason="StorageNotFound", message=message)
+    if unfit := sorted(name for name in fields if "images" not in node.storages[name].content):
+        named = ", ".join(f"storage {name} ({fields[name]})" for name in unfit)
+        message = f"{named} takes no disk images: name one that does, or add images to its content"
+        return Refusal(reason="StorageNotUsable", message=message)
     bridges = _bridge_fields(vm, access)
     if node.bridges is not None and (absent := sorted(bridges.keys() - node.bridges)):
         named = ", ".join(f"bridge {name} ({bridges[name]})" for name in absent)
-        return Refusal(reason="BridgeNotFound", message=f"{named} does not exist there, or the credentials lack SDN.Use on it")
+        message = f"{named} does not exist there, or the credentials lack SDN.Use on it"
+        return Refusal(reason="BridgeNotFound", message=message)
     if node.name != template.node:
         local = sorted(name for name in storages if name in source.storages and not source.storages[name].shared)
         if local:
@@ -177,7 +182,7 @@ def _refusal(
 def _common_reason(refusals: Iterable[Refusal]) -> str:
     """The one thing that stands in the way everywhere, where it is one thing that a person can mend."""
     reasons = {refusal.reason for refusal in refusals}
-    mendable = reasons & {"StorageNotFound", "BridgeNotFound"}
+    mendable = reasons & {"StorageNotFound", "StorageNotUsable", "BridgeNotFound"}
     return mendable.pop() if len(reasons) == 1 and mendable else "Unschedulable"
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from proxmox_operator import errors
@@ -254,10 +254,13 @@ class PveClient:
                 self._expected = proof.identity
             candidate.belongs.succeeded()
             candidate.proof, candidate.proven_at = proof, self._clock()
+            if proof.peer is not None:
+                candidate.peers |= {proof.peer}
             return proof
 
     async def _ask(self, candidate: EndpointState, request: Request) -> Answer:
         actor = audit.current_actor.get()
+        request = replace(request, peers=candidate.peers)
         data = await self._guarded(
             candidate, request, lambda: self._send(candidate.transport, request, actor)
         )

@@ -27,7 +27,10 @@ class EndpointHealth:
 
 
 class EndpointState:
-    """Three circuits: does it answer, does it accept our credentials, does it belong to our cluster."""
+    """Three circuits: does it answer, does it accept our credentials, does it belong to our cluster.
+
+    ``peers`` are the certificates of all servers that have proved it: several behind a load balancer, or renewed ones.
+    """
 
     def __init__(self, endpoint: Endpoint, transport: Transport, clock: Callable[[], float]) -> None:
         self.endpoint = endpoint
@@ -37,6 +40,7 @@ class EndpointState:
         self.belongs = Breaker(clock, threshold=1, base=60.0, ceiling=60.0)
         self.proof: Proof | None = None
         self.proven_at = 0.0
+        self.peers: frozenset[bytes] = frozenset()
         self.proving = asyncio.Lock()
 
     @property

@@ -43,20 +43,21 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-class _PeerChanged(NewConnectionError):
-    """Another certificate than before: another machine, perhaps of another cluster. Nothing is sent to it."""
+class _Unproven(NewConnectionError):
+    """A certificate that was not shown before: another machine, perhaps of another cluster. Nothing is sent to it."""
 
 
 class _Adapter(HTTPAdapter):
     """Uses our SSLContext alone: requests would add its own public CAs to what the user chose to trust.
 
-    ``peer`` is the certificate of the last connection. Where a new one differs the connection is given up once: the
-    client then has the endpoint prove itself again, which it otherwise does every half a minute only.
+    ``peer`` is the certificate shown on the last connection. Where ``proven`` is not empty, a connection that shows
+    another one than these is given up before anything is sent.
     """
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
         self.peer: bytes | None = None
+        self.proven: frozenset[bytes] = frozenset()
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -66,10 +67,9 @@ class _Adapter(HTTPAdapter):
         class Connection(HTTPSConnection):
             def connect(self) -> None:
                 super().connect()
-                shown = self.sock.getpeercert(binary_form=True) if isinstance(self.sock, ssl.SSLSocket) else None
-                before, adapter.peer = adapter.peer, shown
-                if before not in (None, shown):
-                    raise _PeerChanged(self, "the certificate has changed")
+                adapter.peer = self.sock.getpeercert(binary_form=True) if isinstance(self.sock, ssl.SSLSocket) else None
+                if adapter.proven and adapter.peer not in adapter.proven:
+                    raise _Unproven(self, "another certificate than before")
 
         class Pool(HTTPSConnectionPool):
             ConnectionCls = Connection
@@ -191,6 +191,10 @@ class ProxmoxerTransport:
             self._tickets.refresh()
             return self._exchange(request)
 
+    def peer(self) -> bytes | None:
+        """The certificate that answered the last request of this thread."""
+        return self._session().adapter.peer
+
     def close(self) -> None:
         """Drop all connections; a call under way in another thread ends with an error."""
         with self._guard:
@@ -215,7 +219,10 @@ class ProxmoxerTransport:
     def _once(self, session: _Session, request: Request) -> Any:
         resource = session.api(request.path)
         params = wire_params(request.params)
-        session.last = None
+        adapter, session.last = session.adapter, None
+        adapter.proven = request.peers
+        if request.peers and adapter.peer is not None and adapter.peer not in request.peers:
+            adapter.close()
         try:
             if request.method == "GET":
                 answer = resource.get(**params)
@@ -276,8 +283,6 @@ class ProxmoxerTransport:
         if self._tickets is not None:
             http.auth = self._tickets
         session = _Session(api, http, self._prepare(http))
-        with self._guard:
-            session.adapter.peer = self._sessions[-1].adapter.peer if self._sessions else None
         http.hooks["response"].append(session.keep)
         return session
 
@@ -336,8 +341,8 @@ class ProxmoxerTransport:
         if isinstance(error, requests.ConnectTimeout):
             return NotSent(f"{self._endpoint}: no connection within {self._timeout[0]:g} s")
         for cause in causes:
-            if isinstance(cause, _PeerChanged):
-                return NotSent(f"{self._endpoint}: its certificate has changed, so it has to say anew who it is")
+            if isinstance(cause, _Unproven):
+                return NotSent(f"{self._endpoint}: its certificate has changed, so it is asked anew who it is")
             if isinstance(cause, NewConnectionError):
                 return NotSent(f"{self._endpoint}: {_plain(cause)}")
             if isinstance(cause, ssl.SSLError) and cause.reason in _HANDSHAKE:

@@ -10,7 +10,7 @@ tells a node that was separated from its cluster and kept its CA.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from proxmox_operator import errors
 
@@ -57,11 +57,21 @@ class ClusterIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What an endpoint says of itself. ``quorate`` is None where it may not be read."""
+    """What an endpoint says of itself. ``quorate`` is None where it may not be read; ``peer`` is the certificate it
+    showed.
+    """
 
     identity: ClusterIdentity
     quorate: bool | None
     nodes: tuple[str, ...] = ()
+    peer: bytes | None = None
+
+
+@runtime_checkable
+class Peered(Protocol):
+    """A transport that knows who answered the last request of the calling thread."""
+
+    def peer(self) -> bytes | None: ...
 
 
 def normal_fingerprint(text: str) -> str:
@@ -85,11 +95,13 @@ def read_proof(transport: Transport) -> Proof:
     fingerprint = next((str(c["fingerprint"]) for c in certificates if c.get("filename") == ROOT_CA), None)
     if fingerprint is None:
         raise Refused(500, f"the endpoint names no {ROOT_CA}: cannot tell which cluster it belongs to")
+    peer = transport.peer() if isinstance(transport, Peered) else None
     if status is None:
-        return Proof(ClusterIdentity(fingerprint), None)
+        return Proof(ClusterIdentity(fingerprint), None, peer=peer)
     cluster = next((item for item in status if item.get("type") == "cluster"), None)
     return Proof(
         ClusterIdentity(fingerprint, str(cluster["name"]) if cluster else ""),
         bool(cluster.get("quorate")) if cluster else True,
         tuple(sorted(str(node["name"]) for node in nodes)),
+        peer,
     )

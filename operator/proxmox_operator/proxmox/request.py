@@ -23,13 +23,15 @@ class Request:
     """A call: method, path parts below ``/api2/json`` and parameters.
 
     ``mutating`` is derived from the method; say False for the few POSTs that change nothing (guest agent
-    ping). The repr holds no parameter: they may be secret.
+    ping). The repr holds no parameter: they may be secret. ``peers``: certificates of servers that have proved that they
+    belong to the cluster; nothing is sent to another. Empty: to any.
     """
 
     method: Method
     path: tuple[str, ...]
     params: Mapping[str, ParamValue] = field(default_factory=dict, repr=False)
     mutating: bool = True
+    peers: frozenset[bytes] = field(default=frozenset(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.path:

@@ -23,6 +23,8 @@ from .errors import NODE_NOT_FOUND, NoSuchTask, OutcomeUnknown, classify_task, c
 logger = logging.getLogger(__name__)
 
 FASTEST, SLOWEST = 0.1, 2.0
+FEW = 4
+"""Watched tasks on a node up to which a list saves nothing: each that has ended is asked for its status anyway."""
 LOG_LINES = 20
 LOG_PAGE, LOG_PAGES = 500, 10
 RUNNING = "RUNNING"
@@ -87,7 +89,7 @@ Done = Callable[[TaskResult], None]
 
 
 class TaskTracker:
-    """Watches tasks with few calls: one task on a node is asked itself, more share one list of active
+    """Watches tasks with few calls: a few tasks on a node are asked themselves, more share one list of active
     tasks.
     """
 
@@ -246,13 +248,16 @@ class TaskTracker:
     async def _look(self, node: str) -> None:
         """One pass over the watched tasks of a node."""
         upids = list(self._watched[node])
-        if len(upids) > 1:
+        if len(upids) > FEW:
             active = {task.upid.text for task in await self.active(node)}
             upids = [upid for upid in upids if upid not in active]
-        for upid in upids:
-            result = await self.result(upid)
-            if result is not None:
+        results = await asyncio.gather(*(self.result(upid) for upid in upids), return_exceptions=True)
+        for upid, result in zip(upids, results, strict=True):
+            if isinstance(result, TaskResult):
                 self._finish(node, upid, result)
+        for failed in results:
+            if isinstance(failed, BaseException):
+                raise failed
 
     def _finish(self, node: str, upid: str, result: TaskResult) -> None:
         for done in self._watched[node].pop(upid, ()):

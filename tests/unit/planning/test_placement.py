@@ -14,7 +14,7 @@ ON_CEPH = replace(TEMPLATE, config={"scsi0": "ceph:base-9000-disk-0,size=2G", "m
 
 
 def storage(name, *, shared=False, type="lvmthin"):
-    return Storage(name=name, shared=shared, type=type, content=frozenset({"images"}), free=None)
+    return Storage(name=name, shared=shared, type=type, content=frozenset({"images"}))
 
 
 LOCAL = storage("local-lvm")
@@ -199,3 +199,12 @@ def test_memory_is_that_of_the_spec_or_else_of_the_template():
 def test_a_target_is_named_only_where_the_vm_goes_elsewhere():
     assert placed([PVE1, PVE2]).target(ON_CEPH) == "pve2"
     assert placed([PVE1]).target(ON_CEPH) is None
+
+
+def test_a_storage_that_takes_no_disk_images_is_named_with_the_field_that_asks_for_it():
+    backups = Storage(name="nas", shared=True, type="nfs", content=frozenset({"backup"}))
+    nodes = [node(name, storages=(LOCAL, CEPH, backups)) for name in ("pve1", "pve2")]
+    result = placed(nodes, disks=[{"name": "data", "size": "1Gi", "storage": "nas"}])
+    assert isinstance(result, Unschedulable)
+    assert result.reason == "StorageNotUsable"
+    assert "storage nas (spec.disks[data].storage) takes no disk images" in result.message()

@@ -438,3 +438,7 @@ def test_a_lost_mark_alone_is_told_from_other_changes():
     assert ConfigDiff(puts=(mark,)).only_mark()
     assert not ConfigDiff(puts=(mark, Put(key="cores", value="2"))).only_mark()
     assert not ConfigDiff().only_mark()
+
+
+def test_a_disk_whose_size_proxmox_does_not_tell_is_not_grown_again_and_again():
+    assert changes({"bootDisk": {"size": "20Gi"}}, {"scsi0": "local-lvm:vm-1000-disk-0"}) == {}

@@ -12,7 +12,7 @@ from proxmox_operator.controllers.vm import agent, holds
 from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.search import find_marked
 from proxmox_operator.controllers.vm.source import gather_nodes, read_template
-from proxmox_operator.errors import Forbidden, NeedsHuman, Unreachable
+from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Unreachable
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.access import Access, violations
 from proxmox_operator.planning.identity import Mark, Owner, owner
@@ -160,6 +160,8 @@ class Observer:
         found = await self._session.tasks.find_clone(
             intent.source_vmid, vmid, node=intent.source_node, since=intent.since.timestamp()
         )
+        if found is not None and found.status == "OK":
+            raise Outdated(f"the clone to VM {vmid} has ended while its config was being read")
         if found is None or not found.running:
             return None
         self._memory.work = Work(action="Cloning", upid=found.upid.text)
@@ -293,7 +295,10 @@ def _recorded_place(vm: ProxmoxVM, intent: Provisioning) -> Placed:
 
 
 def _lock(guest: Guest | None) -> str | None:
-    """The lock that the inventory shows; where it changes, what was read is old. That of a new VM is shown late and says nothing."""
+    """The lock that the inventory shows; where it changes, what was read is old.
+
+    That of a VM in the making is shown late and says nothing.
+    """
     return guest.lock if guest is not None and guest.lock not in ("clone", "create") else None
 
 

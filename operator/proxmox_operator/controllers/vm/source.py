@@ -53,7 +53,6 @@ async def gather_nodes(member: Member, session: ClusterSession, *, besides: str)
                 shared=storage.shared,
                 type=storage.type,
                 content=storage.content,
-                free=storage.total - storage.used if storage.total and storage.used is not None else None,
             )
             for (_, node), storage in inventory.storages.items()
             if node == info.name and storage.available

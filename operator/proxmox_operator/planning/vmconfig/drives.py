@@ -61,6 +61,9 @@ def _stays(field: str, wanted: str | None, drive: disks.Drive) -> Iterator[Chang
 
 
 def _size(field: str, slot: str, wanted: int, drive: disks.Drive) -> Iterator[Change]:
+    """Grow, or say that it cannot shrink; a disk whose size Proxmox does not tell is left alone."""
+    if drive.size == 0:
+        return
     if drive.size < wanted:
         yield Grow(slot=slot, size=wanted, was=drive.size)
     elif drive.size > wanted:
