@@ -31,9 +31,10 @@ class Delete:
 
 
 class DeleteHalfWay:
-    """The object is deleted while its VM is being cloned."""
+    """The object is deleted while its VM is being cloned: when the operator looks at the task first."""
 
     name = "create, deleted half-way"
+    moment = "/tasks/qmclone/status"
     acts = (
         Act(do=lambda stage: stage.apply(), reached=lambda stage: stage.is_ready() or stage.is_going(), what="deletion"),
         Act(do=Stage.delete, reached=Stage.is_gone, what="the object is gone"),
@@ -49,9 +50,16 @@ class DeleteHalfWay:
         stage.__exit__()
 
     def overheard(self, stage: Stage, call: str) -> None:
-        """The first look at the task that makes the clone is when the person changes their mind."""
-        if call.endswith("/tasks/qmclone/status") and not stage.is_going():
+        """Now the person changes their mind."""
+        if call.endswith(self.moment) and not stage.is_going():
             stage.delete()
 
     def complaints(self, stage: Stage) -> list[str]:
         return stage.complaints(exists=False)
+
+
+class DeleteAtClone(DeleteHalfWay):
+    """The object is deleted when the operator is about to ask for the clone."""
+
+    name = "create, deleted at the clone"
+    moment = "/clone"

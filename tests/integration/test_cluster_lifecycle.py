@@ -217,6 +217,7 @@ def test_lost_touches_nothing_though_the_cluster_answers(estate: Estate) -> None
     site = estate.site()
     name, vmid = site.ready()
     site.edit(lost=True)
+    site.wait("Ready")
     before = site.sim.world()
     site.forget_calls()
     site.world.delete(name)

@@ -148,7 +148,7 @@ def test_of_two_processes_started_at_once_only_one_works(world: World, launch: L
     vmid = world.wait_ready(name, timeout=30)
     assert world.changes_besides(before, vmid) == []
     assert (clones(world), world.leaks()) == (1, [])
-    assert [process.popen.poll() for process in both] == [None, None]
+    world.wait_until(lambda: all(process.is_ready() for process in both), "one leads, the other stands by", timeout=20)
     wrote = [len(process.writes()) for process in both]
     assert min(wrote) == 0
     assert max(wrote) == len(world.writes())

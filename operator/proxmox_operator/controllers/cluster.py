@@ -108,9 +108,9 @@ class ClusterReconciler:
                 cluster=cluster,
             )
             self._fleet.put(member)
-        elif _changed(member.cluster, cluster):
+        if member.acted_on is not None and _changed(member.acted_on, cluster):
             self._context.wake_vms(name)
-        member.cluster = cluster
+        member.cluster = member.acted_on = cluster
         if cluster.metadata.deletion_timestamp is not None and not self._fleet.users(name):
             await self._let_go(raw, name)
             return Outcome.done()

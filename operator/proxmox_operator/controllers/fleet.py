@@ -6,9 +6,10 @@ between processes later is a matter of who holds which member. Not here: keeping
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from proxmox_operator.api import ProxmoxCluster
+from proxmox_operator.api import InvalidObject, ProxmoxCluster
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context, key_of
 from proxmox_operator.engine.queue import Key
@@ -29,7 +30,8 @@ class Member:
     ``problem`` is why no VM can be worked on now (set by the cluster controller). ``keys`` tells which object a VMID
     belongs to; ``promised`` is memory in bytes that VMs in the making will take, by object UID; ``marks``
     is what a search for lost VMs has read of VMs that belong to no known object. ``passes`` counts VMs being worked
-    on now; ``queued`` are those that wait until one of them is done (:meth:`Fleet.share`).
+    on now; ``queued`` are those that wait until one of them is done (:meth:`Fleet.share`). ``cluster`` is the object at
+    its newest (``raw``), ``acted_on`` as the cluster's own last pass saw it, which can hang for minutes.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Member:
     cursor: int | None = None
     passes: int = 0
     queued: dict[Key, None] = field(default_factory=dict)
+    acted_on: ProxmoxCluster | None = None
+    raw: Raw | None = None
     allocating: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def usable(self) -> ClusterSession:
@@ -112,6 +116,7 @@ class Fleet:
         name = recorded or asked or self._default()
         member = self._members.get(name)
         if member is not None:
+            self._renew(member)
             return member
         if self._context.store.get(Key(CLUSTER_KIND, "", name)) is not None:
             raise NotReadYet(f"ProxmoxCluster {name} is being connected")
@@ -119,6 +124,14 @@ class Fleet:
             f"spec.clusterRef.name: there is no ProxmoxCluster {name}: create it, or name one that exists"
         )
         raise NeedsHuman(message, reason="ClusterNotFound")
+
+    def _renew(self, member: Member) -> None:
+        """A pause, a loss or a grant taken back holds from the next pass over a VM on, also while the cluster hangs."""
+        raw = self._context.store.get(Key(CLUSTER_KIND, "", member.name))
+        if raw is not None and raw is not member.raw:
+            member.raw = raw
+            with suppress(InvalidObject):
+                member.cluster = ProxmoxCluster.parse(raw)
 
     def _default(self) -> str:
         clusters = self._context.store.list(CLUSTER_KIND)

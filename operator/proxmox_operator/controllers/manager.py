@@ -1,7 +1,7 @@
 """The composition root: puts the operator together, and runs it while it leads.
 
-Takes its two seams as arguments, the transport to Kubernetes and the way to connect to Proxmox, so that tests run the same
-operator. Not here: the watch (``handlers``), which only calls :meth:`Manager.observe`.
+Takes its two seams as arguments, the transport to Kubernetes and the way to connect to Proxmox, so that tests
+run the same operator. Not here: the watch (``handlers``), which only calls :meth:`Manager.observe`.
 """
 
 import asyncio

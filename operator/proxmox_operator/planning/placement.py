@@ -79,7 +79,9 @@ class Unschedulable:
         nodes: dict[str, list[str]] = {}
         for node, why in sorted(self.reasons.items()):
             nodes.setdefault(why, []).append(node)
-        return "no node can host this VM: " + "; ".join(f"{', '.join(names)}: {why}" for why, names in nodes.items())
+        return "no node can host this VM: " + "; ".join(
+            f"{', '.join(names)}: {why}" for why, names in nodes.items()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,8 @@ def place(
     source = by_name.get(template.node)
     if source is None or not source.online:
         return Unschedulable(
-            reasons={template.node: f"offline, and it holds template {template.vmid}"}, reason="NodeUnavailable"
+            reasons={template.node: f"offline, and it holds template {template.vmid}"},
+            reason="NodeUnavailable",
         )
     origins = template.storages()
     full = _full(clone.full if clone else None, storage, template, source, origins)
@@ -112,21 +115,28 @@ def place(
     refusals: dict[str, Refusal] = {}
     fitting: list[Node] = []
     for node in nodes:
-        why = _refusal(node, vm, template, source, origins | ({storage} if storage else set()), access, memory)
+        why = _refusal(
+            node, vm, template, source, origins | ({storage} if storage else set()), access, memory
+        )
         if why is None:
             fitting.append(node)
         else:
             refusals[node.name] = why
     if not fitting:
         return Unschedulable(
-            reasons={name: why.message for name, why in refusals.items()}, reason=_common_reason(refusals.values())
+            reasons={name: why.message for name, why in refusals.items()},
+            reason=_common_reason(refusals.values()),
         )
     preferred = set(vm.spec.placement.nodes or ()) if vm.spec.placement else set()
-    best = max(fitting, key=lambda node: (node.name in preferred, node.memory_free or 0, node.name == template.node))
+    best = max(
+        fitting, key=lambda node: (node.name in preferred, node.memory_free or 0, node.name == template.node)
+    )
     return Placed(node=best.name, full=full, storage=storage if full else None, memory=memory)
 
 
-def _full(asked: bool | None, storage: str | None, template: Template, source: Node, origins: set[str]) -> bool:
+def _full(
+    asked: bool | None, storage: str | None, template: Template, source: Node, origins: set[str]
+) -> bool:
     """Linked where nothing speaks against it: it is instant and takes no space. Only templates can be linked to."""
     if asked is not None and template.is_template:
         return asked
@@ -145,7 +155,13 @@ def _memory(vm: ProxmoxVM, template: Template) -> int:
 
 
 def _refusal(
-    node: Node, vm: ProxmoxVM, template: Template, source: Node, storages: set[str], access: Access, memory: int
+    node: Node,
+    vm: ProxmoxVM,
+    template: Template,
+    source: Node,
+    storages: set[str],
+    access: Access,
+    memory: int,
 ) -> Refusal | None:
     if not node.online:
         return Refusal(reason="NodeUnavailable", message="offline")
@@ -166,10 +182,12 @@ def _refusal(
     bridges = _bridge_fields(vm, access)
     if node.bridges is not None and (absent := sorted(bridges.keys() - node.bridges)):
         named = ", ".join(f"bridge {name} ({bridges[name]})" for name in absent)
-        message = f"{named} does not exist there, or the credentials lack SDN.Use on it"
+        message = f"{named} does not exist there: create it, name another, or grant SDN.Use on it"
         return Refusal(reason="BridgeNotFound", message=message)
     if node.name != template.node:
-        local = sorted(name for name in storages if name in source.storages and not source.storages[name].shared)
+        local = sorted(
+            name for name in storages if name in source.storages and not source.storages[name].shared
+        )
         if local:
             message = f"template {template.vmid} is on {template.node} and storage {', '.join(local)} is local to it"
             return Refusal(reason="TemplateElsewhere", message=message)
@@ -199,5 +217,8 @@ def _storage_fields(vm: ProxmoxVM, access: Access) -> dict[str, str]:
 
 def _bridge_fields(vm: ProxmoxVM, access: Access) -> dict[str, str]:
     """Every bridge that the spec needs on the VM's node, with the field that asks for it."""
-    fields = [(f"spec.networks[{network.name}].bridge", network.bridge or access.bridge) for network in vm.spec.networks]
+    fields = [
+        (f"spec.networks[{network.name}].bridge", network.bridge or access.bridge)
+        for network in vm.spec.networks
+    ]
     return {bridge: field for field, bridge in fields if bridge is not None}

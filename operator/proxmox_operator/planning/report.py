@@ -98,8 +98,14 @@ def summarise(
 ) -> tuple[Condition, ...]:
     """Ready, Reconciling and Stalled, for any kind."""
     result = tuple(condition for condition in conditions if condition.type != PAUSED)
-    for name, state in (("Ready", verdict.ready), ("Reconciling", verdict.progressing), ("Stalled", verdict.stalled)):
-        result = set_condition(result, name, state, verdict.reason, verdict.message, generation=generation, now=now)
+    for name, state in (
+        ("Ready", verdict.ready),
+        ("Reconciling", verdict.progressing),
+        ("Stalled", verdict.stalled),
+    ):
+        result = set_condition(
+            result, name, state, verdict.reason, verdict.message, generation=generation, now=now
+        )
     return result
 
 
@@ -121,7 +127,10 @@ def vm_conditions(facts: Facts, verdict: Verdict) -> tuple[Condition, ...]:
     generation, now = facts.vm.metadata.generation, facts.now
     result = summarise(facts.vm.status.conditions, verdict, generation=generation, now=now)
     unseen = facts.existence is None and facts.vm.status.vmid is not None
-    for name, (state, reason, message) in {"Provisioned": _provisioned(facts), "Synced": _synced(facts)}.items():
+    for name, (state, reason, message) in {
+        "Provisioned": _provisioned(facts),
+        "Synced": _synced(facts),
+    }.items():
         if not unseen or find_condition(result, name) is None:
             result = set_condition(result, name, state, reason, message, generation=generation, now=now)
     if unseen:
@@ -130,10 +139,14 @@ def vm_conditions(facts: Facts, verdict: Verdict) -> tuple[Condition, ...]:
         message = "; ".join(facts.pending)[:1000] or "no change waits for a cold boot"
         reason = "PendingChanges" if facts.pending else "NothingPending"
         required = bool(facts.pending)
-        result = set_condition(result, "RestartRequired", required, reason, message, generation=generation, now=now)
+        result = set_condition(
+            result, "RestartRequired", required, reason, message, generation=generation, now=now
+        )
     if facts.vm.spec.readiness.agent:
         state, reason, message = _agent(facts)
-        result = set_condition(result, "AgentConnected", state, reason, message, generation=generation, now=now)
+        result = set_condition(
+            result, "AgentConnected", state, reason, message, generation=generation, now=now
+        )
     return result
 
 

@@ -13,7 +13,7 @@ from .request import Request
 
 class AgentGate:
     """Agent calls cost a Proxmox worker up to 8 s when the guest is silent: one at a time per node, and a
-    VM whose agent did not answer is left alone for a while (10 s doubling to 5 min).
+    VM whose agent did not answer is left alone for a while (3 s doubling to 5 min).
     """
 
     def __init__(self, client: PveClient, clock: Callable[[], float]) -> None:
@@ -26,16 +26,13 @@ class AgentGate:
         """The agent's answer; AgentUnavailable without a call while backing off."""
         breaker = self._silent.get(vmid)
         if breaker is not None and not breaker.admit():
-            raise AgentUnavailable(
-                f"the guest agent of VM {vmid} did not answer ({breaker.last_error}); asked again in "
-                f"{breaker.wait():.0f} s"
-            )
+            raise AgentUnavailable(f"{breaker.last_error} (asked again in {breaker.wait():.0f} s)")
         async with self._nodes.setdefault(request.node or "", asyncio.Lock()):
             try:
                 data = await self._client.call(request)
             except (AgentUnavailable, NotRunning) as error:
                 breaker = self._silent.setdefault(
-                    vmid, Breaker(self._clock, threshold=1, base=10.0, ceiling=300.0)
+                    vmid, Breaker(self._clock, threshold=1, base=3.0, ceiling=300.0)
                 )
                 breaker.failed(error.message)
                 raise

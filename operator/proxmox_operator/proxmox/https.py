@@ -67,7 +67,9 @@ class _Adapter(HTTPAdapter):
         class Connection(HTTPSConnection):
             def connect(self) -> None:
                 super().connect()
-                adapter.peer = self.sock.getpeercert(binary_form=True) if isinstance(self.sock, ssl.SSLSocket) else None
+                adapter.peer = (
+                    self.sock.getpeercert(binary_form=True) if isinstance(self.sock, ssl.SSLSocket) else None
+                )
                 if adapter.proven and adapter.peer not in adapter.proven:
                     raise _Unproven(self, "another certificate than before")
 
@@ -342,7 +344,9 @@ class ProxmoxerTransport:
             return NotSent(f"{self._endpoint}: no connection within {self._timeout[0]:g} s")
         for cause in causes:
             if isinstance(cause, _Unproven):
-                return NotSent(f"{self._endpoint}: its certificate has changed, so it is asked anew who it is")
+                return NotSent(
+                    f"{self._endpoint}: its certificate has changed, so it is asked anew who it is"
+                )
             if isinstance(cause, NewConnectionError):
                 return NotSent(f"{self._endpoint}: {_plain(cause)}")
             if isinstance(cause, ssl.SSLError) and cause.reason in _HANDSHAKE:

@@ -23,8 +23,8 @@ class Request:
     """A call: method, path parts below ``/api2/json`` and parameters.
 
     ``mutating`` is derived from the method; say False for the few POSTs that change nothing (guest agent
-    ping). The repr holds no parameter: they may be secret. ``peers``: certificates of servers that have proved that they
-    belong to the cluster; nothing is sent to another. Empty: to any.
+    ping). The repr holds no parameter: they may be secret. ``peers``: certificates of servers that have proved
+    that they belong to the cluster; nothing is sent to another. Empty: to any.
     """
 
     method: Method

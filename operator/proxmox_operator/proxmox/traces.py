@@ -30,7 +30,12 @@ async def traces(client: PveClient, inventory: Inventory) -> frozenset[int]:
     read: set[str] = set()
     for storage in inventory.storages.values():
         info = inventory.nodes.get(storage.node)
-        if not storage.available or info is None or not info.online or (storage.shared and storage.name in read):
+        if (
+            not storage.available
+            or info is None
+            or not info.online
+            or (storage.shared and storage.name in read)
+        ):
             continue
         read.add(storage.name)
         volumes = await _items(client, ("nodes", storage.node, "storage", storage.name, "content"))

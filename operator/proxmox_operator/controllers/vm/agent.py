@@ -1,7 +1,7 @@
 """What the guest agent tells, asked only where the spec wants it and never in a hurry.
 
-A dead agent occupies a Proxmox worker for seconds, so each VM backs off by itself. The agent is a condition, not a gate,
-unless ``spec.readiness.agent`` makes it one.
+A dead agent occupies a Proxmox worker for seconds, so each VM backs off by itself. The agent is a condition, not a
+gate, unless ``spec.readiness.agent`` makes it one.
 """
 
 from proxmox_operator.api import ProxmoxVM
@@ -34,8 +34,7 @@ async def checks(
         if not vm.spec.readiness.agent:
             return ()
         delay = min(2.0 ** min(memory.agent_tries, 6), MAX_DELAY)
-        message = f"the guest agent does not answer yet ({error.message})"
-        return (Wait(reason="AgentNotConnected", message=message, after=delay),)
+        return (Wait(reason="AgentNotConnected", message=error.message, after=delay),)
     memory.agent_tries = 0
     memory.addresses = tuple(address for addresses in by_mac.values() for address in addresses)
     return ()

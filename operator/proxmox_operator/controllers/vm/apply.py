@@ -342,7 +342,7 @@ class Applier:
             await self._record(task=Task(action=action, upid=upid, node=node, since=self._now()))
 
     def watch(self, work: Work, vm: ProxmoxVM) -> None:
-        """Have the tracker wake the object when the task has ended; a tracker that is asked already is not asked again."""
+        """Have the tracker wake the object when the task has ended; one that is asked already is not asked again."""
         if work.watcher is self._session.tasks:
             return
         work.watcher = self._session.tasks
@@ -364,7 +364,7 @@ class Applier:
 
 def _present(facts: Facts) -> Present:
     if not isinstance(facts.existence, Present):
-        raise AssertionError("planned only for a VM that is present")
+        raise AssertionError("planned only for a VM that is present")  # noqa: TRY004
     return facts.existence
 
 

@@ -28,7 +28,10 @@ _OWN = {
 
 
 async def reason_to_wait(session: ClusterSession, node: str, vmid: int, lock: str | None) -> str | None:
-    """Why the VM must not be started now, as a sentence, or ``None``. One call: ``GET /nodes/{node}/tasks?source=active``."""
+    """Why the VM's power must not be changed now, as a sentence, or ``None``.
+
+    One call: ``GET /nodes/{node}/tasks?source=active``.
+    """
     if lock in ("suspended", "suspending"):
         return f"VM {vmid} is hibernated; resume it in Proxmox, which boots it from its saved state"
     for task in await session.tasks.active(node):

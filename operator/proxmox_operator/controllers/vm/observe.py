@@ -27,7 +27,7 @@ from proxmox_operator.proxmox.tasks import UPID
 from proxmox_operator.proxmox.vm import Presence, VMConfig
 
 FRESH = 5.0
-"""Seconds for which a config that was read counts as just read: within one pass, and between the steps of a creation."""
+"""Seconds for which a config counts as just read: within one pass, and between the steps of a creation."""
 
 
 class Observer:
@@ -56,8 +56,12 @@ class Observer:
         if vm.status.vmid is None:
             return await self._without_vm(vm, now, denied)
         if (work := self._memory.work) is not None:
-            silent = self._offline(UPID.parse(work.upid).node, f"it works on VM {vm.status.vmid} ({work.action})")
-            return Facts(vm=vm, now=now, denied=denied, working=None if silent else work.action, existence=silent)
+            silent = self._offline(
+                UPID.parse(work.upid).node, f"it works on VM {vm.status.vmid} ({work.action})"
+            )
+            return Facts(
+                vm=vm, now=now, denied=denied, working=None if silent else work.action, existence=silent
+            )
         existence = await self._existence(vm, vm.status.vmid)
         facts = Facts(vm=vm, now=now, denied=denied, existence=existence, settles_at=self._settles_at(vm))
         creating = vm.status.provisioning is not None and vm.metadata.deletion_timestamp is None
@@ -215,15 +219,24 @@ class Observer:
         if proof.presence is Presence.ABSENT:
             return Absent()
         if proof.presence is Presence.EXISTS:
-            message = f"VM {vmid} exists, but it is moving or the credentials may not see it: wait, or grant VM.Audit on /vms/{vmid}"
+            message = (
+                f"VM {vmid} exists, but it is moving or the credentials may not see it: wait, or grant VM.Audit on "
+                f"/vms/{vmid}"
+            )
             return Unknown(reason="Invisible", message=message)
         return Unknown(
             reason="ExistenceUnknown", message=f"whether VM {vmid} exists cannot be told: {proof.why}"
         )
 
     async def _present(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> Present:
-        if vm.metadata.deletion_timestamp is not None:
-            self._memory.forget_config()  # what is destroyed is looked at live: whose it is, and what hangs on it
+        power = await self._power(vm, vmid, node, guest)
+        deleting = vm.metadata.deletion_timestamp is not None
+        wanted_power = "Stopped" if deleting else vm.spec.power
+        changing = wanted_power not in ("Unmanaged", power) and not self._memory.first_start
+        changing = changing and (vm.status.started or power == "Running")
+        if deleting or changing:
+            # No digest guards a start, a shutdown or a destroy: whose the VM is, and what hangs on it, is read live.
+            self._memory.forget_config()
         config = await self._config(node, vmid, guest)
         raw = config.raw
         wanted = self.wanted(vm)
@@ -235,13 +248,9 @@ class Observer:
         )
         ours = whose in (Owner.OURS, Owner.UNMARKED)
         changes = diff(wanted, raw) if ours else ConfigDiff()
-        power = await self._power(vm, vmid, node, guest) if ours and not config.lock == "clone" else "Unknown"
-        wanted_power = "Stopped" if vm.metadata.deletion_timestamp is not None else vm.spec.power
-        changing = wanted_power not in ("Unmanaged", power) and not self._memory.first_start
-        changing = changing and (vm.status.started or power == "Running")
         return Present(
             node=node,
-            power=power,
+            power=power if ours and config.lock != "clone" else "Unknown",
             lock=config.lock,
             owner=whose,
             diff=changes,
@@ -291,7 +300,9 @@ class Observer:
 
 def _recorded_place(vm: ProxmoxVM, intent: Provisioning) -> Placed:
     """The choice that was recorded before the first attempt; a repeated attempt does not choose anew."""
-    return Placed(node=vm.status.node or intent.source_node, full=intent.full, storage=intent.storage, memory=0)
+    return Placed(
+        node=vm.status.node or intent.source_node, full=intent.full, storage=intent.storage, memory=0
+    )
 
 
 def _lock(guest: Guest | None) -> str | None:

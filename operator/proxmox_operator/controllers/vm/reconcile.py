@@ -128,7 +128,7 @@ class VMReconciler:
                 raise _explained(error, work.result)
 
     def _is_quiet(self, vm: ProxmoxVM, member: Member, memory: Memory) -> bool:
-        """Nothing changed since a pass that found everything settled: neither the object nor, as the inventory tells, the VM.
+        """Nothing changed since a pass that found everything settled: neither the object nor, by the inventory, the VM.
 
         This is what keeps an idle operator idle: no call is made. A config is re-read at its time all the same.
         """

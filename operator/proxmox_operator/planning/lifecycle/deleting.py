@@ -110,7 +110,7 @@ def _shut_down(facts: Facts) -> Step | None:
     if present.power == "Stopped":
         return None
     if present.hold is not None:
-        return Wait(reason="PowerOnHold", message=present.hold, after=30)
+        return Wait(reason="PowerOnHold", message=present.hold, after=10)
     return stop(facts.vm)
 
 

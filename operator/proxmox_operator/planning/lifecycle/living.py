@@ -100,7 +100,7 @@ def _power(facts: Facts) -> Step | None:
             reason="Paused", message="the VM is paused in Proxmox; it is left alone until resumed", after=60
         )
     if present.hold is not None:
-        return Wait(reason="PowerOnHold", message=present.hold, after=30)
+        return Wait(reason="PowerOnHold", message=present.hold, after=10)
     if wanted == "Stopped":
         return stop(vm)
     return Start() if vm.status.started else RecordStart()
