@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from controlplane import Cluster
-from harness.kubeapi import KubeApi
 
+from controlplane import Cluster
 from crash.stage import Stage
+from harness.kubeapi import KubeApi
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,21 @@
-"""Power change and recovery: the VM exists, is changed, and is in the end what it was, so that one stage serves all runs."""
+"""Power change and recovery: the VM exists, is changed, and is in the end what it was.
+
+So one stage serves all runs.
+"""
 
 from collections.abc import Callable
 from typing import Self
 
-from crash.scenario import Act, make_ready
+from crash.scenario import Act, Scenario, make_ready
 from crash.stage import Stage
 
 
-class _OnOneStage:
-    """The stage with a VM that runs is made at the first run, and kept."""
+class _OnOneStage(Scenario):
+    """The stage with a VM that runs is made at the first run, and kept. Use as a context manager."""
 
     def __init__(self, new_stage: Callable[[], Stage]) -> None:
-        self._new_stage = new_stage
+        super().__init__(new_stage)
         self._stage: Stage | None = None
-
-    def set_up(self) -> Stage:
-        if self._stage is None:
-            self._stage = self._new_stage().__enter__()
-            make_ready(self._stage)
-        return self._stage
-
-    def tear_down(self, stage: Stage) -> None:
-        """It is used again."""
 
     def __enter__(self) -> Self:
         return self
@@ -30,11 +24,14 @@ class _OnOneStage:
         if self._stage is not None:
             self._stage.__exit__()
 
-    def overheard(self, stage: Stage, call: str) -> None:
-        """Nothing happens besides."""
+    def set_up(self) -> Stage:
+        if self._stage is None:
+            self._stage = super().set_up()
+            make_ready(self._stage)
+        return self._stage
 
-    def complaints(self, stage: Stage) -> list[str]:
-        return stage.complaints(exists=True)
+    def tear_down(self, stage: Stage) -> None:
+        """It is used again."""
 
 
 class ChangePower(_OnOneStage):
@@ -52,13 +49,7 @@ class ChangePower(_OnOneStage):
 
 
 class Recover(_OnOneStage):
-    """The object is applied anew without a status, as from Git in a new cluster: the VM that carries its mark is taken back."""
+    """The object is applied anew without a status, as from Git: the VM that carries its mark is taken back."""
 
     name = "recovery of a lost status"
-    acts = (
-        Act(
-            do=lambda stage: stage.apply_anew(),
-            reached=Stage.is_ready,
-            what="the VM is taken back",
-        ),
-    )
+    acts = (Act(do=Stage.apply_anew, reached=Stage.is_ready, what="the VM is taken back"),)

@@ -1,13 +1,14 @@
 """Crash points: every call of an operator to Proxmox and to Kubernetes has a name, and can be its last.
 
-A :class:`Switch` stands in both doors of one operator. It notes each call as a :class:`Point`, a stable name (method, path
-with roles instead of ids) and its ordinal among the calls of that name, and kills the operator at one of them:
+A :class:`Switch` stands in both doors of one operator. It notes each call as a :class:`Point`, a stable name (method,
+path with roles instead of ids) and its ordinal among the calls of that name, and kills the operator at one of them:
 
 - ``before``: the operator dies, the call is never sent;
 - ``answer lost``: the call is executed, the operator is dead when the answer comes;
 - ``late`` (writes): the operator dies, the call is still on its way; :meth:`Switch.deliver` executes it later.
 
-From the moment of death nothing of that operator reaches a server, whatever its ``finally`` blocks try: both doors refuse.
+From the moment of death nothing of that operator reaches a server, whatever its ``finally`` blocks try: both doors
+refuse.
 
 Polls (the inventory, the state of a task) are calls like others, but how many there are is a matter of timing: only
 the first :data:`POLLS` of a name are points. All other calls are points, each of them.
@@ -20,6 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -126,7 +128,11 @@ class Switch:
                 parts[index] = UPID.parse(part).type
             elif index and parts[index - 1] == "qemu":
                 parts[index] = self._role(int(part))
-        asked = [f"{key}={request.params[key]}" for key in ("source", "type", "typefilter") if key in request.params]
+        asked = [
+            f"{key}={request.params[key]}"
+            for key in ("source", "type", "typefilter")
+            if key in request.params
+        ]
         return " ".join([request.method, "/".join(parts), *asked])
 
     def kube_name(self, call: kube.Call) -> str:
@@ -155,9 +161,11 @@ class Dead(Exception):
 class _PveDoor:
     """A ``proxmox.transport.Transport``."""
 
-    def __init__(self, switch: Switch, endpoint: Endpoint, credentials: Credentials, tls: TLSSettings) -> None:
+    def __init__(
+        self, switch: Switch, endpoint: Endpoint, credentials: Credentials, tls: TLSSettings
+    ) -> None:
         self._switch = switch
-        self._open = lambda: connect(endpoint, credentials, tls)
+        self._open: Callable[[], proxmox.Transport] = lambda: connect(endpoint, credentials, tls)
         self._inner = self._open()
 
     def send(self, request: Request) -> Any:
@@ -210,10 +218,8 @@ class _KubeDoor:
         except Dead:
             raise errors.Unreachable("the operator is dead") from None
         if mode is Mode.LOST:
-            try:
+            with suppress(errors.OperatorError):
                 await self._inner.send(call)
-            except errors.OperatorError:
-                pass
         if mode is Mode.LATE:
             self._switch.keep(call=call)
         self._switch.died.set()

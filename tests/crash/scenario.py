@@ -1,19 +1,19 @@
 """Plays a scenario once for each of its crash points, in one mode, and says where the world did not end up as wanted.
 
-A scenario is a row of acts, each something a person does and the state that must follow. The operator is started after the
-first person has acted. It dies at the point; another one is started then, with an empty memory, and has to reach the
-end alone. A call that is late is delivered after that one's first pass over the object.
+A scenario is a row of acts, each something a person does and the state that must follow. The operator is started after
+the first person has acted. It dies at the point; another one is started then, with an empty memory, and has to reach
+the end alone. A call that is late is delivered after that one's first pass over the object.
 
-The points are the calls of two reference runs, and whatever else the first operator of any run is seen to call. A point that
-a run did not come to is played again; that all points were tried is asserted, and the numbers are printed. One
-exception is allowed for, and named in the numbers: a call that repeats an earlier one and makes or changes no VM (a read, a
-status write after a conflict), which more runs, each of which noted all its calls, did not make again.
+The points are the calls of two reference runs, and whatever else the first operator of any run is seen to call. A
+point that a run did not come to is played again; that all points were tried is asserted, and the numbers are printed.
+Two exceptions are allowed for, and named in the numbers: a call that the reference runs do not agree on (two people's
+doings may come in either order), and a few that only repeat an earlier call (a read, a status write after a conflict),
+where more runs, each of which noted all its calls, did not make them again.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from crash.points import Mode, Point, Switch, news
 from crash.stage import PATIENCE, Operator, Stage
@@ -21,7 +21,7 @@ from crash.stage import PATIENCE, Operator, Stage
 TRIES = 5
 """How often a point is played until a run comes to it."""
 
-TRIES_OF_UNUSUAL = 2
+TRIES_OF_UNUSUAL = 3
 """The same for a call that the reference runs do not agree on."""
 
 MOST_MISSED = 3
@@ -40,23 +40,29 @@ class Act:
     what: str
 
 
-class Scenario(Protocol):
-    """What happens, and what must be true at the end."""
+class Scenario:
+    """What happens, and what must be true at the end. Every run has a stage of its own, unless a subclass keeps it."""
 
     name: str
     acts: tuple[Act, ...]
+    exists = True
+    """Whether there is a VM in the end."""
+
+    def __init__(self, new_stage: Callable[[], Stage]) -> None:
+        self._new_stage = new_stage
 
     def set_up(self) -> Stage:
         """The stage for one run."""
-        ...
+        return self._new_stage().__enter__()
 
-    def tear_down(self, stage: Stage) -> None: ...
+    def tear_down(self, stage: Stage) -> None:
+        stage.__exit__()
 
     def overheard(self, stage: Stage, call: str) -> None:
         """Something that happens while the operator makes this call; usually nothing."""
-        ...
 
-    def complaints(self, stage: Stage) -> list[str]: ...
+    def complaints(self, stage: Stage) -> list[str]:
+        return stage.complaints(exists=self.exists)
 
 
 @dataclass(kw_only=True)
@@ -76,7 +82,11 @@ class Run:
             if number:
                 act.do(self.stage)
             if not self._wait(lambda act=act: act.reached(self.stage)):  # type: ignore[misc]
-                return [f"not within {PATIENCE:g} s: {act.what}", *self.scenario.complaints(self.stage), self._state()]
+                return [
+                    f"not within {PATIENCE:g} s: {act.what}",
+                    *self.scenario.complaints(self.stage),
+                    self._state(),
+                ]
         if not self.switch.dead:
             self._wait(self._is_quiet)
         last = self.scenario.acts[-1]
@@ -132,7 +142,9 @@ def make_ready(stage: Stage) -> None:
         stage.sim.server.task_seconds = seconds
 
 
-def play(scenario: Scenario, point: Point | None = None, mode: Mode = Mode.BEFORE) -> tuple[Switch, list[str]]:
+def play(
+    scenario: Scenario, point: Point | None = None, mode: Mode = Mode.BEFORE
+) -> tuple[Switch, list[str]]:
     """Play once. The switch tells the calls of the first operator and whether it died."""
     stage = scenario.set_up()
     try:
@@ -176,7 +188,7 @@ def play_all(scenario: Scenario, mode: Mode) -> str:
                 tried.append(point)
                 break
     missed = [point for point in points if point not in tried]
-    rare = [point for point in missed if point.by_chance]
+    rare = [point for point in missed if point.by_chance or point not in usual]
     numbers = (
         f"crash harness: {scenario.name}, {mode}: {len(tried)} of {len(points) - len(rare)} points tried, "
         f"{len(failures)} failed, {(time.monotonic() - started) / runs:.2f} s each"
@@ -184,6 +196,8 @@ def play_all(scenario: Scenario, mode: Mode) -> str:
     if rare:
         numbers += f"; made once and not again: {', '.join(map(str, rare))}"
     assert not failures, "\n".join([numbers, *failures])
-    assert missed == rare, f"{numbers}; not reached: {', '.join(str(point) for point in missed if point not in rare)}"
+    assert missed == rare, (
+        f"{numbers}; not reached: {', '.join(str(point) for point in missed if point not in rare)}"
+    )
     assert len(usual & set(rare)) <= MOST_MISSED, f"{numbers}; that is too many"
     return numbers

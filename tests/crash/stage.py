@@ -1,7 +1,7 @@
-"""What a crash scenario is played on: a simulated Proxmox cluster with VMs of other people, one ProxmoxVM, and operators.
+"""What a crash scenario is played on: a simulated cluster with other people's VMs, one ProxmoxVM, and operators.
 
-A stage is made anew for each crash point where the scenario leaves something behind, else used again. Nothing outlives it
-but an empty namespace. Not here: killing (``points``), and what the scenarios are.
+A stage is made anew for each crash point where the scenario leaves something behind, else used again. Nothing outlives
+it but an empty namespace. Not here: killing (``points``), and what the scenarios are.
 """
 
 import asyncio
@@ -11,12 +11,9 @@ from typing import Any, Self
 from unittest import mock
 
 from controlplane import Cluster
+from crash.points import Switch
 from harness.kubeapi import KubeApi, Raw, Refused
 from harness.operator import NAMESPACE, RunningOperator
-from pvesim import PveSim
-from pvesim.world import VmState, World
-
-from crash.points import Switch
 from proxmox_operator.controllers.manager import Manager
 from proxmox_operator.controllers.outcome import Outcome
 from proxmox_operator.engine.queue import Key
@@ -27,6 +24,8 @@ from proxmox_operator.kube.transport import AioTransport
 from proxmox_operator.planning.identity import read_mark
 from proxmox_operator.planning.propstring import parse_props
 from proxmox_operator.proxmox.client import Limits
+from pvesim import PveSim
+from pvesim.world import VmState, World
 
 TEMPLATE, FOREIGN, FOREIGN_STOPPED = 9000, 500, 10001
 SPAN = {"start": 10000, "end": 10999}
@@ -136,8 +135,11 @@ class Stage:
         if raw is None:
             return False
         conditions = (raw.get("status") or {}).get("conditions") or ()
-        ready = next((each for each in conditions if each["type"] == "Ready"), {})
-        return (ready.get("status"), ready.get("observedGeneration")) == ("True", raw["metadata"]["generation"])
+        ready: Raw = next((each for each in conditions if each["type"] == "Ready"), {})
+        return (ready.get("status"), ready.get("observedGeneration")) == (
+            "True",
+            raw["metadata"]["generation"],
+        )
 
     def is_gone(self) -> bool:
         return self.raw() is None
@@ -221,7 +223,10 @@ class Stage:
             "tags": (vm["tags"], "web"),
             "ciuser": (vm["ciuser"], "debian"),
             "nameserver": (vm["nameserver"], "10.0.0.1"),
-            "ipconfig0": (dict(parse_props(vm["ipconfig0"] or "", "ip")), {"gw": "10.0.0.1", "ip": "10.0.0.5/24"}),
+            "ipconfig0": (
+                dict(parse_props(vm["ipconfig0"] or "", "ip")),
+                {"gw": "10.0.0.1", "ip": "10.0.0.5/24"},
+            ),
             "volumes": (sizes, SIZES_GIB),
             "mark": (mark and (mark.vmid, mark.uuid, mark.uid), (vm.vmid, status["uuid"], uid)),
             "smbios uuid": (parse_props(vm["smbios1"] or "", "uuid").get("uuid"), status["uuid"]),
@@ -230,7 +235,9 @@ class Stage:
             "provisioning": (status.get("provisioning"), None),
             "finalizers": (len(raw["metadata"].get("finalizers") or ()), 1),
         }
-        return [f"{what} is {is_!r}, wanted {wanted!r}" for what, (is_, wanted) in facts.items() if is_ != wanted]
+        return [
+            f"{what} is {is_!r}, wanted {wanted!r}" for what, (is_, wanted) in facts.items() if is_ != wanted
+        ]
 
 
 def _target(path: str, params: dict[str, Any]) -> int:
@@ -240,7 +247,10 @@ def _target(path: str, params: dict[str, Any]) -> int:
 
 
 class Operator:
-    """One operator in this process, with a switch in its doors. ``passed`` is set once it has looked at a ProxmoxVM for good."""
+    """One operator in this process, with a switch in its doors.
+
+    ``passed`` is set once it has looked at a ProxmoxVM with Proxmox in reach.
+    """
 
     def __init__(self, control_plane: Cluster, namespace: str, cluster: str, switch: Switch) -> None:
         self.switch = switch
@@ -258,7 +268,11 @@ class Operator:
     @property
     def failure(self) -> str | None:
         """A bug that showed: the operator ended by itself, or a pass ended in an exception."""
-        bugs = [sample.value for metric in self._manager.metrics.handler_bugs.collect() for sample in metric.samples]
+        bugs = [
+            sample.value
+            for metric in self._manager.metrics.handler_bugs.collect()
+            for sample in metric.samples
+        ]
         if self._running.error is not None or any(bugs):
             return f"the operator ended in {self._running.error!r}, {sum(bugs):g} passes ended in a bug"
         return None

@@ -54,7 +54,7 @@ class RunningOperator:
         prepare: Callable[[Manager], None] = lambda manager: None,
         **changes: Any,
     ) -> None:
-        """``wrap`` and ``connect`` are the doors to Kubernetes and Proxmox; ``prepare`` sees the manager before it runs."""
+        """``wrap`` and ``connect`` are its doors to Kubernetes and Proxmox; ``prepare`` sees the manager before."""
         if namespace is not None:
             changes.setdefault("watch_namespaces", (namespace,))
         self.settings = settings(kubeconfig, **changes)

@@ -1,18 +1,20 @@
 """What a VM costs: calls to Proxmox and writes to Kubernetes, counted, not timed.
 
-The budgets are those of the architecture page: to make a VM at most 10 Proxmox calls and 6 writes, an idle operator writes
-nothing and asks at most 4 times a second, and a restarted one changes nothing. The inventory is polled as often as by
-default; its polls do not count for a VM, since all VMs share them.
+The budgets are those of the architecture page: to make a VM at most 10 Proxmox calls and 6 writes, an idle operator
+writes nothing and asks at most 4 times a second, and a restarted one changes nothing. The inventory is polled as often
+as by default; its polls do not count for a VM, since all VMs share them.
 """
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
 from controlplane import Cluster
 from harness.world import World
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "cpu": {"cores": 2},
     "memory": {"size": "256Mi"},
     "bootDisk": {"size": "10Gi"},
@@ -38,7 +40,7 @@ class Costs:
 
     def proxmox_calls(self) -> int:
         """All but inventory polls."""
-        return sum(call.path != "/cluster/resources" for call in self.world.sim.recorder)
+        return sum(1 for call in self.world.sim.recorder if call.path != "/cluster/resources")
 
     def kubernetes_writes(self) -> int:
         """All but Events, by the present operator."""
@@ -98,7 +100,9 @@ def marginal(costs: Costs) -> tuple[float, float]:
 
 
 def test_making_a_vm_takes_at_most_ten_proxmox_calls(marginal: tuple[float, float], record_property):
-    record_property("summary", f"budgets: {marginal[0]:g} Proxmox calls, {marginal[1]:g} Kubernetes writes per VM")
+    record_property(
+        "summary", f"budgets: {marginal[0]:g} Proxmox calls, {marginal[1]:g} Kubernetes writes per VM"
+    )
     assert marginal[0] <= BUDGET[0]
 
 

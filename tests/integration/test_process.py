@@ -31,7 +31,7 @@ from proxmox_operator.cli import main
 client.CALL_TIMEOUT = {CALL_TIMEOUT}
 sys.exit(main(sys.argv[1:]))
 """
-DATA_DISK = {"disks": [{"name": "data", "size": "2Gi"}]}
+DATA_DISK: dict[str, Any] = {"disks": [{"name": "data", "size": "2Gi"}]}
 
 
 class Process:
@@ -75,7 +75,7 @@ class Process:
         """What a kubelet would ask: it leads, or stands by."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=2) as answer:
-                return answer.status == 200
+                return bool(answer.status == 200)
         except OSError:
             return False
 
@@ -148,7 +148,9 @@ def test_of_two_processes_started_at_once_only_one_works(world: World, launch: L
     vmid = world.wait_ready(name, timeout=30)
     assert world.changes_besides(before, vmid) == []
     assert (clones(world), world.leaks()) == (1, [])
-    world.wait_until(lambda: all(process.is_ready() for process in both), "one leads, the other stands by", timeout=20)
+    world.wait_until(
+        lambda: all(process.is_ready() for process in both), "one leads, the other stands by", timeout=20
+    )
     wrote = [len(process.writes()) for process in both]
     assert min(wrote) == 0
     assert max(wrote) == len(world.writes())

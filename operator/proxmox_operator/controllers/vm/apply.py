@@ -218,6 +218,9 @@ class Applier:
             )
         if PASSWORD_KEY in changes:
             self._memory.written["password_from"] = password_reference(vm)
+        if "tags" in changes:
+            # Ours from now on, also if the spec changes before the status can say so.
+            self._memory.written["tags"] = tuple({*vm.status.tags, *vm.spec.tags})
         if "protection" in changes:
             self._memory.written["protection_set"] = changes["protection"] == "1"
         self._memory.pending_unread = present.power == "Running"

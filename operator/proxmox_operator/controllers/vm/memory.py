@@ -38,8 +38,8 @@ class Memory:
     ``unsent``: the VMID was reserved in this process and nothing has been sent for it, so it needs no proof of
     absence. ``ended`` are the UPIDs whose end was taken up. ``power`` is what an ended task of ours has just brought
     about; it stands until the inventory, which lags, must have noticed. ``guest`` is the inventory entry of the last
-    pass that read the config. ``written`` holds status fields that a config write has earned. ``first_start``: this process
-    made the VM and is about to start it, so nobody else can have stopped it.
+    pass that read the config. ``written`` holds status fields that a config write has earned. ``first_start``:
+    this process made the VM and is about to start it, so nobody else can have stopped it.
     """
 
     config: VMConfig | None = None

@@ -117,7 +117,8 @@ class StatusKeeper:
             if existence.lock not in ("clone", "create"):
                 changes["provisioning"] = None
             if not any(put.key == "tags" for put in existence.diff.puts):
-                changes["tags"] = tuple(tag.lower() for tag in vm.spec.tags)
+                memory.written.pop("tags", None)
+                changes["tags"] = tuple(tag.lower() for tag in facts.vm.spec.tags)
             if memory.config is not None:
                 wanted = observer.wanted(vm)
                 changes["disks"] = recorded_disks(wanted, memory.config.raw)
