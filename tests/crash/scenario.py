@@ -21,7 +21,7 @@ from crash.stage import PATIENCE, Operator, Stage
 TRIES = 5
 """How often a point is played until a run comes to it."""
 
-TRIES_OF_UNUSUAL = 3
+TRIES_OF_UNUSUAL = 2
 """The same for a call that the reference runs do not agree on."""
 
 MOST_MISSED = 3
@@ -102,7 +102,7 @@ class Run:
             self._bury_and_inherit()
             if not self.owed and reached():
                 return True
-            time.sleep(0.015)
+            time.sleep(0.025)
         return False
 
     def _bury_and_inherit(self) -> None:
@@ -111,7 +111,11 @@ class Run:
             self.operator.kill()
             self.heir = self.stage.start(self._switch())
             self.owed = self.switch.owes
-        if self.owed and self.heir is not None and self.heir.passed:
+        if (
+            self.owed
+            and self.heir is not None
+            and (self.heir.passed or (self.heir.connected and self.stage.is_gone()))
+        ):
             self.stage.deliver(self.switch)
             self.owed = False
 

@@ -266,6 +266,12 @@ class Operator:
         self._running.kill()
 
     @property
+    def connected(self) -> bool:
+        """It has Proxmox in reach."""
+        member = self._manager.fleet.get(self._cluster)
+        return member is not None and member.problem is None and member.session is not None
+
+    @property
     def failure(self) -> str | None:
         """A bug that showed: the operator ended by itself, or a pass ended in an exception."""
         bugs = [
@@ -282,10 +288,9 @@ class Operator:
         reconcile = manager._reconcilers[PROXMOX_VMS.kind]
 
         async def counted(key: Key) -> Outcome:
-            member = manager.fleet.get(self._cluster)
-            ready = member is not None and member.problem is None and member.session is not None
+            connected = self.connected
             outcome = await reconcile(key)
-            self.passed = self.passed or ready
+            self.passed = self.passed or connected
             return outcome
 
         manager._reconcilers[PROXMOX_VMS.kind] = counted

@@ -45,14 +45,15 @@ class Costs:
     def kubernetes_writes(self) -> int:
         """All but Events, by the present operator."""
         manager = self.world.operator.manager
-        return sum(
-            int(sample.value)
-            for metric in manager.metrics.kube_calls.collect()
-            for sample in metric.samples
+        samples = (sample for metric in manager.metrics.kube_calls.collect() for sample in metric.samples)
+        counts = [
+            sample.value
+            for sample in samples
             if sample.name.endswith("_count")
             and sample.labels["verb"] in ("create", "patch", "replace", "delete")
             and not sample.labels["resource"].startswith("events")
-        )
+        ]
+        return int(sum(counts))
 
     def make(self, count: int) -> tuple[int, int]:
         """Make so many VMs at once and wait until all are Ready; returns the calls and writes it took."""
