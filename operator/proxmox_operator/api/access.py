@@ -95,8 +95,8 @@ class AccessGrant(Wire):
         Rule(
             cel="!has(self.allow) || self.allow != 'Everything' || !("
             + " || ".join(f"(has(self.{name}) && size(self.{name}) > 0)" for name in _LISTS)
-            + " || has(self.maxSizes) || (has(self.recover) && self.recover))",
-            message="allow: Everything grants all there is: remove the other fields, or set allow to Listed",
+            + " || has(self.maxSizes))",
+            message="allow: Everything grants all but recover: remove the other fields, or set allow to Listed",
             field=".allow",
         ),
     )
@@ -118,4 +118,5 @@ class AccessGrant(Wire):
     max_sizes: MaxSizes | None = None
     """Largest sizes that one VM may ask for. Default: no limit."""
     recover: bool = False
-    """Whether VMs of an earlier namespace or Kubernetes cluster may be taken back. Default: false."""
+    """Whether VMs of an earlier namespace or of another Kubernetes cluster may be taken back; never part of Everything.
+    Default: false."""

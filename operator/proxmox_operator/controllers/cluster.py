@@ -5,7 +5,6 @@ inventory begins to fail or recovers. A change takes effect by building a new se
 becomes usable or stops being so.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,8 +48,6 @@ from proxmox_operator.proxmox.errors import NotQuorate
 from proxmox_operator.proxmox.identity import ClusterIdentity, normal_fingerprint
 from proxmox_operator.proxmox.permissions import MissingPrivilege, Scope, preflight
 from proxmox_operator.proxmox.session import ClusterSession, Connect
-
-logger = logging.getLogger(__name__)
 
 CHECK_INTERVAL = 60.0
 RECHECK_INTERVAL = 10.0
@@ -184,6 +181,7 @@ class ClusterReconciler:
                 limits=Limits(
                     calls_per_node=limits.calls_per_node,
                     allocations_per_storage=limits.allocations_per_storage,
+                    threads=min(32, max(8, 2 * limits.calls_per_node)),
                     poll_interval=parse_duration(limits.poll_interval).total_seconds(),
                 ),
                 expected=_expected(cluster),

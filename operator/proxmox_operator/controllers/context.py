@@ -53,13 +53,14 @@ class Context:
     namespaces: Remembered[str, NamespaceFacts] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.namespaces = Remembered(self._read_namespace, seconds=60.0, clock=self.clock)
+        self.namespaces = Remembered(self.read_namespace, seconds=60.0, clock=self.clock)
 
     async def namespace(self, name: str) -> NamespaceFacts:
         """UID and labels of a namespace, at most 60 s old: grants follow a label change within that time."""
         return await self.namespaces.get(name)
 
-    async def _read_namespace(self, name: str) -> NamespaceFacts:
+    async def read_namespace(self, name: str) -> NamespaceFacts:
+        """The same as it is now: a namespace may have been deleted and made again by somebody else."""
         metadata: dict[str, Any] = (await self.kube.get(NAMESPACES, name))["metadata"]
         return NamespaceFacts(uid=metadata["uid"], labels=dict(metadata.get("labels") or {}))
 

@@ -48,6 +48,7 @@ class Member:
     acted_on: ProxmoxCluster | None = None
     raw: Raw | None = None
     allocating: asyncio.Lock = field(default_factory=asyncio.Lock)
+    searching: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def usable(self) -> ClusterSession:
         """The connection. Raises Waiting or Unreachable where there is none; the cluster's controller wakes its VMs."""
@@ -67,6 +68,11 @@ class Member:
         return (
             self.problem is None and self.session is not None and self.session.inventory.current is not None
         )
+
+    def forget(self, vmid: int, key: Key) -> None:
+        """The object no longer has this VMID; another object that has it keeps it."""
+        if self.keys.get(vmid) == key:
+            del self.keys[vmid]
 
     def promised_on(self, node: str, *, besides: str) -> int:
         """Bytes of memory promised on a node to objects other than ``besides``."""
@@ -102,6 +108,7 @@ class Fleet:
     async def remove(self, name: str) -> None:
         member = self._members.pop(name, None)
         if member is not None and member.session is not None:
+            self._context.metrics.forget_cluster(name)
             await member.session.close()
 
     async def close(self) -> None:

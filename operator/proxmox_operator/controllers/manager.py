@@ -219,7 +219,7 @@ class Manager:
                 self.queue.retry(key)
             case "blocked":
                 self.queue.forget(key)
-                self.queue.add(key, after=self.settings.slow_retry)
+                self.queue.add(key, after=max(self.settings.slow_retry, outcome.after))
             case "waiting":
                 self.queue.forget(key)
                 self.queue.add(key, after=outcome.after)

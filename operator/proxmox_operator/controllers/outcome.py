@@ -10,7 +10,7 @@ Result = Literal["done", "waiting", "blocked", "transient"]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a pass ended. ``after`` is in seconds and only meant for ``waiting``.
+    """How a pass ended. ``after`` is in seconds: the interval of ``waiting``, the least one of ``blocked``.
 
     ``done``: something else must change first. ``waiting``: looked at after an interval, or earlier when woken.
     ``blocked``: a person must act; looked at slowly. ``transient``: repeated with growing delay.
@@ -28,8 +28,8 @@ class Outcome:
         return cls(result="waiting", after=after)
 
     @classmethod
-    def blocked(cls) -> "Outcome":
-        return cls(result="blocked")
+    def blocked(cls, after: float = 0.0) -> "Outcome":
+        return cls(result="blocked", after=after)
 
 
 def outcome_of(error: OperatorError) -> Outcome:

@@ -26,8 +26,11 @@ class Access:
 
     @property
     def recover(self) -> bool:
-        """Whether VMs of an earlier namespace or cluster may be taken back."""
-        return self.everything or any(grant.recover for grant in self.grants)
+        """Whether VMs of an earlier namespace or of another Kubernetes cluster may be taken back.
+
+        Never part of Everything: two clusters that share a Proxmox and a Git repository would take each other's VMs.
+        """
+        return any(grant.recover for grant in self.grants)
 
     def allows_node(self, node: str) -> bool:
         limited = [grant.nodes for grant in self.grants if grant.nodes]

@@ -106,7 +106,13 @@ def owner(mine: Mark, *, description: str, smbios_uuid: str | None, lock: str | 
 
 
 def _same(found: Mark, mine: Mark) -> bool:
-    return found.vmid == mine.vmid and found.uuid.lower() == mine.uuid.lower() and found.uid == mine.uid
+    """The same VM (VMID and UUID) of the same object; its UID changes when it is restored with its status."""
+    same_object = found.uid == mine.uid or _identity(found) == _identity(mine)
+    return found.vmid == mine.vmid and found.uuid.lower() == mine.uuid.lower() and same_object
+
+
+def _identity(mark: Mark) -> tuple[str, str, str, str]:
+    return mark.cluster_id, mark.namespace_uid, mark.namespace, mark.name
 
 
 class Claim(Enum):

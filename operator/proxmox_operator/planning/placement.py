@@ -192,7 +192,7 @@ def _refusal(
             message = f"template {template.vmid} is on {template.node} and storage {', '.join(local)} is local to it"
             return Refusal(reason="TemplateElsewhere", message=message)
     if node.memory_free is not None and memory > node.memory_free:
-        message = f"{format_gib(memory)} of memory wanted, {node.memory_free >> 20}Mi free"
+        message = f"{format_gib(memory)} of memory wanted, which is more than is free"
         return Refusal(reason="MemoryFull", message=message)
     return None
 

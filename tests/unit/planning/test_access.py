@@ -180,10 +180,11 @@ def test_every_refusal_names_the_grant_that_is_missing():
     assert "VLAN 20" in next(sentence for sentence in found if "networks" in sentence)
 
 
-def test_recovery_is_granted_by_name_or_with_everything():
+def test_recovery_is_granted_by_name_and_never_with_everything():
     assert not granted(CLONE).recover
     assert granted({"recover": True}).recover
-    assert granted({"allow": "Everything"}).recover
+    assert not granted({"allow": "Everything"}).recover
+    assert granted({"allow": "Everything", "recover": True}).recover
     assert not granted({"recover": True, "namespaceSelector": {"matchLabels": {"team": "db"}}}).recover
 
 

@@ -128,7 +128,13 @@ def of(mark: Mark | None, *, uuid: str | None = None, lock: str | None = None, t
         pytest.param(of(replace(MARK, uuid=UUID.upper())), Owner.OURS, id="a UUID in capitals is the same"),
         pytest.param(of(replace(MARK, vmid=10001)), Owner.FOREIGN, id="a copy made by a GUI clone"),
         pytest.param(of(replace(MARK, vmid=10001), uuid=UUID), Owner.FOREIGN, id="a restore to another VMID"),
-        pytest.param(of(replace(MARK, uid="uid-2")), Owner.FOREIGN, id="the mark of an earlier object"),
+        pytest.param(of(replace(MARK, uid="uid-2")), Owner.OURS, id="the object restored with its status"),
+        pytest.param(
+            of(replace(MARK, uid="uid-2", name="x")), Owner.FOREIGN, id="the mark of another object"
+        ),
+        pytest.param(
+            of(replace(MARK, uid="uid-2", namespace_uid="x")), Owner.FOREIGN, id="a mark of another namespace"
+        ),
         pytest.param(of(replace(MARK, uuid="0")), Owner.FOREIGN, id="the mark of an earlier VM on this VMID"),
         pytest.param(of(None, uuid=UUID), Owner.UNMARKED, id="the mark lost in an edit, the UUID ours"),
         pytest.param(of(None, uuid=UUID.upper()), Owner.UNMARKED, id="the same with a UUID in capitals"),
@@ -137,7 +143,9 @@ def of(mark: Mark | None, *, uuid: str | None = None, lock: str | None = None, t
         pytest.param(of(None, lock="clone"), Owner.PENDING, id="a stub that is being cloned"),
         pytest.param(of(None, lock="create"), Owner.PENDING, id="a stub that is being restored"),
         pytest.param(of(None, lock="backup"), Owner.FOREIGN, id="any other lock proves nothing"),
-        pytest.param(of(replace(MARK, uid="x"), lock="clone"), Owner.FOREIGN, id="somebody else's stub"),
+        pytest.param(
+            of(replace(MARK, uid="x", name="x"), lock="clone"), Owner.FOREIGN, id="somebody else's stub"
+        ),
     ],
 )
 def test_whose_a_vm_is(case, verdict):

@@ -39,8 +39,9 @@ UNSEEN = Unknown(reason="Unreachable", message="nothing answered")
 FULL = Unschedulable(reasons={"pve1": "MemoryFull"})
 STUB = present(owner=Owner.PENDING, lock="clone", power="Unknown")
 FOREIGN = present(owner=Owner.FOREIGN)
-MINE = Claimed(vmid=10007, uuid="u", granted=True)
-THEIRS = Claimed(vmid=10007, uuid="u", granted=False)
+MINE = Claimed(vmid=10007, uuid="u", own=True, granted=True)
+THEIRS = Claimed(vmid=10007, uuid="u", own=False, granted=False)
+GRANTED = Claimed(vmid=10007, uuid="u", own=False, granted=True)
 FROM = {"source": TEMPLATE, "place": PLACE}
 FRESH = made(started=False, provisioning=INTENT)
 NEVER_STARTED = made(started=False)
@@ -74,6 +75,7 @@ NEW, OLD = a_vm(), a_vm(status=made())
     ("no node fits", facts(NEW, source=TEMPLATE, place=FULL), (Blocked, "Unschedulable")),
     ("nothing is known of the source yet", facts(NEW), (Wait, "Waiting")),
     ("our mark is found: taken back", facts(NEW, claimed=MINE), Reclaim),
+    ("a mark of another cluster with a grant", facts(NEW, claimed=GRANTED), Reclaim),
     ("a mark of another cluster without a grant", facts(NEW, claimed=THEIRS), (Blocked, "IdentityConflict")),
     ("a mark found is worth more than a place", facts(NEW, claimed=MINE, **FROM), Reclaim),
 )
@@ -86,6 +88,11 @@ MAKING = a_vm(status=FRESH)
 
 @table(
     ("proven absent: cloned", facts(MAKING, existence=Absent(), **FROM), Clone),
+    (
+        "proven absent, but the record cannot be followed: recorded anew before the call",
+        facts(MAKING, existence=Absent(), source=TEMPLATE, place=replace(PLACE, node="pve9")),
+        Reserve,
+    ),
     ("not proven: waits", facts(MAKING, existence=UNSEEN, **FROM), (Wait, "Unreachable")),
     ("not looked at: waits", facts(MAKING, **FROM), (Wait, "NotObserved")),
     ("absent, source unknown", facts(MAKING, existence=Absent()), (Wait, "Waiting")),
@@ -131,6 +138,16 @@ WAITS = Wait(reason="AgentNotConnected", message="not yet")
 
 
 @table(
+    (
+        "stopped behind our back, and a config that cannot be: it runs again all the same",
+        facts(OLD, existence=present(power="Stopped", diff=IMPOSSIBLE)),
+        Start,
+    ),
+    (
+        "never started, and a config that cannot be: not started",
+        facts(a_vm(status=NEVER_STARTED), existence=present(power="Stopped", diff=IMPOSSIBLE)),
+        (Blocked, "DiskMissing"),
+    ),
     ("gone after it ran: a person decides", facts(OLD, existence=Absent(), **FROM), (Blocked, "Missing")),
     ("cannot be seen: nothing is done", facts(OLD, existence=UNSEEN), (Wait, "Unreachable")),
     ("somebody else's VM under our VMID", facts(OLD, existence=FOREIGN), (Blocked, "IdentityConflict")),
@@ -277,6 +294,11 @@ WITH_LEFTOVERS = replace(OFF, detached=("local-lvm:vm-10000-disk-3",))
     ("never made, as far as can be told", facts(going({}), existence=UNSEEN), (Wait, "Unreachable")),
     ("its status was lost: taken back, to be destroyed", facts(going({}), claimed=MINE), Reclaim),
     ("not ours to take back", facts(going({}), claimed=THEIRS), Release),
+    (
+        "granted, but of another cluster: a deletion takes nobody else's VM",
+        facts(going({}), claimed=GRANTED),
+        Release,
+    ),
     (
         "nothing is held",
         facts(a_vm(status=made(), deleting=True, held=False), existence=OFF),

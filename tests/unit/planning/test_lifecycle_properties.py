@@ -112,7 +112,13 @@ def all_facts(vm=None, **fixed):
         "existence": EXISTENCES,
         "working": mostly(None, "Cloning", "Stopping", "Destroying", "Teleporting"),
         "settles_at": st.sampled_from((None, later(-1), later(30))),
-        "claimed": mostly(None, *(Claimed(vmid=10007, uuid="u", granted=each) for each in (True, False))),
+        "claimed": mostly(
+            None,
+            *(
+                Claimed(vmid=10007, uuid="u", own=own, granted=granted)
+                for own, granted in ((True, True), (False, True), (False, False))
+            ),
+        ),
         "source": mostly(TEMPLATE, None),
         "place": mostly(PLACE, None, Unschedulable(reasons={"pve1": "MemoryFull"})),
         "ready_checks": mostly((), (Wait(reason="AgentNotConnected", message="not yet"),)),

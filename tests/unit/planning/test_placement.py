@@ -87,7 +87,7 @@ def test_a_template_on_local_storage_keeps_its_clones_beside_it():
     assert placed([PVE1, PVE2], TEMPLATE).node == "pve1"
     assert placed([node("pve1", 0), PVE2], TEMPLATE) == Unschedulable(
         reasons={
-            "pve1": "512Mi of memory wanted, 0Mi free",
+            "pve1": "512Mi of memory wanted, which is more than is free",
             "pve2": "template 9000 is on pve1 and storage local-lvm is local to it",
         }
     )
@@ -160,7 +160,7 @@ def test_every_node_has_its_own_reason():
     assert found.reasons == {
         "pve1": "not granted to this namespace (access[].nodes)",
         "pve2": "offline",
-        "pve3": "2Gi of memory wanted, 1024Mi free",
+        "pve3": "2Gi of memory wanted, which is more than is free",
     }
 
 

@@ -11,10 +11,12 @@ from proxmox_operator.planning.lifecycle import Present, Wait
 from proxmox_operator.proxmox.session import ClusterSession
 
 MAX_DELAY = 60.0
+REFRESH = 240.0
+"""Seconds after which addresses are asked for anew, at the next pass that looks at the VM anyway."""
 
 
 async def checks(
-    session: ClusterSession, vm: ProxmoxVM, present: Present, memory: Memory
+    session: ClusterSession, vm: ProxmoxVM, present: Present, memory: Memory, *, now: float
 ) -> tuple[Wait, ...]:
     """What Ready still waits for; refreshes ``memory.addresses``."""
     asked = vm.spec.readiness.agent or vm.spec.agent
@@ -25,7 +27,7 @@ async def checks(
         or vm.metadata.deletion_timestamp is not None
     ):
         return ()
-    if memory.addresses is not None:
+    if memory.agent_at is not None and memory.addresses is not None and now - memory.agent_at < REFRESH:
         return ()
     try:
         by_mac = await session.vms.agent_addresses(present.node, vm.status.vmid or 0)
@@ -35,6 +37,8 @@ async def checks(
             return ()
         delay = min(2.0 ** min(memory.agent_tries, 6), MAX_DELAY)
         return (Wait(reason="AgentNotConnected", message=error.message, after=delay),)
-    memory.agent_tries = 0
-    memory.addresses = tuple(address for addresses in by_mac.values() for address in addresses)
+    memory.agent_at = now
+    memory.addresses = tuple(address for addresses in by_mac.values() for address in addresses) or None
+    # An agent that answers before the guest has an address is asked again for it.
+    memory.agent_tries = 0 if memory.addresses else memory.agent_tries + 1
     return ()

@@ -4,7 +4,6 @@ What must be known after a crash is written to the status before the call is mad
 object again. Errors are left to the reconciler, which looks again before anything is repeated.
 """
 
-import logging
 from datetime import datetime
 from typing import Protocol
 from uuid import uuid4
@@ -18,6 +17,7 @@ from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import NeedsHuman, Outdated
 from proxmox_operator.planning.identity import read_mark, render_description, render_tombstone, user_text
 from proxmox_operator.planning.lifecycle import (
+    Absent,
     Bury,
     Clone,
     Configure,
@@ -38,9 +38,6 @@ from proxmox_operator.planning.vmconfig import PASSWORD_KEY, Put, password_refer
 from proxmox_operator.proxmox.errors import AlreadyRunning
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.tasks import TaskResult
-
-logger = logging.getLogger(__name__)
-
 
 _NOTHING_WRITTEN = {"disks": (), "tags": (), "protection_set": False, "password_from": None}
 """What a status says of an earlier VM's config and is not true of a new one."""
@@ -118,9 +115,7 @@ class Applier:
         vm, source = facts.vm, facts.source
         if source is None:
             return
-        if vm.status.vmid is not None:
-            self._member.keys.pop(vm.status.vmid, None)
-        vmid = vm.spec.vmid or await self._fleet.next_vmid(self._member)
+        vmid, uuid = await self._number(facts)
         self._member.keys[vmid] = vm_key(vm)
         self._member.promised[vm.metadata.uid] = (step.place.node, step.place.memory)
         intent = Provisioning(
@@ -134,7 +129,7 @@ class Applier:
         await self._record(
             cluster=self._member.name,
             vmid=vmid,
-            uuid=str(uuid4()),
+            uuid=uuid,
             node=step.place.node,
             provisioning=intent,
             started=False,
@@ -142,6 +137,17 @@ class Applier:
         )
         self._memory.unsent = True
         self._memory.forget_config()
+
+    async def _number(self, facts: Facts) -> tuple[int, str]:
+        """VMID and UUID. A reserved VMID that is proven free is kept: a first call that comes late then fails."""
+        vm = facts.vm
+        reserved, uuid = vm.status.vmid, vm.status.uuid
+        unused = isinstance(facts.existence, Absent) and vm.status.provisioning is not None
+        if reserved is not None and uuid is not None and unused:
+            return reserved, uuid
+        if reserved is not None:
+            self._member.forget(reserved, vm_key(vm))
+        return vm.spec.vmid or await self._fleet.next_vmid(self._member), str(uuid4())
 
     async def _reclaim(self, vm: ProxmoxVM, step: Reclaim) -> None:
         """Write the mark anew under the digest of what was read; ours only once that has succeeded.
@@ -227,6 +233,8 @@ class Applier:
         self._tell_changes(vm, step)
         if upid is not None:
             await self._working("Configuring", upid, vm)
+            if self._memory.work is not None:
+                self._memory.work.sets_password = PASSWORD_KEY in changes
 
     async def _value(self, vm: ProxmoxVM, put: Put) -> str:
         if put.value is not None:
@@ -270,32 +278,34 @@ class Applier:
 
     async def _start(self, facts: Facts) -> None:
         vm, present = facts.vm, _present(facts)
-        if self._memory.settled_generation == vm.metadata.generation:
-            self._context.metrics.drifted(vm.kind, "corrected")
-            message = "the VM was stopped in Proxmox while spec.power is Running: starting it"
-            self._event(vm, "PowerDriftCorrected", message, warning=True)
         try:
             with self._memory.sending(power_only=True):
                 upid = await self._session.vms.start(present.node, _vmid(vm))
         except AlreadyRunning:
             return
+        self._tell_power_drift(vm, "the VM was stopped in Proxmox while spec.power is Running: starting it")
         await self._working("Starting", upid, vm)
 
     async def _stop(self, facts: Facts, step: Stop) -> None:
         vm, present = facts.vm, _present(facts)
-        if (
-            vm.metadata.deletion_timestamp is None
-            and self._memory.settled_generation == vm.metadata.generation
-        ):
-            self._context.metrics.drifted(vm.kind, "corrected")
-            message = "the VM was started in Proxmox while spec.power is Stopped: shutting it down"
-            self._event(vm, "PowerDriftCorrected", message, warning=True)
         seconds = max(1, int(step.grace.total_seconds()))
         with self._memory.sending():
             upid = await self._session.vms.shutdown(
                 present.node, _vmid(vm), timeout=seconds, force=step.force
             )
+        self._tell_power_drift(
+            vm, "the VM was started in Proxmox while spec.power is Stopped: shutting it down"
+        )
         await self._working("Stopping", upid, vm, record=True)
+
+    def _tell_power_drift(self, vm: ProxmoxVM, message: str) -> None:
+        """A power change that nobody asked for since the last settled pass was made behind our back."""
+        if (
+            vm.metadata.deletion_timestamp is None
+            and self._memory.settled_generation == vm.metadata.generation
+        ):
+            self._context.metrics.drifted(vm.kind, "corrected")
+            self._event(vm, "PowerDriftCorrected", message, warning=True)
 
     # The end
 
@@ -330,7 +340,7 @@ class Applier:
         raw = self._context.store.get(vm_key(vm))
         if raw is not None:
             await self._context.status.drop_finalizer(raw)
-        self._member.keys.pop(vm.status.vmid or 0, None)
+        self._member.forget(vm.status.vmid or 0, vm_key(vm))
         self._member.promised.pop(vm.metadata.uid, None)
         self._context.queue.add(Key(CLUSTER_KIND, "", self._member.name))
 
@@ -343,6 +353,10 @@ class Applier:
         if record:
             node = upid.split(":")[1]
             await self._record(task=Task(action=action, upid=upid, node=node, since=self._now()))
+
+    def take_up_promise(self, vm: ProxmoxVM) -> None:
+        """The VM runs: its memory shows in what its node uses, and need not be promised any more."""
+        self._member.promised.pop(vm.metadata.uid, None)
 
     def watch(self, work: Work, vm: ProxmoxVM) -> None:
         """Have the tracker wake the object when the task has ended; one that is asked already is not asked again."""

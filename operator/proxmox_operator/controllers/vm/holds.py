@@ -47,4 +47,8 @@ def pending_sentence(change: PendingChange) -> str:
     if change.key == PASSWORD_KEY:
         return f"{change.key} changes"
     new = "removed" if change.delete else change.pending
-    return f"{change.key}: {change.value or 'unset'} -> {new}"
+    return f"{change.key}: {_clip(change.value or 'unset')} -> {_clip(new or 'unset')}"
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -29,6 +29,7 @@ class Work:
     upid: str
     result: TaskResult | None = None
     watcher: TaskTracker | None = None
+    sets_password: bool = False
 
 
 @dataclass(kw_only=True)
@@ -38,8 +39,9 @@ class Memory:
     ``unsent``: the VMID was reserved in this process and nothing has been sent for it, so it needs no proof of
     absence. ``ended`` are the UPIDs whose end was taken up. ``power`` is what an ended task of ours has just brought
     about; it stands until the inventory, which lags, must have noticed. ``guest`` is the inventory entry of the last
-    pass that read the config. ``written`` holds status fields that a config write has earned. ``first_start``:
-    this process made the VM and is about to start it, so nobody else can have stopped it.
+    pass that read the config. ``agent_at``: when the guest agent answered last. ``settled_under`` are the grants of
+    the last settled pass. ``written`` holds status fields that a config write has earned. ``first_start``: this
+    process made the VM and is about to start it, so nobody else can have stopped it.
     """
 
     config: VMConfig | None = None
@@ -56,8 +58,10 @@ class Memory:
     pending_unread: bool = False
     pending: tuple[str, ...] = ()
     agent_tries: int = 0
+    agent_at: float | None = None
     addresses: tuple[str, ...] | None = None
     settled_generation: int | None = None
+    settled_under: tuple[object, ...] | None = None
     written: dict[str, object] = field(default_factory=dict)
 
     def forget_config(self) -> None:
@@ -112,4 +116,4 @@ class Memory:
         """What a task that has just ended brought about."""
         self.know_power(_BRINGS_ABOUT.get(action), now)
         if action == "Starting":
-            self.addresses, self.agent_tries = None, 0
+            self.addresses, self.agent_at, self.agent_tries = None, None, 0

@@ -12,7 +12,7 @@ from proxmox_operator.controllers.vm import agent, holds
 from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.search import find_marked
 from proxmox_operator.controllers.vm.source import gather_nodes, read_template
-from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Unreachable
+from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Unreachable, Waiting
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.access import Access, violations
 from proxmox_operator.planning.identity import Mark, Owner, owner
@@ -20,11 +20,14 @@ from proxmox_operator.planning.lifecycle import Absent, Existence, Facts, Power,
 from proxmox_operator.planning.placement import Placed, Template, Unschedulable, place
 from proxmox_operator.planning.propstring import parse_flag, parse_props
 from proxmox_operator.planning.vmconfig import ConfigDiff, Wanted, diff
-from proxmox_operator.proxmox.errors import NotHere
+from proxmox_operator.proxmox.errors import NotHere, classify_task
 from proxmox_operator.proxmox.inventory import Guest
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.tasks import UPID
 from proxmox_operator.proxmox.vm import Presence, VMConfig
+
+IN_THE_MAKING = frozenset({"clone", "create", "destroyed"})
+"""Locks of a VM that a task is making or destroying, or that a dead task has left so."""
 
 FRESH = 5.0
 """Seconds for which a config counts as just read: within one pass, and between the steps of a creation."""
@@ -55,6 +58,11 @@ class Observer:
         denied = tuple(violations(vm, self._access))
         if vm.status.vmid is None:
             return await self._without_vm(vm, now, denied)
+        if (work := self._memory.work) is not None and self._moved_away(
+            vm.status.vmid, UPID.parse(work.upid).node
+        ):
+            # Its node is down and Proxmox runs the VM elsewhere: what the task did is read from the VM.
+            self._memory.end_work()
         if (work := self._memory.work) is not None:
             silent = self._offline(
                 UPID.parse(work.upid).node, f"it works on VM {vm.status.vmid} ({work.action})"
@@ -65,8 +73,10 @@ class Observer:
         existence = await self._existence(vm, vm.status.vmid)
         facts = Facts(vm=vm, now=now, denied=denied, existence=existence, settles_at=self._settles_at(vm))
         creating = vm.status.provisioning is not None and vm.metadata.deletion_timestamp is None
-        if isinstance(existence, Present) and existence.owner is Owner.PENDING:
-            return _with(facts, working=await self._find_clone(vm, vm.status.vmid))
+        if isinstance(existence, Present) and (
+            existence.owner is Owner.PENDING or existence.lock in IN_THE_MAKING
+        ):
+            return _with(facts, working=await self._find_clone(vm, vm.status.vmid, existence.node))
         if isinstance(existence, Present) and existence.owner is Owner.FOREIGN and creating and not denied:
             source, placed = await self._place(vm)
             return _with(facts, source=source, place=placed)
@@ -75,10 +85,14 @@ class Observer:
                 source, placed = await self._place(vm)
                 return _with(facts, source=source, place=placed)
             source = await self._source(vm)
-            return _with(facts, source=source, place=_recorded_place(vm, vm.status.provisioning))
+            recorded = _recorded_place(vm, vm.status.provisioning)
+            if self._offline(recorded.node, "") or source.node != vm.status.provisioning.source_node:
+                source, placed = await self._place(vm)
+                return _with(facts, source=source, place=placed)
+            return _with(facts, source=source, place=recorded)
         if isinstance(existence, Present):
             pending = await self._pending(vm, existence)
-            checks = await agent.checks(self._session, vm, existence, self._memory)
+            checks = await agent.checks(self._session, vm, existence, self._memory, now=self._context.clock())
             return _with(facts, pending=pending, ready_checks=checks)
         return facts
 
@@ -148,6 +162,14 @@ class Observer:
 
     # An object with a VM
 
+    def _moved_away(self, vmid: int, node: str) -> bool:
+        """Whether the VM is on another, living node than this one, which is offline."""
+        inventory = self._session.inventory.current
+        guest = inventory.guests.get(vmid) if inventory is not None else None
+        if guest is None or guest.node == node or self._offline(node, "") is None:
+            return False
+        return self._offline(guest.node, "") is None
+
     def _offline(self, node: str, why: str) -> Unknown | None:
         """That nothing can be known now, where a node is offline; ``why`` that matters."""
         inventory = self._session.inventory.current
@@ -156,32 +178,40 @@ class Observer:
             return None
         return Unknown(reason="NodeUnavailable", message=f"node {node} is offline, and {why}: bring it back")
 
-    async def _find_clone(self, vm: ProxmoxVM, vmid: int) -> str | None:
-        """A stub that is being cloned: by our task, taken up again, or by nobody."""
+    async def _find_clone(self, vm: ProxmoxVM, vmid: int, node: str) -> str | None:
+        """What is being made: by our clone task, taken up again, or by nobody.
+
+        Raises Waiting where somebody else's task works on it.
+        """
         intent = vm.status.provisioning
-        if intent is None:
-            return None
-        found = await self._session.tasks.find_clone(
-            intent.source_vmid, vmid, node=intent.source_node, since=intent.since.timestamp()
-        )
-        if found is not None and found.status == "OK":
-            raise Outdated(f"the clone to VM {vmid} has ended while its config was being read")
-        if found is None or not found.running:
-            return None
-        self._memory.work = Work(action="Cloning", upid=found.upid.text)
-        return "Cloning"
+        if intent is not None:
+            found = await self._session.tasks.find_clone(
+                intent.source_vmid, vmid, node=intent.source_node, since=intent.since.timestamp()
+            )
+            if found is not None and found.running:
+                self._memory.work = Work(action="Cloning", upid=found.upid.text)
+                return "Cloning"
+            if found is not None and classify_task(found.status) is None:
+                self._memory.forget_config()
+                raise Outdated(f"the clone to VM {vmid} has ended while its config was being read")
+        for task in await self._session.tasks.active(node):
+            if task.upid.id == str(vmid):
+                raise Waiting(
+                    f"a Proxmox task ({task.upid.type}) works on VM {vmid}", reason="Locked", after=10.0
+                )
+        return None
 
     def _settles_at(self, vm: ProxmoxVM) -> datetime | None:
-        """Until when a call may still take effect whose answer never came."""
-        task, intent, span = (
-            vm.status.task,
-            vm.status.provisioning,
-            timedelta(seconds=self._context.settings.takeover_delay),
-        )
+        """Until when a call may still take effect whose answer never came.
+
+        A clone can have been sent until the deletion was asked for, however long ago its VMID was reserved.
+        """
+        task, intent, deleted_at = vm.status.task, vm.status.provisioning, vm.metadata.deletion_timestamp
+        span = timedelta(seconds=self._context.settings.takeover_delay)
         if task is not None and task.upid is None:
             return task.since + span
         if task is None and intent is not None and not self._memory.unsent:
-            return intent.since + span
+            return max(intent.since, deleted_at or intent.since) + span
         return None
 
     async def _existence(self, vm: ProxmoxVM, vmid: int) -> Existence:
@@ -198,6 +228,8 @@ class Observer:
         shown = guest.node if guest is not None else None
         for node in dict.fromkeys(name for name in (shown, vm.status.node) if name is not None):
             if (offline := self._offline(node, f"it holds VM {vmid}")) is not None:
+                if node != shown and vm.status.provisioning is not None:
+                    continue  # only reserved there: whether it exists is asked of the whole cluster
                 return offline
             try:
                 return await self._present(vm, vmid, node, guest if node == shown else None)

@@ -16,7 +16,7 @@ from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.controllers.vm.observe import Observer
 from proxmox_operator.controllers.vm.statuses import PROGRESS_AFTER, StatusKeeper
 from proxmox_operator.engine.queue import Key
-from proxmox_operator.errors import AnswerLost, NotReadYet, OperatorError, Outdated, Waiting
+from proxmox_operator.errors import AnswerLost, NotReadYet, OperatorError, Outdated, Transient, Waiting
 from proxmox_operator.planning.access import access_of
 from proxmox_operator.planning.lifecycle import Blocked, Facts, Release, Settled, Wait, plan
 from proxmox_operator.planning.report import PAUSED, verdict_of_step
@@ -26,7 +26,7 @@ from proxmox_operator.proxmox.tasks import TaskResult
 
 logger = logging.getLogger(__name__)
 
-MAX_STEPS = 20
+MAX_STEPS = 8
 """Steps in one pass; more means that a step does not bring about what it should."""
 
 
@@ -36,12 +36,13 @@ class VMReconciler:
     def __init__(self, context: Context, fleet: Fleet) -> None:
         self._context = context
         self._fleet = fleet
-        self._memories: dict[str, Memory] = {}
+        self._memories: dict[Key, tuple[str, Memory]] = {}
 
     async def reconcile(self, key: Key) -> Outcome:
         """One pass. Raises nothing but bugs and LeadershipLost; returns when to look again."""
         raw = self._context.store.get(key)
         if raw is None:
+            self._forget(key)
             return Outcome.done()
         keeper = StatusKeeper(self._context, raw)
         try:
@@ -51,9 +52,9 @@ class VMReconciler:
         if is_paused(vm.metadata.annotations):
             return await self._paused(keeper, "this object")
         if vm.metadata.deletion_timestamp is not None and FINALIZER not in vm.metadata.finalizers:
-            self._forget(vm)
+            self._forget(vm_key(vm))
             return Outcome.done()
-        memory = self._memories.setdefault(vm.metadata.uid, Memory())
+        memory = self._memory_of(key, vm.metadata.uid)
         token = current_actor.set(_actor(vm))
         try:
             return await self._pass(vm, keeper, memory)
@@ -74,7 +75,7 @@ class VMReconciler:
         _refuse_leaving(vm, member)
         if member.passes >= self._fleet.share():
             member.queued[vm_key(vm)] = None
-            return Outcome.done()
+            return Outcome.again(5.0)  # woken earlier by a pass that ends
         member.passes += 1
         try:
             return await self._work(vm, keeper, memory, member)
@@ -87,13 +88,15 @@ class VMReconciler:
 
     async def _work(self, vm: ProxmoxVM, keeper: StatusKeeper, memory: Memory, member: Member) -> Outcome:
         session = member.usable()
-        namespace = await self._context.namespace(vm.metadata.namespace or "")
+        read = self._context.read_namespace if vm.status.vmid is None else self._context.namespace
+        namespace = await read(vm.metadata.namespace)
         access = access_of(member.cluster.spec, namespace.labels)
         observer = Observer(self._context, member, session, access, namespace, memory)
         applier = Applier(self._context, self._fleet, member, session, observer, memory, keeper.record)
         keeper.attach(memory, observer)
         self._take_up(vm, memory, applier)
-        if self._is_quiet(vm, member, memory):
+        under = (member.cluster.metadata.generation, *sorted(namespace.labels.items()))
+        if memory.settled_under in (None, under) and self._is_quiet(vm, member, memory):
             return Outcome.again(self._next_reread(member, memory))
         for _ in range(MAX_STEPS):
             facts = await observer.facts(keeper.vm)
@@ -101,15 +104,16 @@ class VMReconciler:
                 applier.watch(memory.work, vm)
             step = plan(facts)
             if isinstance(step, Wait | Blocked | Settled):
+                memory.settled_under = under
                 return await self._finish(facts, step, keeper, member, memory)
             keeper.expect(facts, step)
             again = await applier.apply(facts, step)
             if isinstance(step, Release):
-                self._forget(vm)
+                self._forget(vm_key(vm))
                 return Outcome.done()
             if not again:
                 return Outcome.again(PROGRESS_AFTER)
-        raise Outdated(f"still not settled after {MAX_STEPS} steps", reason="NotConverging")
+        raise Transient(f"still not settled after {MAX_STEPS} steps: this is a bug", reason="NotConverging")
 
     def _take_up(self, vm: ProxmoxVM, memory: Memory, applier: Applier) -> None:
         """A task of ours that has ended: take note of what it brought about, or raise what it failed with."""
@@ -122,8 +126,10 @@ class VMReconciler:
             error = work.result.error
             if error is None or isinstance(error, AlreadyRunning):
                 memory.succeeded(work.action, self._context.clock())
+                if work.action == "Starting":
+                    applier.take_up_promise(vm)
             elif not isinstance(error, OutcomeUnknown):
-                if work.action == "Configuring":
+                if work.sets_password:
                     memory.written["password_from"] = None  # may not have been set: sent again
                 raise _explained(error, work.result)
 
@@ -149,6 +155,7 @@ class VMReconciler:
             and (FINALIZER in vm.metadata.finalizers or vm.spec.management == "Observe")
             and vm.status.observed_generation == vm.metadata.generation == ready.observed_generation
             and memory.work is None
+            and not _owes_addresses(vm, memory)
             and now < memory.reread_at
             and guest.node == vm.status.node
             and (memory.guest is None or memory.guest == guest)
@@ -173,14 +180,16 @@ class VMReconciler:
         if isinstance(step, Settled):
             return Outcome.again(self._soonest(facts, member, memory))
         if isinstance(step, Blocked):
-            return Outcome.blocked()
+            return Outcome.blocked(
+                after=len(member.keys) / member.cluster.spec.limits.config_reads_per_second
+            )
         if facts.working:
             return Outcome.again(60.0 if keeper.shown else PROGRESS_AFTER)
         return Outcome.again(step.after)
 
     def _soonest(self, facts: Facts, member: Member, memory: Memory) -> float:
         """When to look again at a settled VM: for addresses the agent owes, else when its config is due."""
-        if facts.vm.spec.agent and memory.addresses is None and 0 < memory.agent_tries <= 8:
+        if _owes_addresses(facts.vm, memory):
             return 2.0**memory.agent_tries
         return self._next_reread(member, memory)
 
@@ -201,7 +210,7 @@ class VMReconciler:
         await self._context.status.drop_finalizer(keeper.raw)
         member.keys.pop(vm.status.vmid or 0, None)
         self._context.queue.add(Key(CLUSTER_KIND, "", member.name))
-        self._forget(vm)
+        self._forget(vm_key(vm))
         return Outcome.done()
 
     async def _paused(self, keeper: StatusKeeper, what: str) -> Outcome:
@@ -211,18 +220,35 @@ class VMReconciler:
             return outcome_of(unwritten)
         return Outcome.done()
 
+    def _memory_of(self, key: Key, uid: str) -> Memory:
+        """What is remembered of this object; another one of the same name begins anew."""
+        known = self._memories.get(key)
+        if known is None or known[0] != uid:
+            known = self._memories[key] = (uid, Memory())
+        return known[1]
+
     async def _failed(self, keeper: StatusKeeper, error: OperatorError) -> Outcome:
         outcome = outcome_of(error)
         if isinstance(error, Outdated | AnswerLost | NotReadYet):
+            logger.debug("%s: %s", error.reason, error.message)
             return outcome
+        if keeper.ready_reason() != error.reason:
+            logger.info("%s: %s", error.reason, error.message)
         try:
             await keeper.failed(error)
         except OperatorError as unwritten:  # Kubernetes cannot be told either: the next pass does both anew
+            level = logging.DEBUG if isinstance(unwritten, Outdated) else logging.WARNING
+            logger.log(level, "the status could not be written: %s", unwritten.message)
             return outcome_of(unwritten)
         return outcome
 
-    def _forget(self, vm: ProxmoxVM) -> None:
-        self._memories.pop(vm.metadata.uid, None)
+    def _forget(self, key: Key) -> None:
+        """The object is gone, whoever let it go: nothing is kept for it any more."""
+        uid, _ = self._memories.pop(key, ("", None))
+        for member in self._fleet:
+            member.promised.pop(uid, None)
+            for vmid in [vmid for vmid, owner in member.keys.items() if owner == key]:
+                del member.keys[vmid]
 
 
 def _refuse_leaving(vm: ProxmoxVM, member: Member) -> None:
@@ -231,6 +257,11 @@ def _refuse_leaving(vm: ProxmoxVM, member: Member) -> None:
     if new and member.cluster.metadata.deletion_timestamp is not None:
         message = f"ProxmoxCluster {member.name} is being deleted: name another in a new object"
         raise Waiting(message, reason="ClusterNotReady")
+
+
+def _owes_addresses(vm: ProxmoxVM, memory: Memory) -> bool:
+    """The agent is there, or should be, and has not told an address yet; given up after some minutes."""
+    return bool(vm.spec.agent) and memory.addresses is None and 0 < memory.agent_tries <= 8
 
 
 def _actor(vm: ProxmoxVM) -> Actor:

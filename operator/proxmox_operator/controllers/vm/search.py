@@ -45,9 +45,9 @@ async def find_marked(
         del member.marks[vmid]
     candidates = [guest for guest in guests.values() if guest.type == "qemu" and not guest.template]
     candidates = [guest for guest in candidates if guest.vmid not in taken]
-    unreadable = await _read(
-        member, session, [guest for guest in candidates if guest.vmid not in member.marks]
-    )
+    async with member.searching:  # a hundred new objects sweep once, not a hundred times
+        unread = [guest for guest in candidates if guest.vmid not in member.marks]
+        unreadable = await _read(member, session, unread)
     found: list[tuple[Claim, Mark]] = []
     for vmid, mark in member.marks.items():
         if mark is None or vmid in taken:
@@ -68,12 +68,13 @@ async def find_marked(
         raise NeedsHuman(message, reason="IdentityConflict")
     if found:
         verdict, mark = found[0]
-        return Claimed(vmid=mark.vmid, uuid=mark.uuid, granted=verdict is Claim.TAKE or access.recover)
+        own = verdict is Claim.TAKE
+        return Claimed(vmid=mark.vmid, uuid=mark.uuid, own=own, granted=own or access.recover)
     span = member.cluster.spec.vmid_range
     doubtful = sorted(vmid for vmid in unreadable if span.start <= vmid <= span.end or vmid == vm.spec.vmid)
     if doubtful:
         shown = ", ".join(str(vmid) for vmid in doubtful[:5])
-        message = f"cannot tell whether this object's VM exists already: the config of VM {shown} cannot be read now"
+        message = f"cannot tell whether this object's VM exists already: VM {shown} cannot be read, or is being made"
         return Unknown(reason="SearchIncomplete", message=message, after=SEARCH_AGAIN)
     return None
 
@@ -91,8 +92,9 @@ async def _read(member: Member, session: ClusterSession, guests: list[Guest]) ->
             unreadable.add(guest.vmid)
             session.inventory.poke()
         else:
-            # What is being made has no mark yet: it is read again the next time.
+            # What is being made has no mark yet, and may get ours: it is read again the next time.
             if config.lock in ("clone", "create"):
+                unreadable.add(guest.vmid)
                 return
             member.marks[guest.vmid] = read_mark(config.raw.get("description", ""))
 

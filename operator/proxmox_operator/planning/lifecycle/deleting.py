@@ -55,7 +55,7 @@ def _gone(facts: Facts) -> Step | None:
     """Nothing to delete: never made, not ours to claim, or proven absent."""
     if facts.vm.status.vmid is None:
         found = facts.claimed
-        return Reclaim(vmid=found.vmid, uuid=found.uuid) if found is not None and found.granted else Release()
+        return Reclaim(vmid=found.vmid, uuid=found.uuid) if found is not None and found.own else Release()
     return Release() if isinstance(facts.existence, Absent) else None
 
 

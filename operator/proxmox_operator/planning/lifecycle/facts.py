@@ -50,10 +50,15 @@ Existence = Absent | Unknown | Present
 
 @dataclass(frozen=True, kw_only=True)
 class Claimed:
-    """A VM found by its mark after the status was lost, and whether the namespace may take it back."""
+    """A VM found by its mark after the status was lost.
+
+    ``own``: the mark is of this very cluster and namespace. ``granted``: it may be taken back, being our own
+    or by a grant.
+    """
 
     vmid: int
     uuid: str
+    own: bool
     granted: bool
 
 

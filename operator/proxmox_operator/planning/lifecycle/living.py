@@ -24,6 +24,7 @@ from proxmox_operator.planning.lifecycle.steps import (
     GrowDisks,
     Reclaim,
     RecordStart,
+    Reserve,
     Settled,
     Start,
     Step,
@@ -71,18 +72,32 @@ def _missing(facts: Facts) -> Step | None:
                 "anew"
             ),
         )
-    if vm.status.provisioning is None:
+    intent = vm.status.provisioning
+    if intent is None:
         return reserve(facts)
     if facts.source is None or not isinstance(facts.place, Placed):
         return unplaced(facts)
+    if (facts.place.node, facts.source.node) != (vm.status.node, intent.source_node):
+        return Reserve(
+            place=facts.place
+        )  # the record can no longer be followed: recorded anew, before the call
     return Clone(source=facts.source, place=facts.place)
+
+
+def _problems(facts: Facts) -> Step | None:
+    problems = the_vm(facts).diff.problems
+    if not problems:
+        return None
+    return Blocked(reason=problems[0].reason, message="; ".join(problem.message for problem in problems))
+
+
+def _keep_power(facts: Facts) -> Step | None:
+    """A config that cannot be brought about is no reason to leave a VM down that ran before."""
+    return _power(facts) if facts.vm.status.started and the_vm(facts).diff.problems else None
 
 
 def _configure(facts: Facts) -> Step | None:
     diff = the_vm(facts).diff
-    if diff.problems:
-        first = diff.problems[0]
-        return Blocked(reason=first.reason, message="; ".join(problem.message for problem in diff.problems))
     if diff.writes:
         return Configure(diff=diff)
     return GrowDisks(diff=diff) if diff.grows else None
@@ -139,6 +154,8 @@ LIVING: tuple[Check, ...] = (
     _missing,
     stub,
     locked,
+    _keep_power,
+    _problems,
     _configure,
     _power,
     _settled,

@@ -102,6 +102,10 @@ def _firmware_changes(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Put
         )
         yield Problem(reason="StorageNotChosen", message=message)
         return
+    efi = parse_props(config.get("efidisk0", ""), "file")
+    if firmware.secure_boot and efi and not parse_flag(efi.get("pre-enrolled-keys", "0")):
+        message = "spec.firmware.secureBoot: the source's EFI disk holds no enrolled keys: clone a source that has them"
+        yield Problem(reason="SecureBootMissing", message=message)
     if wants_efi:
         keys = int(bool(firmware.secure_boot))
         value = f"{storage}:1,efitype=4m,pre-enrolled-keys={keys}"
