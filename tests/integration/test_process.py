@@ -25,10 +25,11 @@ from proxmox_operator.kube.resources import LEASES
 CALL_TIMEOUT = 2.0
 LAUNCH = f"""
 import sys
+import proxmox_operator.engine.settings as settings
 import proxmox_operator.proxmox.client as client
 from proxmox_operator.cli import main
 
-client.CALL_TIMEOUT = {CALL_TIMEOUT}
+client.CALL_TIMEOUT = settings.LONGEST_WRITE = {CALL_TIMEOUT}
 sys.exit(main(sys.argv[1:]))
 """
 DATA_DISK: dict[str, Any] = {"disks": [{"name": "data", "size": "2Gi"}]}

@@ -5,6 +5,7 @@ run the same operator. Not here: the watch (``handlers``), which only calls :met
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,13 @@ from proxmox_operator.kube.status import StatusWriter
 from proxmox_operator.proxmox.session import Connect, connect
 
 logger = logging.getLogger(__name__)
+
+WATCH_LAG = 5.0
+"""Seconds by which the watch may be behind a list."""
+
+
+class _StoppedEarlyError(Exception):
+    """Told to stop before everything was read."""
 
 
 class Elector(Protocol):
@@ -91,6 +99,8 @@ class Manager:
             VM_KIND: VMReconciler(self.context, self.fleet).reconcile,
         }
         self._stopping = asyncio.Event()
+        self._untold: dict[Key, int] = {}
+        """Versions that a list told and the watch has not told yet."""
 
     def _elector(self, kube: Kube, identity: str) -> Elector:
         settings = self.settings
@@ -111,6 +121,8 @@ class Manager:
         """What the watch tells: keep it, and have the object looked at if that is news."""
         metadata = raw["metadata"]
         key = Key(kind, metadata.get("namespace") or "", metadata["name"])
+        if event == "DELETED" or int(metadata["resourceVersion"]) >= self._untold.get(key, 0):
+            self._untold.pop(key, None)
         if event == "DELETED":
             self.store.remove(kind, raw)
             self.queue.add(key)
@@ -146,10 +158,13 @@ class Manager:
     async def lead(self) -> None:
         """Read everything once, then work until stopped."""
         configured = self.settings.cluster_id
-        self.context.cluster_id = (
-            configured if configured is not None else await self._insist(self._cluster_uid)
-        )
-        await self._insist(self._list)
+        try:
+            self.context.cluster_id = (
+                configured if configured is not None else await self._insist(self._cluster_uid)
+            )
+            await self._insist(self._list)
+        except _StoppedEarlyError:
+            return
         helpers = [
             asyncio.create_task(self.events.run(), name="events"),
             asyncio.create_task(self._resync(), name="resync"),
@@ -163,21 +178,22 @@ class Manager:
             await self.fleet.close()
 
     async def _insist[T](self, read: Callable[[], Awaitable[T]]) -> T:
-        """Read until it succeeds: giving up would keep the Lease from everybody until it expires."""
-        while True:
+        """Read until it succeeds or we are stopped: giving up would keep the Lease from everybody until it expires."""
+        while not self._stopping.is_set():
             try:
                 return await read()
             except OperatorError as error:
                 logger.warning("cannot begin yet, trying again: %s", error)
-                await asyncio.sleep(2.0)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), 2.0)
+        raise _StoppedEarlyError
 
     async def _cluster_uid(self) -> str:
         raw: dict[str, Any] = await self.context.kube.get(NAMESPACES, "kube-system")
         return str(raw["metadata"]["uid"])
 
-    async def _list(self) -> set[Key]:
-        """Read all objects of our kinds; returns those that the watch had not told of."""
-        missed: set[Key] = set()
+    async def _list(self) -> None:
+        """Read all objects of our kinds, and note what the watch had not told of."""
         namespaces = self.settings.watch_namespaces or ("",)
         for kind in (CLUSTER_KIND, VM_KIND):
             resource = OWN_KINDS[kind]
@@ -187,25 +203,26 @@ class Manager:
                 listing = await self.context.kube.list(resource, namespace=namespace)
                 items += listing.items
                 version = version or listing.resource_version
-            missed |= self.store.replace(kind, items, resource_version=version)
+            self._untold |= self.store.replace(kind, items, resource_version=version)
             for raw in self.store.list(kind):
                 self.queue.add(Key(kind, raw["metadata"].get("namespace") or "", raw["metadata"]["name"]))
-        return missed
 
     async def _resync(self) -> None:
         """Look at everything again at an interval. A watch that missed something twice in a row is taken for dead."""
         self.health.expect("watch", max_age=self.settings.resync * 2.5)
         while True:
             await asyncio.sleep(self.settings.resync)
+            self._untold.clear()
             try:
-                missed = await self._list()
+                await self._list()
             except OperatorError as error:
                 logger.warning(
                     "the objects could not be listed, trying again in %.0f s: %s", self.settings.resync, error
                 )
                 continue
-            if missed:
-                logger.warning("the watch had not told of %d changes", len(missed))
+            await asyncio.sleep(WATCH_LAG)
+            if self._untold:
+                logger.warning("the watch had not told of %d changes", len(self._untold))
             else:
                 self.health.beat("watch")
 

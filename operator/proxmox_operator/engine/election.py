@@ -70,7 +70,7 @@ class Fence:
             raise errors.LeadershipLost("the Lease is not held by this process")
         if remaining < seconds:
             raise errors.Transient(
-                f"the Lease lasts {remaining:.0f} s, a write may take {seconds:.0f} s: waiting for a renewal",
+                f"the Lease ends before a write of up to {seconds:.0f} s might: waiting for a renewal",
                 reason="LeaseTooShort",
             )
 
@@ -213,17 +213,19 @@ class LeaderElector:
     async def _try_to_acquire(self) -> bool:
         sent_at = self._clock()
         raw = await self._within(self._lease.get())
-        if raw is None:
-            self._held_back = False
-            self._remember(await self._within(self._lease.create(self._spec({}))))
-            self._hold(sent_at)
-            return True
-        spec = self._remember(raw)
+        last = raw if raw is not None else self._known
+        spec = self._remember(last) if last is not None else {}
         holder = spec.get("holderIdentity") or ""
         if holder not in ("", self._identity):
             lasts = max(float(spec.get("leaseDurationSeconds") or 0), self._duration)
             if self._clock() - self._seen_at < lasts:
                 return False
+        if raw is None:
+            # One that we have seen was deleted: whoever held it may not know yet.
+            self._held_back = self._known is not None
+            self._remember(await self._within(self._lease.create(self._spec({}))))
+            self._hold(sent_at)
+            return True
         if holder != self._identity:  # else: an earlier attempt whose answer was lost
             self._held_back = holder != ""
         await self._write_ours(raw)

@@ -51,10 +51,6 @@ class Health:
         if known is not None:
             self._beats[name] = (self._clock(), known[1])
 
-    def forget(self, name: str) -> None:
-        """No heartbeat of this name is due any more."""
-        self._beats.pop(name, None)
-
     def ready_when(self, name: str, check: Callable[[], bool]) -> None:
         """/readyz is 200 only while `check` returns True; `name` tells people what is missing."""
         self._checks[name] = check

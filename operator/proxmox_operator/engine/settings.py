@@ -16,6 +16,8 @@ from proxmox_operator.api.quantity import parse_duration
 
 ENV_PREFIX = "PROXMOX_OPERATOR_"
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+LONGEST_WRITE = 45.0
+"""Seconds that one call to Proxmox VE may take (proxmox.transport.CALL_TIMEOUT, which a test compares)."""
 DEFAULT_NAMESPACE = "proxmox-operator-system"
 
 
@@ -112,7 +114,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 "takeover-delay must be shorter than lease-duration: else no write is ever allowed"
             )
+        if self.leader_election and self._lease_left() <= LONGEST_WRITE:
+            raise ValueError(
+                f"lease-duration less lease-renew and lease-timeout is {self._lease_left():g} s, and must be more "
+                f"than the {LONGEST_WRITE:g} s that a write to Proxmox VE may take: else writes are held back"
+            )
         return self
+
+    def _lease_left(self) -> float:
+        """Seconds that the Lease still lasts just before a renewal in time arrives."""
+        return self.lease_duration - self.lease_renew - self.lease_timeout
 
     @classmethod
     def from_args(cls, argv: Sequence[str]) -> Self:

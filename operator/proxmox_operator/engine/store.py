@@ -53,22 +53,24 @@ class ObjectStore:
         if known is not None and known["metadata"].get("uid") == uid:
             del objects[place]
 
-    def replace(self, kind: str, items: Iterable[Raw], *, resource_version: str) -> set[Key]:
-        """Take in a complete list, read at `resource_version`; returns the keys that changed or went.
+    def replace(self, kind: str, items: Iterable[Raw], *, resource_version: str) -> dict[Key, int]:
+        """Take in a complete list, read at `resource_version`; returns what changed or went, with the version
+        that the watch is still to tell (for what went: that of its end is at least one more than the last).
 
         A watch can miss a deletion while it is reconnecting; a list cannot.
         """
-        changed, seen = set(), set()
+        changed: dict[Key, int] = {}
+        seen = set()
         for raw in items:
             metadata = raw["metadata"]
             seen.add(metadata.get("uid"))
             if self.apply(kind, raw):
-                changed.add(Key(kind, metadata.get("namespace") or "", metadata["name"]))
+                changed[Key(kind, metadata.get("namespace") or "", metadata["name"])] = _version(metadata)
         taken_at = int(resource_version)
         for (namespace, name), known in list(self._objects.get(kind, {}).items()):
             if known["metadata"].get("uid") not in seen and _version(known["metadata"]) <= taken_at:
                 self.remove(kind, known)
-                changed.add(Key(kind, namespace, name))
+                changed[Key(kind, namespace, name)] = _version(known["metadata"]) + 1
         self._listed.add(kind)
         return changed
 
@@ -76,16 +78,9 @@ class ObjectStore:
         """The newest known version; None proves absence only where the kind is `listed`."""
         return self._objects.get(key.kind, {}).get((key.namespace, key.name))
 
-    def list(self, kind: str, namespace: str | None = None) -> list[Raw]:
-        """All known objects of a kind, of one namespace if it is given."""
-        objects = self._objects.get(kind, {})
-        if namespace is None:
-            return [*objects.values()]
-        return [raw for (place, _), raw in objects.items() if place == namespace]
-
-    def mark_listed(self, kind: str) -> None:
-        """The watch has told all objects of this kind that existed when it began."""
-        self._listed.add(kind)
+    def list(self, kind: str) -> list[Raw]:
+        """All known objects of a kind."""
+        return [*self._objects.get(kind, {}).values()]
 
     def listed(self, kind: str) -> bool:
         """Whether an object that is not here is really absent."""

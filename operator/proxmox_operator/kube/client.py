@@ -89,10 +89,10 @@ class Kube:
         """One object. Raises `NotFound`."""
         return await self._send(Call(verb="get", resource=resource, namespace=namespace, name=name))
 
-    async def list(self, resource: Resource, *, namespace: str = "", label_selector: str = "") -> Listing:
+    async def list(self, resource: Resource, *, namespace: str = "") -> Listing:
         """All objects, of one namespace if given, read in pages. Raises `Conflict` if a page expired."""
         items: list[dict[str, Any]] = []
-        params = {"limit": str(PAGE)} | ({"labelSelector": label_selector} if label_selector else {})
+        params = {"limit": str(PAGE)}
         while True:
             page = await self._send(Call(verb="list", resource=resource, namespace=namespace, params=params))
             for item in page.get("items") or ():

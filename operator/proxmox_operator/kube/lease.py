@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from proxmox_operator import errors
 from proxmox_operator.kube.client import Kube
 from proxmox_operator.kube.errors import NotFound
 from proxmox_operator.kube.resources import LEASES
@@ -31,8 +32,11 @@ class KubeLease:
         return await self._kube.create(LEASES, body, namespace=self._namespace)
 
     async def update(self, known: Raw, spec: Raw) -> Raw:
-        """Replace exactly the version `known`; raises `Conflict` where there is a newer one."""
-        return await self._kube.replace(LEASES, self._body(known["metadata"], spec))
+        """Replace exactly the version `known`; raises `Outdated` where there is a newer one, or none any more."""
+        try:
+            return await self._kube.replace(LEASES, self._body(known["metadata"], spec))
+        except NotFound as gone:
+            raise errors.Outdated(gone.message) from None
 
     def _body(self, metadata: Raw, spec: Raw) -> dict[str, Any]:
         return {

@@ -13,11 +13,9 @@ from proxmox_operator.kube.resources import SECRETS
 class SecretData:
     """The values of one Secret. Its text form holds key names only."""
 
-    def __init__(self, *, namespace: str, name: str, version: str, values: Mapping[str, bytes]) -> None:
+    def __init__(self, *, namespace: str, name: str, values: Mapping[str, bytes]) -> None:
         self.namespace = namespace
         self.name = name
-        self.version = version
-        """Changes whenever the Secret does (uid and resourceVersion)."""
         self._values = dict(values)
 
     def __repr__(self) -> str:
@@ -81,11 +79,9 @@ class SecretReader:
                 f"Secret {namespace}/{name} does not exist: create it in namespace {namespace}",
                 reason="SecretNotFound",
             ) from None
-        metadata = raw["metadata"]
         data = SecretData(
             namespace=namespace,
             name=name,
-            version=f"{metadata['uid']}/{metadata['resourceVersion']}",
             values={key: base64.b64decode(value or "") for key, value in (raw.get("data") or {}).items()},
         )
         self._drop_old(asked_at)

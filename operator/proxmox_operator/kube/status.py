@@ -62,17 +62,6 @@ class StatusWriter:
         others = [name for name in finalizers if name != FINALIZER]
         return raw if others == finalizers else await self._set_finalizers(raw, others)
 
-    async def annotate(self, raw: Raw, annotations: Mapping[str, str | None]) -> Raw:
-        """Set annotations, or remove those that are None; returns the newest version."""
-        known = raw["metadata"].get("annotations") or {}
-        if all(known.get(name) == value for name, value in annotations.items()):
-            return raw
-        return self._keep(
-            await self._kube.patch_metadata(
-                self._resources[raw["kind"]], raw, {"annotations": dict(annotations)}
-            )
-        )
-
     async def _set_finalizers(self, raw: Raw, finalizers: list[str]) -> Raw:
         resource = self._resources[raw["kind"]]
         return self._keep(await self._kube.patch_metadata(resource, raw, {"finalizers": finalizers}))

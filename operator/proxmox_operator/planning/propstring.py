@@ -5,15 +5,12 @@ Proxmox sends them back re-ordered and with parts it generated, so they are comp
 Nothing here knows what a key means.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 
 _KEY = re.compile(r"^[A-Za-z][A-Za-z0-9_-]*\Z", re.ASCII)
 _TRUE = frozenset({"1", "on", "yes", "true"})
 _FALSE = frozenset({"0", "off", "no", "false"})
-_SMBIOS_PLAIN = frozenset({"uuid", "base64"})
 
 
 def parse_props(text: str, default: str | None) -> dict[str, str]:
@@ -64,25 +61,3 @@ def parse_flag(text: str) -> bool:
 def parse_tags(text: str) -> tuple[str, ...]:
     """Tags sorted, lower-cased and each once; Proxmox accepts ``;``, ``,`` and blanks between them."""
     return tuple(sorted({tag for tag in re.split(r"[;,\s]+", text.lower()) if tag}))
-
-
-def parse_smbios(text: str) -> dict[str, str]:
-    """The parts of ``smbios1`` with base64 values decoded (``base64=1`` says that they are); the flag
-    itself is left out.
-
-    A value that is not base64 after all stays as it is.
-    """
-    props = parse_props(text, None)
-    encoded = props.get("base64", "0") in _TRUE
-    return {
-        key: _decode(value) if encoded and key not in _SMBIOS_PLAIN else value
-        for key, value in props.items()
-        if key != "base64"
-    }
-
-
-def _decode(value: str) -> str:
-    try:
-        return base64.b64decode(value, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return value

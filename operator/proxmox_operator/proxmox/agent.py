@@ -26,7 +26,7 @@ class AgentGate:
         """The agent's answer; AgentUnavailable without a call while backing off."""
         breaker = self._silent.get(vmid)
         if breaker is not None and not breaker.admit():
-            raise AgentUnavailable(f"{breaker.last_error} (asked again in {breaker.wait():.0f} s)")
+            raise AgentUnavailable(f"{breaker.last_error} (asked again later)")
         async with self._nodes.setdefault(request.node or "", asyncio.Lock()):
             try:
                 data = await self._client.call(request)
@@ -44,7 +44,7 @@ class AgentGate:
         return data
 
     def forget(self, vmid: int) -> None:
-        """The VM was started or removed: its agent deserves a fresh look."""
+        """The VM is started: its agent deserves a fresh look."""
         self._silent.pop(vmid, None)
 
 

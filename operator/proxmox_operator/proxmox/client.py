@@ -146,8 +146,8 @@ class PveClient:
                 return await self._try_endpoints(request, endpoint)
             if not breaker.admit():
                 raise errors.Unreachable(
-                    f"node {request.node} does not answer ({breaker.last_error}); asked again in "
-                    f"{breaker.wait():.0f} s",
+                    f"node {request.node} does not answer ({breaker.last_error}); asked again within "
+                    f"{breaker.ceiling:.0f} s",
                     reason="NodeUnavailable",
                 )
             try:

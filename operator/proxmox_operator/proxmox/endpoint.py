@@ -23,7 +23,6 @@ class EndpointHealth:
     endpoint: Endpoint
     error: str = ""
     foreign: bool = False
-    quorate: bool | None = None
 
 
 class EndpointState:
@@ -88,9 +87,7 @@ class EndpointState:
     def health(self) -> EndpointHealth:
         """What keeps the endpoint from being used, if anything does."""
         error = self.belongs.last_error or self.accepts.last_error or self.answers.last_error
-        return EndpointHealth(
-            self.endpoint, error, self.belongs.is_open, self.proof.quorate if self.proof else None
-        )
+        return EndpointHealth(self.endpoint, error, self.belongs.is_open)
 
 
 class NextEndpoint(Exception):

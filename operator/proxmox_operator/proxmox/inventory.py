@@ -60,12 +60,11 @@ class NodeInfo:
     maxcpu: int | None = None
     maxmem: int | None = None
     mem: int | None = field(default=None, compare=False)
-    cpu: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class StorageInfo:
-    """A storage as one node sees it; sizes in bytes. ``content``: images, iso, backup ..."""
+    """A storage as one node sees it. ``content``: images, iso, backup ..."""
 
     name: str
     node: str
@@ -73,8 +72,6 @@ class StorageInfo:
     type: str
     available: bool
     content: frozenset[str]
-    total: int | None = field(default=None, compare=False)
-    used: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +83,6 @@ class Inventory:
     storages: Mapping[tuple[str, str], StorageInfo]
     taken_at: float
     generation: int
-
-    def storage(self, name: str, node: str) -> StorageInfo | None:
-        """The storage as ``node`` sees it."""
-        return self.storages.get((name, node))
 
 
 def parse_resources(items: Iterable[Mapping[str, Any]], *, taken_at: float, generation: int) -> Inventory:
@@ -112,7 +105,6 @@ def parse_resources(items: Iterable[Mapping[str, Any]], *, taken_at: float, gene
                 _int(item.get("maxcpu")),
                 _int(item.get("maxmem")),
                 _int(item.get("mem")),
-                float(item["cpu"]) if "cpu" in item else None,
             )
         elif kind == "storage" and "storage" in item and "node" in item:
             storage = _storage(item)
@@ -147,8 +139,6 @@ def _storage(item: Mapping[str, Any]) -> StorageInfo:
         str(item.get("plugintype") or ""),
         item.get("status") == "available",
         frozenset(part for part in str(item.get("content") or "").split(",") if part),
-        _int(item.get("maxdisk")),
-        _int(item.get("disk")),
     )
 
 
@@ -191,6 +181,7 @@ class DropGuard:
     def __init__(self, is_free: IsFree) -> None:
         self._is_free = is_free
         self._missing: set[int] = set()
+        self._vanished = 0
         self._visible_before = 0
 
     @property
@@ -199,9 +190,9 @@ class DropGuard:
         if not self._missing:
             return None
         return (
-            f"{len(self._missing)} of {self._visible_before} guests vanished at once from what the "
+            f"{self._vanished} of {self._visible_before} guests vanished at once from what the "
             "credentials may see, "
-            "though Proxmox still knows their ids: nothing is written. Grant VM.Audit on them again (`pveum"
+            "though Proxmox still knows ids of them: nothing is written. Grant VM.Audit on them again (`pveum"
             " user token "
             "permissions`); if they are meant to be hidden, restart the operator"
         )
@@ -211,6 +202,7 @@ class DropGuard:
         gone = before.guests.keys() - after.guests.keys() - set(expected)
         if is_sudden(len(before.guests), len(gone)):
             self._missing |= gone
+            self._vanished = max(self._vanished, len(self._missing))
             self._visible_before = max(self._visible_before, len(before.guests))
         self._missing -= after.guests.keys()
         self._settle()
@@ -227,6 +219,7 @@ class DropGuard:
     def _settle(self) -> None:
         if not is_sudden(self._visible_before, len(self._missing)):
             self._missing.clear()
+            self._vanished = 0
             self._visible_before = 0
 
 

@@ -79,12 +79,13 @@ class ClusterSession:
         self.inventory = InventoryPoller(
             lambda: self.client.get("cluster/resources"),
             self.vms.vmid_free,
-            on_change,
+            self._changed,
             on_turn,
             interval=self.limits.poll_interval,
             clock=clock,
         )
         self.client.frozen = lambda: self.inventory.frozen_reason
+        self._on_change = on_change
         self._metrics = metrics
         self._templates = Remembered(self._read_config, seconds=FRESH, clock=clock)
         self._bridges = Remembered(self._read_bridges, seconds=FRESH, clock=clock)
@@ -135,6 +136,12 @@ class ClusterSession:
         while True:
             await asyncio.sleep(ENDPOINT_INTERVAL)
             await self.client.check_endpoints()
+
+    def _changed(self, vmids: set[int], nodes: set[str]) -> None:
+        snapshot = self.inventory.current
+        if snapshot is not None:
+            self.vms.give_up({name for name, node in snapshot.nodes.items() if not node.online})
+        self._on_change(vmids, nodes)
 
     def _task_ended(self, result: TaskResult, seconds: float) -> None:
         self.inventory.poke()

@@ -2,7 +2,7 @@
 call.
 
 Nothing waits here. Who finds no slot free gets Waiting, and is woken when one is, first come first served.
-Slots live in memory: after a restart the tasks still running are counted again by ``hold``.
+Slots live in memory: the limit begins anew with the session, and tasks that a former one started do not count.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class AllocationSlots:
 
     def take(self, storage: str, actor: Actor | None) -> None:
         """Take a slot or raise Waiting (reason StorageBusy); every take needs one ``release``."""
-        if self._held.get(storage, 0) >= self._limit:
+        if self.held(storage) >= self._limit:
             if actor is not None:
                 self._waiting.setdefault(storage, {}).setdefault(_key(actor), actor)
             raise errors.Waiting(
@@ -36,17 +36,13 @@ class AllocationSlots:
                 reason="StorageBusy",
                 after=5.0 if actor is not None else 1.0,
             )
-        self.hold(storage)
+        self._held[storage] = self.held(storage) + 1
         if actor is not None:
             self._waiting.get(storage, {}).pop(_key(actor), None)
 
-    def hold(self, storage: str) -> None:
-        """Count an allocation that is under way whatever the limit says (found again after a restart)."""
-        self._held[storage] = self._held.get(storage, 0) + 1
-
     def release(self, storage: str) -> None:
         """The allocation has ended, or never began."""
-        self._held[storage] = max(0, self._held.get(storage, 0) - 1)
+        self._held[storage] = max(0, self.held(storage) - 1)
         waiting = self._waiting.get(storage)
         if waiting and self._held[storage] < self._limit:
             self._wake(waiting.pop(next(iter(waiting))))

@@ -27,6 +27,8 @@ FEW = 4
 """Watched tasks on a node up to which a list saves nothing: each that has ended is asked for its status anyway."""
 LOG_LINES = 20
 LOG_PAGE, LOG_PAGES = 500, 10
+CLONES = 500
+"""Clones of one template, the newest first, among which a lost one is searched (Proxmox tells 50 unless asked)."""
 RUNNING = "RUNNING"
 
 
@@ -107,6 +109,7 @@ class TaskTracker:
         self._since: dict[str, float] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._hurry: dict[str, asyncio.Event] = {}
+        self._targets: dict[str, int | None] = {}
 
     def watch(self, upid: str, done: Done) -> None:
         """Call ``done`` once when the task has ended; watching the same task twice calls both. Raises
@@ -125,10 +128,6 @@ class TaskTracker:
                 self._poll_node(node), name=f"tasks-{self._client.name}-{node}"
             )
 
-    def watching(self, upid: str) -> bool:
-        """Whether somebody waits for this task."""
-        return any(upid in tasks for tasks in self._watched.values())
-
     async def close(self) -> None:
         """Stop watching; no task is awaited or stopped."""
         loops = list(self._loops.values())
@@ -144,6 +143,10 @@ class TaskTracker:
             status: Mapping[str, Any] = await self._client.get(path)
         except NoSuchTask as gone:
             return TaskResult(upid, Outcome.UNKNOWN, "no such task", gone)
+        except errors.Forbidden as denied:
+            # A task of another user or token: it may run or not, we are never told its end.
+            unknown = OutcomeUnknown(f"{denied.message}; looks at what the task left")
+            return TaskResult(upid, Outcome.UNKNOWN, "permission denied", unknown)
         except errors.NeedsHuman as gone:
             if gone.reason != NODE_NOT_FOUND:
                 raise
@@ -174,18 +177,10 @@ class TaskTracker:
             return ()
         return tuple(mask(clip(text)) for text in texts[-lines:] if text.strip())
 
-    async def running_for(self, vmid: int, *, nodes: list[str] | None = None) -> list[TaskInfo]:
-        """Live tasks about the VM on ``nodes`` (default: anywhere, as /cluster/tasks tells, seconds old).
-        Not clones to it.
-        """
-        if nodes is None:
-            items = await self._client.get("cluster/tasks")
-            return [task for task in _parse(items) if task.running and task.upid.id == str(vmid)]
-        found: list[TaskInfo] = []
-        for node in nodes:
-            items = await self._client.get(("nodes", node, "tasks"), source="active", vmid=vmid)
-            found += [task for task in _parse(items) if task.running]
-        return found
+    async def running_for(self, vmid: int) -> list[TaskInfo]:
+        """Live tasks about the VM anywhere, as /cluster/tasks tells, seconds old. Not clones to it."""
+        items = await self._client.get("cluster/tasks")
+        return [task for task in _parse(items) if task.running and task.upid.id == str(vmid)]
 
     async def active(self, node: str) -> list[TaskInfo]:
         """Everybody's live tasks on one node (``GET /nodes/{node}/tasks?source=active``); those of others
@@ -207,15 +202,28 @@ class TaskTracker:
             typefilter="qmclone",
             vmid=template_vmid,
             since=max(0, int(since) - CLOCK_SKEW),
+            limit=CLONES,
         )
         undecided: TaskInfo | None = None
         for task in sorted(_parse(items), key=lambda task: task.upid.started, reverse=True):
-            target = clone_target(await self._log(task.upid.text, limit=50))
+            target = await self._clone_target(task)
             if target == newid:
                 return task
             if target is None and task.running:
                 undecided = task
         return undecided
+
+    async def _clone_target(self, task: TaskInfo) -> int | None:
+        """What the task's log names as new id, read once: it never changes, nor does that of an ended task."""
+        upid = task.upid.text
+        if upid in self._targets:
+            return self._targets[upid]
+        target = clone_target(await self._log(upid, limit=50))
+        if target is not None or not task.running:
+            self._targets[upid] = target
+            while len(self._targets) > CLONES:
+                del self._targets[next(iter(self._targets))]
+        return target
 
     async def _log(self, upid: str, *, limit: int, start: int = 0) -> list[str]:
         node = UPID.parse(upid).node

@@ -17,10 +17,10 @@ from proxmox_operator import errors
 from .agent import AgentGate, parse_interfaces
 from .audit import current_actor, is_upid
 from .client import PveClient
-from .errors import AgentUnavailable, NotQuorate, NotRunning, Taken
+from .errors import NotQuorate, Taken
 from .request import ParamValue, Request
 from .slots import AllocationSlots
-from .tasks import TaskTracker
+from .tasks import UPID, TaskTracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,6 @@ class LiveStatus:
     status: str
     qmpstatus: str | None
     lock: str | None
-    ha_managed: bool
-    ha_state: str | None
-    uptime: int
-    agent_enabled: bool
-    running_machine: str | None
 
 
 class Presence(StrEnum):
@@ -101,6 +96,7 @@ class VMs:
         self._client = client
         self._tasks = tasks
         self._slots = slots
+        self._allocating: dict[str, list[str]] = {}
         self._agents = AgentGate(client, clock)
 
     # -- reading ---------------------------------------------------------------------------------
@@ -129,17 +125,7 @@ class VMs:
     async def status(self, node: str, vmid: int) -> LiveStatus:
         """``GET .../status/current``: live, unlike the inventory."""
         data: dict[str, Any] = await self._client.get(_vm(node, vmid, "status", "current"))
-        ha = data.get("ha") or {}
-        return LiveStatus(
-            str(data["status"]),
-            data.get("qmpstatus"),
-            data.get("lock") or None,
-            bool(int(ha.get("managed") or 0)),
-            ha.get("state"),
-            int(data.get("uptime") or 0),
-            bool(int(data.get("agent") or 0)),
-            data.get("running-machine"),
-        )
+        return LiveStatus(str(data["status"]), data.get("qmpstatus"), data.get("lock") or None)
 
     async def vmid_free(self, vmid: int) -> bool:
         """``GET /cluster/nextid?vmid=``: whether no guest has this id, whatever we may see of it. Needs no
@@ -255,6 +241,7 @@ class VMs:
 
     async def start(self, node: str, vmid: int) -> str:
         """``POST .../status/start``; the task of a VM that runs already fails with AlreadyRunning."""
+        self._agents.forget(vmid)
         return await self._power(node, vmid, "start")
 
     async def stop(self, node: str, vmid: int, *, overrule_shutdown: bool = False) -> str:
@@ -264,10 +251,6 @@ class VMs:
     async def shutdown(self, node: str, vmid: int, *, timeout: int, force: bool = False) -> str:
         """``POST .../status/shutdown``: asks the guest; ``force`` pulls the plug after ``timeout`` (s)."""
         return await self._power(node, vmid, "shutdown", timeout=timeout, forceStop=force or None)
-
-    async def reboot(self, node: str, vmid: int, *, timeout: int) -> str:
-        """``POST .../status/reboot``: shutdown and start, so pending changes take effect."""
-        return await self._power(node, vmid, "reboot", timeout=timeout)
 
     async def destroy(self, node: str, vmid: int) -> str:
         """``DELETE .../qemu/{vmid}`` with purge (jobs, HA, replication); disks that no config names are
@@ -298,26 +281,28 @@ class VMs:
             self._release(taken)
             raise
         if taken and is_upid(upid):
-            self._tasks.watch(upid, lambda _: self._release(taken))
+            self._allocating[upid] = taken
+            self._tasks.watch(upid, lambda result: self._allocated(result.upid))
         else:
             self._release(taken)
         return upid
+
+    def give_up(self, nodes: Collection[str]) -> None:
+        """Give back the slots of tasks on these nodes, which are offline: a dead node must not keep a shared
+        storage busy, and its tasks' end may never be told. What a node still does is not undone by that.
+        """
+        for upid in [upid for upid in self._allocating if UPID.parse(upid).node in nodes]:
+            self._allocated(upid)
+
+    def _allocated(self, upid: str) -> None:
+        """Give back the slots of a task; only once, whoever says first that it is over."""
+        self._release(self._allocating.pop(upid, ()))
 
     def _release(self, storages: Collection[str]) -> None:
         for storage in storages:
             self._slots.release(storage)
 
     # -- the guest agent -------------------------------------------------------------------------
-
-    async def agent_ping(self, node: str, vmid: int) -> bool:
-        """``POST .../agent/ping``: whether the agent answers. Raises NeedsHuman when the VM has no agent
-        device.
-        """
-        try:
-            await self._agents.call(vmid, Request("POST", _vm(node, vmid, "agent", "ping"), mutating=False))
-        except (AgentUnavailable, NotRunning):
-            return False
-        return True
 
     async def agent_addresses(self, node: str, vmid: int) -> dict[str, list[str]]:
         """``GET .../agent/network-get-interfaces``: addresses by MAC (upper case), without loopback and
@@ -329,11 +314,6 @@ class VMs:
             vmid, Request("GET", _vm(node, vmid, "agent", "network-get-interfaces"))
         )
         return parse_interfaces(data)
-
-    async def addresses(self, node: str, vmid: int) -> list[str]:
-        """All usable addresses of the guest in the order of its interfaces; raises as ``agent_addresses``."""
-        found = await self.agent_addresses(node, vmid)
-        return [address for addresses in found.values() for address in addresses]
 
 
 def _vm(node: str, vmid: int, *rest: str) -> tuple[str, ...]:

@@ -238,6 +238,28 @@ def test_a_deleted_lease_ends_the_leader():
     in_virtual_time(scenario)
 
 
+def test_a_lease_deleted_by_hand_does_not_let_another_write_before_the_last_leader_cannot_any_more():
+    async def scenario(loop: VirtualLoop) -> None:
+        server = LeaseServer()
+        first = Candidate(loop, server, "first")
+        await asyncio.sleep(5)
+        second = Candidate(loop, server, "second")
+        await asyncio.sleep(4)
+        first.link.fault = "hang"
+        server.raw = None
+        last_write = 0.0
+        while second.fence.remaining() <= 0:
+            if first.fence.remaining() >= TAKEOVER:
+                last_write = loop.time()
+            await asyncio.sleep(0.1)
+        assert last_write > 9
+        assert loop.time() >= last_write + TAKEOVER
+        assert loop.time() >= DURATION + TAKEOVER
+        await asyncio.gather(first.task, return_exceptions=True)
+
+    in_virtual_time(scenario)
+
+
 @pytest.mark.parametrize("at", ["acquiring", "renewing"])
 def test_a_lost_answer_is_looked_up_and_costs_neither_the_lease_nor_a_wait(at: str):
     async def scenario(loop: VirtualLoop) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from proxmox_operator.engine.settings import DEFAULT_NAMESPACE, Settings, own_namespace
+from proxmox_operator.engine.settings import DEFAULT_NAMESPACE, LONGEST_WRITE, Settings, own_namespace
+from proxmox_operator.proxmox.transport import CALL_TIMEOUT
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,7 @@ def test_durations_are_written_as_in_manifests_or_in_seconds(text: str, seconds:
         (["--lease-timeout", "10"], "lease-timeout must be shorter than lease-renew"),
         (["--lease-renew", "40"], "lease-renew must be at most half of lease-duration"),
         (["--takeover-delay", "60"], "takeover-delay must be shorter than lease-duration"),
+        (["--lease-duration", "59"], "must be more than the 45 s"),
         (["--work", "3"], "--work"),
     ],
 )
@@ -57,6 +59,14 @@ def test_a_mistake_ends_with_a_sentence_that_names_the_flag(
         Settings.from_args(args)
     assert ended.value.code == 2
     assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_lease_is_long_enough_for_the_longest_call_to_proxmox_unless_nobody_holds_one():
+    assert LONGEST_WRITE == CALL_TIMEOUT
+    assert Settings(lease_duration=60).lease_duration == 60
+    with pytest.raises(ValueError, match="writes are held back"):
+        Settings(lease_duration=59)
+    assert Settings(lease_duration=50, leader_election=False).lease_duration == 50
 
 
 def test_the_help_describes_every_setting_with_its_variable(capsys: pytest.CaptureFixture[str]):

@@ -41,14 +41,13 @@ async def test_a_secret_is_read_again_after_a_minute_or_when_it_did_not_work(
     api: MemoryApi, clock: Clock, reader: SecretReader
 ):
     api.put("secrets", secret(token="old"))
-    first = await reader.get("ops", "pve")
+    await reader.get("ops", "pve")
     api.put("secrets", secret(token="new"))
     assert (await reader.get("ops", "pve")).get("token") == b"old"
     assert len(api.calls) == 1
     clock.now = 60
     second = await reader.get("ops", "pve")
     assert second.get("token") == b"new"
-    assert second.version != first.version
     api.put("secrets", secret(token="newest"))
     reader.invalidate("ops", "pve")
     assert (await reader.get("ops", "pve")).get("token") == b"newest"

@@ -64,7 +64,6 @@ async def test_a_pass_over_old_facts_overwrites_nothing(scene: Scene):
     for attempt in (
         scene.writer.write(scene.raw, {"vmid": 666}),
         scene.writer.add_finalizer(scene.raw),
-        scene.writer.annotate(scene.raw, {"a": "b"}),
     ):
         with pytest.raises(Outdated):
             await attempt
@@ -79,12 +78,4 @@ async def test_our_finalizer_comes_and_goes_and_that_of_others_stays(scene: Scen
     without = await scene.writer.drop_finalizer(with_ours)
     assert scene.known["metadata"]["finalizers"] == ["other/one"]
     assert await scene.writer.drop_finalizer(without) is without
-    assert len(scene.api.calls) == 2
-
-
-async def test_annotations_are_set_removed_and_left_alone_where_they_are_right(scene: Scene):
-    first = await scene.writer.annotate(scene.raw, {"x": "1", "y": "2"})
-    second = await scene.writer.annotate(first, {"x": None})
-    assert scene.known["metadata"]["annotations"] == {"y": "2"}
-    assert await scene.writer.annotate(second, {"x": None, "y": "2"}) is second
     assert len(scene.api.calls) == 2

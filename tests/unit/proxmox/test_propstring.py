@@ -1,7 +1,5 @@
 """Property strings are read and written as Proxmox does."""
 
-import base64
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +7,6 @@ from hypothesis import strategies as st
 from proxmox_operator.planning.propstring import (
     parse_flag,
     parse_props,
-    parse_smbios,
     parse_tags,
     render_props,
 )
@@ -35,7 +32,6 @@ def test_the_default_key_survives_too_whatever_its_value_looks_like(props, value
 @given(st.text())
 def test_any_text_can_be_read(text):
     parse_props(text, "file")
-    parse_smbios(text)
     parse_tags(text)
 
 
@@ -91,12 +87,3 @@ def test_anything_else_is_no_boolean():
 
 def test_tags_compare_equal_however_they_are_separated_or_ordered():
     assert parse_tags("web;Shop, db web") == parse_tags("db;shop;web") == ("db", "shop", "web")
-
-
-def test_smbios_values_are_decoded_where_the_flag_says_so():
-    encoded = base64.b64encode(b"ACME, Inc").decode()
-    assert parse_smbios(f"base64=1,manufacturer={encoded},uuid=ab-cd") == {
-        "manufacturer": "ACME, Inc",
-        "uuid": "ab-cd",
-    }
-    assert parse_smbios("manufacturer=QUJD,uuid=ab-cd") == {"manufacturer": "QUJD", "uuid": "ab-cd"}

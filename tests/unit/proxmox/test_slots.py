@@ -47,16 +47,3 @@ def test_who_got_a_slot_after_all_is_not_woken_for_it_again():
     slots.take("ceph", DB)
     slots.release("ceph")
     assert woken == [DB]
-
-
-def test_an_allocation_found_again_after_a_restart_counts_and_wakes_nobody_too_early():
-    woken: list[Actor] = []
-    slots = AllocationSlots(1, woken.append)
-    slots.hold("ceph")
-    slots.hold("ceph")
-    with pytest.raises(Waiting):
-        slots.take("ceph", WEB)
-    slots.release("ceph")
-    assert woken == []
-    slots.release("ceph")
-    assert woken == [WEB]

@@ -10,10 +10,17 @@ from proxmox_operator import errors
 from proxmox_operator.proxmox.agent import AgentGate, parse_interfaces
 from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.client import Limits
-from proxmox_operator.proxmox.errors import AgentUnavailable, AlreadyRunning, Locked, NotHere, Taken
+from proxmox_operator.proxmox.errors import (
+    AgentUnavailable,
+    AlreadyRunning,
+    Locked,
+    NotHere,
+    NotRunning,
+    Taken,
+)
 from proxmox_operator.proxmox.request import Request
 from proxmox_operator.proxmox.slots import AllocationSlots
-from proxmox_operator.proxmox.tasks import Outcome, TaskTracker
+from proxmox_operator.proxmox.tasks import Outcome, TaskResult, TaskTracker
 from proxmox_operator.proxmox.transport import Lost, Refused
 from proxmox_operator.proxmox.vm import Presence, VMs
 from pvesim import PveSim
@@ -297,9 +304,31 @@ async def test_a_refused_or_lost_call_gives_its_slots_back(sim, open_session):
         assert (session.slots.held("local-lvm"), session.slots.held("local")) == (0, 0)
 
 
+async def test_a_node_that_went_offline_gives_its_slots_back_once(open_session):
+    woken: list[Actor] = []
+    web, db = Actor("ProxmoxVM", "shop", "web"), Actor("ProxmoxVM", "shop", "db")
+    with PveSim(nodes=3, task_seconds=30) as sim:
+        sim.add_template()
+        sim.add_template(vmid=9001, node="pve2")
+        session = open_session(sim, limits=Limits(allocations_per_storage=1), on_slot=woken.append)
+        await session.inventory.poll()
+        current_actor.set(web)
+        upid = await session.vms.clone("pve2", 9001, 100, name="web", description="", slots=["nfs"])
+        current_actor.set(db)
+        with pytest.raises(errors.Waiting):
+            await session.vms.clone("pve1", 9000, 101, name="db", description="", slots=["nfs"])
+        sim.node_down("pve2")
+        await session.inventory.poll()
+        assert (session.slots.held("nfs"), woken) == (0, [db])
+        await session.vms.clone("pve1", 9000, 101, name="db", description="", slots=["nfs"])
+        session.vms.give_up({"pve2"})
+        session.tasks._finish("pve2", upid, TaskResult(upid, Outcome.OK, "OK"))
+        assert session.slots.held("nfs") == 1, "the later end does not free the slot of another"
+
+
 async def test_of_two_storages_none_is_kept_when_one_is_busy(sim, open_session):
     session = open_session(sim, limits=Limits(allocations_per_storage=1))
-    session.slots.hold("local-lvm")
+    session.slots.take("local-lvm", None)
     with pytest.raises(errors.Waiting):
         await session.vms.clone("pve1", 9000, 100, name="web", description="", slots=["local-lvm", "local"])
     assert session.slots.held("local") == 0
@@ -311,12 +340,10 @@ async def test_of_two_storages_none_is_kept_when_one_is_busy(sim, open_session):
 async def test_addresses_come_by_mac_without_loopback_and_link_local(sim, open_session):
     sim.add_vm(100, running=True, agent=1, net0="virtio=BC:24:11:00:00:01,bridge=vmbr0")
     session = open_session(sim)
-    assert await session.vms.agent_ping("pve1", 100)
     found = await session.vms.agent_addresses("pve1", 100)
     for addresses in found.values():
         assert addresses
         assert not any(a.startswith(("127.", "fe80", "169.254", "::1")) for a in addresses)
-    assert await session.vms.addresses("pve1", 100) == [a for found_ in found.values() for a in found_]
 
 
 async def test_a_vm_without_agent_device_needs_a_person_and_a_silent_one_time(sim, open_session):
@@ -326,10 +353,30 @@ async def test_a_vm_without_agent_device_needs_a_person_and_a_silent_one_time(si
     sim.vm(101).guest_os.agent = False
     session = open_session(sim)
     with pytest.raises(errors.NeedsHuman) as caught:
-        await session.vms.agent_ping("pve1", 100)
+        await session.vms.agent_addresses("pve1", 100)
     assert caught.value.reason == "AgentNotConfigured"
-    assert not await session.vms.agent_ping("pve1", 101)
-    assert not await session.vms.agent_ping("pve1", 102)
+    with pytest.raises(AgentUnavailable):
+        await session.vms.agent_addresses("pve1", 101)
+    with pytest.raises(NotRunning):
+        await session.vms.agent_addresses("pve1", 102)
+
+
+async def test_a_silent_agent_is_backed_off_without_moving_numbers_and_asked_at_once_after_a_start(
+    sim, open_session
+):
+    sim.add_vm(101, agent=1)
+    session = open_session(sim)
+    with pytest.raises(NotRunning):
+        await session.vms.agent_addresses("pve1", 101)
+    told = set()
+    for _ in range(3):
+        with pytest.raises(AgentUnavailable) as caught:
+            await session.vms.agent_addresses("pve1", 101)
+        told.add(caught.value.message)
+    [message] = told
+    assert "asked again later" in message
+    await ended(session, await session.vms.start("pve1", 101))
+    assert await session.vms.agent_addresses("pve1", 101)
 
 
 PING = Request("POST", ("nodes", "pve1", "qemu", "100", "agent", "ping"), mutating=False)
