@@ -13,7 +13,7 @@ WORKERS ?= 2
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-bootstrap:
+bootstrap:  ## Make .venv, and nothing else
 	@hack/bootstrap
 
 demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become VMs (KEEP=1 leaves it up)

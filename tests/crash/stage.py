@@ -220,7 +220,7 @@ class Stage:
             "name": (vm.name, self.NAME),
             "cores": (vm["cores"], "3"),
             "memory": (vm["memory"], "1024"),
-            "tags": (vm["tags"], "web"),
+            "tags": (vm["tags"], ";".join(sorted(("web", self.namespace)))),
             "ciuser": (vm["ciuser"], "debian"),
             "nameserver": (vm["nameserver"], "10.0.0.1"),
             "ipconfig0": (

@@ -447,6 +447,12 @@ class World:
         ours = re.compile("|".join(rf"^VM {vmid} |(vm|base)-{vmid}-" for vmid in vmids) or r"(?!)")
         return [line for line in before.diff(self.sim.world()) if not ours.search(line)]
 
+    def tags(self, vmid: int) -> str:
+        """The VM's tags as Proxmox has them, without that of its namespace (checked: it is there)."""
+        tags = self.sim.vm(vmid).config.get("tags", "").split(";")
+        assert set(tags) & set(self.namespaces), f"VM {vmid} is not tagged with its namespace: {tags}"
+        return ";".join(tag for tag in tags if tag not in self.namespaces)
+
     def leaks(self) -> list[str]:
         """Volumes that no VM mentions, and running tasks."""
         world = self.sim.world()

@@ -44,12 +44,20 @@ def await_gone(processes: list[psutil.Process], seconds: float) -> list[psutil.P
     return list(alive)
 
 
+def command_line(process: psutil.Process) -> str:
+    """Empty for a process that has ended meanwhile, whether or not its parent has noticed."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def await_children(process: subprocess.Popen[str], *names: str) -> list[psutil.Process]:
     """All descendants, once there is one of each of these names."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         children: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
-        lines = [" ".join(child.cmdline()) for child in children if child.is_running()]
+        lines = [command_line(child) for child in children]
         if all(any(name in line for line in lines) for name in names):
             return children
         assert process.poll() is None, f"the demo ended: {process.communicate()[0]}"

@@ -203,10 +203,10 @@ def test_a_grant_taken_back_stops_changes_but_destroys_nothing(world: World) -> 
     world.passes(name)
     assert world.writes() == []
     assert before.diff(world.sim.world()) == []
-    assert world.sim.vm(vmid).config["tags"] == "old"
+    assert world.tags(vmid) == "old"
     grant(world, {**CLONE, "storages": ["*"]})
     world.wait_ready(name)
-    assert world.sim.vm(vmid).config["tags"] == "new"
+    assert world.tags(vmid) == "new"
 
 
 def test_a_denied_object_can_still_be_deleted_with_its_vm(world: World) -> None:

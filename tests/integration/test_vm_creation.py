@@ -138,7 +138,7 @@ def test_a_spec_edited_during_the_clone_is_what_the_vm_gets(world: World) -> Non
         world.edit(name, cpu={"cores": 4}, tags=["second"], disks=[{"name": "data", "size": "3Gi"}])
     vmid = world.wait_ready(name)
     config = world.sim.vm(vmid).config
-    assert (str(config["cores"]), config["tags"]) == ("4", "second")
+    assert (str(config["cores"]), world.tags(vmid)) == ("4", "second")
     assert "serial=data" in str(config["scsi1"])
     assert world.condition(name, "RestartRequired") is None
     assert [call.path for call in world.writes(vmid) if call.path.endswith("/clone")] == [

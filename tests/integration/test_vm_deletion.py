@@ -204,7 +204,8 @@ def test_observe_shows_the_plan_writes_nothing_and_deletes_nothing(world: World)
     world.edit(name, management="Observe", tags=["new"])
     condition = world.wait_reason(name, "OutOfSync")
     assert "status.plan" in condition.message
-    assert world.status(name)["plan"] == ["tags: old -> new"]
+    (planned,) = world.status(name)["plan"]
+    assert planned == f"tags: old;{world.namespace} -> {world.namespace};new"
     before = world.sim.world()
     world.forget_writes()
     world.sim.stop(vmid)
@@ -234,7 +235,7 @@ def test_a_paused_object_is_left_alone_until_resumed(world: World) -> None:
     world.annotate(name, **{PAUSED: None})
     world.wait_ready(name)
     assert world.sim.vm(vmid).status == "running"
-    assert world.sim.vm(vmid).config["tags"] == "new"
+    assert world.tags(vmid) == "new"
 
 
 def test_a_paused_object_is_not_deleted_until_resumed(world: World) -> None:

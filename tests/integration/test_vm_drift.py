@@ -154,7 +154,7 @@ def test_a_change_waits_for_the_backup_that_locks_the_config(world: World) -> No
     world.passes(name)
     assert world.writes() == []
     world.sim.set_lock(vmid, None)
-    world.wait_until(lambda: world.sim.vm(vmid).config["tags"] == "new", "the change was made", name)
+    world.wait_until(lambda: world.tags(vmid) == "new", "the change was made", name)
     world.wait_ready(name)
 
 
@@ -186,7 +186,7 @@ def test_a_config_lock_file_held_for_a_moment_is_waited_out(world: World) -> Non
         assert "another task holds the lock" in condition.message
     finally:
         release()
-    world.wait_until(lambda: world.sim.vm(vmid).config.get("tags") == "new", "the change was made", name)
+    world.wait_until(lambda: world.tags(vmid) == "new", "the change was made", name)
     world.wait_ready(name)
 
 
@@ -198,13 +198,13 @@ def test_an_edit_between_reading_and_writing_is_read_again_and_kept(world: World
     def edit(call: Call) -> None:
         if call.method == "POST" and call.path.endswith("/config") and not edited:
             edited.append(call.params["digest"])
-            world.sim.server.vm(vmid).config["tags"] = "old;by-hand"
+            world.sim.server.vm(vmid).config["tags"] = f"old;by-hand;{world.namespace}"
 
     world.sim.intercept = edit
     world.forget_writes()
     world.edit(name, tags=["new"])
-    world.wait_until(lambda: "new" in world.sim.vm(vmid).config["tags"], "the change was made", name)
-    assert world.sim.vm(vmid).config["tags"] == "by-hand;new"
+    world.wait_until(lambda: "new" in world.tags(vmid), "the change was made", name)
+    assert world.tags(vmid) == "by-hand;new"
     world.wait_ready(name)
     digests = [call.params["digest"] for call in world.writes(vmid)]
     assert len(digests) == len(set(digests)) == 2
@@ -223,7 +223,7 @@ def test_a_digest_conflict_is_no_failure(world: World, message: str) -> None:
         else None
     )
     world.edit(name, tags=["new"])
-    world.wait_until(lambda: world.sim.vm(vmid).config["tags"] == "new", "the change was made", name)
+    world.wait_until(lambda: world.tags(vmid) == "new", "the change was made", name)
     world.wait_ready(name)
     assert len(world.writes(vmid)) >= 3
 
@@ -290,7 +290,7 @@ def test_a_vm_moved_to_another_node_is_followed(world: World) -> None:
     world.wait_ready(name)
     assert world.writes() == []
     world.edit(name, tags=["new"])
-    world.wait_until(lambda: world.sim.vm(vmid).config["tags"] == "new", "written on the new node", name)
+    world.wait_until(lambda: world.tags(vmid) == "new", "written on the new node", name)
     assert world.writes(vmid)[-1].path.startswith("/nodes/pve2/")
     world.sim.stop(vmid)
     world.wait_until(lambda: running(world, vmid), "started on the new node", name)

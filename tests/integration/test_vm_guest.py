@@ -109,15 +109,18 @@ def test_cloud_init_is_written_before_the_first_boot(world: World) -> None:
     assert world.writes() == []
 
 
-def test_a_missing_secret_keeps_the_vm_from_starting_until_it_is_there(world: World) -> None:
+def test_a_missing_secret_is_said_before_anything_is_made_and_the_vm_is_made_once_it_is_there(
+    world: World,
+) -> None:
+    before = world.sim.world()
     name = world.make(cloudInit={"user": "debian", "passwordSecretRef": {"name": "absent"}})
     condition = world.wait_reason(name, "SecretNotFound")
-    assert f"Secret {world.namespace}/absent" in condition.message
+    assert f"spec.cloudInit.passwordSecretRef: Secret {world.namespace}/absent" in condition.message
     assert "create it" in condition.message
-    vmid = world.vmid(name)
-    assert world.sim.vm(vmid).status == "stopped"
+    assert "vmid" not in world.status(name)
+    assert before.diff(world.sim.world()) == []
     world.set_secret(name="absent", namespace=world.namespace, password=PASSWORD)
-    assert world.wait_ready(name) == vmid
+    vmid = world.wait_ready(name)
     assert world.sim.vm(vmid).config.get("cipassword")
 
 
@@ -127,7 +130,7 @@ def test_a_secret_without_the_key_is_named_with_it(world: World) -> None:
     condition = world.wait_reason(name, "SecretKeyMissing")
     assert f"Secret {world.namespace}/other-key" in condition.message
     assert "'password'" in condition.message
-    assert world.sim.vm(world.vmid(name)).status == "stopped"
+    assert "vmid" not in world.status(name)
     world.edit(name, cloudInit={"passwordSecretRef": {"name": "other-key", "key": "passwd"}})
     world.wait_ready(name)
 
@@ -149,7 +152,7 @@ def test_the_password_reaches_the_vm_and_nobody_else(world: World, caplog: pytes
     vmid = world.wait_ready(name)
     assert world.sim.vm(vmid).config.get("cipassword")
     world.edit(name, tags=["later"])
-    world.wait_until(lambda: world.sim.vm(vmid).config.get("tags") == "later", "a later change", name)
+    world.wait_until(lambda: world.tags(vmid) == "later", "a later change", name)
     world.wait_ready(name)
     sent = [call for call in world.writes(vmid) if "cipassword" in call.params]
     assert len(sent) == 1

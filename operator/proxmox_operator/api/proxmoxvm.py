@@ -206,7 +206,8 @@ class VMSpec(Wire):
     networks: Networks = ()
     """Network devices, at most 32, told apart by name; devices that are not listed are not touched. Default: none."""
     tags: Tags = ()
-    """Tags in Proxmox, at most 32, added to those that others have set. Default: none."""
+    """Tags in Proxmox, at most 32, besides the namespace, which always is one, and those that others have set.
+    Default: none."""
     agent: bool | None = None
     """Whether the VM has the device of the QEMU guest agent. Default: unmanaged."""
     cloud_init: CloudInit | None = None

@@ -92,7 +92,7 @@ class VMStatus(Status):
     disks: Annotated[tuple[DiskStatus, ...], ListMap("name")] = ()
     """Disks of spec.disks as they are attached."""
     tags: tuple[str, ...] = ()
-    """Tags that were written from spec.tags; only these are removed again."""
+    """Tags that are ours, spec.tags and the namespace; only these are removed again."""
     protection_set: bool = False
     """Whether Proxmox's protection flag was set by us."""
     password_from: str | None = None

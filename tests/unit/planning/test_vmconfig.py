@@ -22,6 +22,7 @@ CONFIG = {
     "name": "web-1",
     "description": render_description(MARK, "") + "\n",
     "onboot": "1",
+    "tags": "shop",
     "smbios1": f"uuid={UUID}",
     "boot": "order=scsi0;net0",
     "scsi0": "local-lvm:base-9000-disk-0/vm-10000-disk-0,iothread=1,size=20G",
@@ -114,20 +115,20 @@ def test_general_and_hardware(spec, config, expected):
 @pytest.mark.parametrize(
     ("listed", "ours", "there", "then"),
     [
-        pytest.param(["web"], [], "", "web", id="added"),
-        pytest.param(["web"], [], "prod;db", "prod;db;web", id="to those of others"),
-        pytest.param(["web"], ["web"], "db web", ..., id="there already, however separated"),
-        pytest.param(["web"], [], "Web;db", ..., id="there already, in capitals"),
-        pytest.param(["web"], [], "Prod", "Prod;web", id="others keep their spelling"),
-        pytest.param([], ["web"], "db;web", "db", id="unlisted, and ours: removed"),
-        pytest.param([], [], "db;web", ..., id="unlisted, and never ours: stays"),
-        pytest.param([], ["web"], "web", None, id="the last one"),
-        pytest.param(["web"], ["old"], "old", "web", id="one for another"),
-        pytest.param([], ["web"], "db", ..., id="taken away by somebody else"),
+        pytest.param(["web"], [], "", "shop;web", id="added, and the namespace"),
+        pytest.param(["web"], [], "prod;db;shop", "prod;db;shop;web", id="to those of others"),
+        pytest.param(["web"], ["web"], "db web shop", ..., id="there already, however separated"),
+        pytest.param(["web"], [], "Web;db;Shop", ..., id="there already, in capitals"),
+        pytest.param(["web"], [], "Prod", "Prod;shop;web", id="others keep their spelling"),
+        pytest.param([], ["web"], "db;web;shop", "db;shop", id="unlisted, and ours: removed"),
+        pytest.param([], [], "db;web;shop", ..., id="unlisted, and never ours: stays"),
+        pytest.param([], ["web"], "web", "shop", id="the last one but the namespace's"),
+        pytest.param(["web"], ["old"], "old", "shop;web", id="one for another"),
+        pytest.param([], ["web"], "db;shop", ..., id="taken away by somebody else"),
     ],
 )
 def test_tags(listed, ours, there, then):
-    written = changes({"tags": listed}, {"tags": there} if there else {}, status={"tags": ours})
+    written = changes({"tags": listed}, {"tags": there}, status={"tags": ours})
     assert written == ({} if then is ... else {"tags": then})
 
 

@@ -181,10 +181,9 @@ def test_a_second_look_without_a_record_finds_at_most_the_password(drawn):
 def allowed(vm: ProxmoxVM, config: dict[str, str]) -> set[str]:
     """The keys that the spec gives us the right to write."""
     spec, status = vm.spec, vm.status
-    keys = {"name", "description"} | ({"smbios1"} if not status.started else set())
+    keys = {"name", "description", "tags"} | ({"smbios1"} if not status.started else set())
     keys |= {"onboot"} if spec.power != "Unmanaged" else set()
     keys |= {"protection"} if spec.protection is not None else set()
-    keys |= {"tags"} if spec.tags or status.tags else set()
     keys |= {"agent"} if spec.agent is not None else set()
     if spec.cpu is not None:
         fields = {"cores": spec.cpu.cores, "sockets": spec.cpu.sockets, "cpu": spec.cpu.type}
@@ -226,10 +225,10 @@ def test_only_what_the_spec_lists_is_written(drawn):
 
 @given(configs())
 @always
-def test_a_spec_that_lists_nothing_writes_the_name_and_the_mark_alone(config):
+def test_a_spec_that_lists_nothing_writes_the_name_the_mark_and_the_namespace_alone(config):
     vm = a_vm(status=made(), power="Unmanaged")
     found = diff(wanted(vm), config)
-    assert {put.key for put in found.puts} <= {"name", "description"}
+    assert {put.key for put in found.puts} <= {"name", "description", "tags"}
     assert (found.removes, found.grows, found.problems) == ((), (), ())
 
 
@@ -274,9 +273,10 @@ def test_tags_of_others_survive_and_ours_are_those_of_the_spec(drawn):
     before, now = (set(re.split("[;, ]", each.get("tags", ""))) - {""} for each in (config, after))
     ours = set(vm.status.tags)
     assert {tag for tag in before if tag.lower() not in ours} <= now
-    assert set(vm.spec.tags) <= {tag.lower() for tag in now}
-    assert {tag.lower() for tag in now} <= {tag.lower() for tag in before} | set(vm.spec.tags)
-    assert not (ours - set(vm.spec.tags)) & {tag.lower() for tag in now}
+    listed = {*vm.spec.tags, "shop"}
+    assert listed <= {tag.lower() for tag in now}
+    assert {tag.lower() for tag in now} <= {tag.lower() for tag in before} | listed
+    assert not (ours - listed) & {tag.lower() for tag in now}
 
 
 @given(CASES)

@@ -34,7 +34,7 @@ from proxmox_operator.planning.lifecycle import (
     Step,
     Stop,
 )
-from proxmox_operator.planning.vmconfig import PASSWORD_KEY, Put, password_reference
+from proxmox_operator.planning.vmconfig import PASSWORD_KEY, Put, own_tags, password_reference
 from proxmox_operator.proxmox.errors import AlreadyRunning
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.tasks import TaskResult
@@ -115,6 +115,8 @@ class Applier:
         vm, source = facts.vm, facts.source
         if source is None:
             return
+        if password_reference(vm) is not None:
+            await self._password(vm)  # missing: said before a VM is half made
         vmid, uuid = await self._number(facts)
         self._member.keys[vmid] = vm_key(vm)
         self._member.promised[vm.metadata.uid] = (step.place.node, step.place.memory)
@@ -226,7 +228,7 @@ class Applier:
             self._memory.written["password_from"] = password_reference(vm)
         if "tags" in changes:
             # Ours from now on, also if the spec changes before the status can say so.
-            self._memory.written["tags"] = tuple({*vm.status.tags, *vm.spec.tags})
+            self._memory.written["tags"] = tuple({*vm.status.tags, *own_tags(vm)})
         if "protection" in changes:
             self._memory.written["protection_set"] = changes["protection"] == "1"
         self._memory.pending_unread = present.power == "Running"
@@ -239,11 +241,20 @@ class Applier:
     async def _value(self, vm: ProxmoxVM, put: Put) -> str:
         if put.value is not None:
             return put.value
+        return await self._password(vm)
+
+    async def _password(self, vm: ProxmoxVM) -> str:
+        """Raises NeedsHuman, which names the field, where there is none."""
+        field = "spec.cloudInit.passwordSecretRef"
         init = vm.spec.cloud_init
         if init is None or init.password_secret_ref is None:
-            raise NeedsHuman("spec.cloudInit.passwordSecretRef is gone", reason="InvalidSpec")
-        secret = await self._context.secrets.get(vm.metadata.namespace or "", init.password_secret_ref.name)
-        return secret.text(init.password_secret_ref.key)
+            raise NeedsHuman(f"{field} is gone", reason="InvalidSpec")
+        reference = init.password_secret_ref
+        try:
+            secret = await self._context.secrets.get(vm.metadata.namespace, reference.name)
+            return secret.text(reference.key)
+        except NeedsHuman as error:
+            raise NeedsHuman(f"{field}: {error.message}", reason=error.reason) from None
 
     def _tell_changes(self, vm: ProxmoxVM, step: Configure) -> None:
         """A change nobody asked for since the last pass is drift; it was made behind our back."""

@@ -14,7 +14,7 @@ from proxmox_operator.kube.client import Raw
 from proxmox_operator.planning import report
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import Facts, Present, Step
-from proxmox_operator.planning.vmconfig import recorded_disks, recorded_networks
+from proxmox_operator.planning.vmconfig import own_tags, recorded_disks, recorded_networks
 
 PROGRESS_AFTER = 2.0
 """Seconds after which progress that is still the same is worth showing."""
@@ -69,14 +69,15 @@ class StatusKeeper:
             await self._write(self._composed())
 
     async def failed(self, error: OperatorError) -> None:
-        """Show an error in the conditions; the rest of the status stays what it was."""
-        status = VMStatus.model_validate(self.raw.get("status") or {})
-        metadata = self.raw["metadata"]
-        generation = metadata.get("generation", 0)
+        """Show an error in the conditions; the rest is what the pass had found out before it failed."""
+        before = VMStatus.model_validate(self.raw.get("status") or {})
+        self._verdict = report.verdict_of_error(error)
+        status = self._composed() if self._facts is not None else before
+        generation = self.raw["metadata"].get("generation", 0)
         conditions = report.summarise(
-            status.conditions, report.verdict_of_error(error), generation=generation, now=self._context.now()
+            status.conditions, self._verdict, generation=generation, now=self._context.now()
         )
-        seen = generation if isinstance(error, NeedsHuman | Waiting) else status.observed_generation
+        seen = generation if isinstance(error, NeedsHuman | Waiting) else before.observed_generation
         await self._write(status.model_copy(update={"conditions": conditions, "observed_generation": seen}))
 
     def ready_reason(self) -> str | None:
@@ -123,7 +124,7 @@ class StatusKeeper:
                 changes["provisioning"] = None
             if not any(put.key == "tags" for put in existence.diff.puts):
                 memory.written.pop("tags", None)
-                changes["tags"] = tuple(tag.lower() for tag in facts.vm.spec.tags)
+                changes["tags"] = own_tags(facts.vm)
             if memory.config is not None:
                 wanted = observer.wanted(vm)
                 changes["disks"] = recorded_disks(wanted, memory.config.raw)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from proxmox_operator.planning.vmconfig.changes import ConfigDiff, Grow, Problem, Put, Remove, Wanted
 from proxmox_operator.planning.vmconfig.cloudinit import PASSWORD_KEY, cloud_init, password_reference
 from proxmox_operator.planning.vmconfig.drives import boot_disk, listed_disks, recorded_disks
-from proxmox_operator.planning.vmconfig.general import firmware, general, hardware
+from proxmox_operator.planning.vmconfig.general import firmware, general, hardware, own_tags
 from proxmox_operator.planning.vmconfig.networks import networks, recorded_networks
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Remove",
     "Wanted",
     "diff",
+    "own_tags",
     "password_reference",
     "recorded_disks",
     "recorded_networks",

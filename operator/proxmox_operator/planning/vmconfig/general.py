@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.api.quantity import parse_quantity
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.identity import render_description, user_text
@@ -29,10 +30,15 @@ def general(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     yield from _tags(wanted, config)
 
 
+def own_tags(vm: ProxmoxVM) -> tuple[str, ...]:
+    """The tags that are ours: the spec's, and the namespace, since VMs of two namespaces look alike in the GUI."""
+    return tuple(sorted({tag.lower() for tag in vm.spec.tags} | {vm.metadata.namespace}))
+
+
 def _tags(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     """Ours are added and, once unlisted, removed; tags of other people stay, spelled as they spelled them."""
     current = [tag for tag in re.split(r"[;,\s]+", config.get("tags", "")) if tag]
-    listed = {tag.lower() for tag in wanted.vm.spec.tags}
+    listed = set(own_tags(wanted.vm))
     dropped = {tag.lower() for tag in wanted.vm.status.tags} - listed
     kept = [tag for tag in current if tag.lower() not in dropped]
     result = [*kept, *sorted(listed - {tag.lower() for tag in kept})]
