@@ -121,6 +121,7 @@ def test_every_write_has_an_audit_record_without_values(estate: Estate) -> None:
     assert any(record.upid for record in records)  # type: ignore[attr-defined]
     texts = " ".join(str(record.__dict__) for record in records)
     values = {str(value) for call in site.sim.recorder.mutating for value in call.params.values()}
+    values -= {namespace}  # a tag, and part of the actor's name as well
     assert [value for value in values if len(value) > 6 and value in texts] == []
 
 
