@@ -351,8 +351,6 @@ class Applier:
         raw = self._context.store.get(vm_key(vm))
         if raw is not None:
             await self._context.status.drop_finalizer(raw)
-        self._member.forget(vm.status.vmid or 0, vm_key(vm))
-        self._member.promised.pop(vm.metadata.uid, None)
         self._context.queue.add(Key(CLUSTER_KIND, "", self._member.name))
 
     # What they share
@@ -364,10 +362,6 @@ class Applier:
         if record:
             node = upid.split(":")[1]
             await self._record(task=Task(action=action, upid=upid, node=node, since=self._now()))
-
-    def take_up_promise(self, vm: ProxmoxVM) -> None:
-        """The VM runs: its memory shows in what its node uses, and need not be promised any more."""
-        self._member.promised.pop(vm.metadata.uid, None)
 
     def watch(self, work: Work, vm: ProxmoxVM) -> None:
         """Have the tracker wake the object when the task has ended; one that is asked already is not asked again."""

@@ -94,7 +94,7 @@ class VMReconciler:
         observer = Observer(self._context, member, session, access, namespace, memory)
         applier = Applier(self._context, self._fleet, member, session, observer, memory, keeper.record)
         keeper.attach(memory, observer)
-        self._take_up(vm, memory, applier)
+        self._take_up(vm, member, memory, applier)
         under = (member.cluster.metadata.generation, *sorted(namespace.labels.items()))
         if memory.settled_under in (None, under) and self._is_quiet(vm, member, memory):
             return Outcome.again(self._next_reread(member, memory))
@@ -115,7 +115,7 @@ class VMReconciler:
                 return Outcome.again(PROGRESS_AFTER)
         raise Transient(f"still not settled after {MAX_STEPS} steps: this is a bug", reason="NotConverging")
 
-    def _take_up(self, vm: ProxmoxVM, memory: Memory, applier: Applier) -> None:
+    def _take_up(self, vm: ProxmoxVM, member: Member, memory: Memory, applier: Applier) -> None:
         """A task of ours that has ended: take note of what it brought about, or raise what it failed with."""
         recorded = vm.status.task
         if recorded is not None:
@@ -127,7 +127,8 @@ class VMReconciler:
             if error is None or isinstance(error, AlreadyRunning):
                 memory.succeeded(work.action, self._context.clock())
                 if work.action == "Starting":
-                    applier.take_up_promise(vm)
+                    # Its memory shows in what its node uses now.
+                    member.promised.pop(vm.metadata.uid, None)
             elif not isinstance(error, OutcomeUnknown):
                 if work.sets_password:
                     memory.written["password_from"] = None  # may not have been set: sent again
