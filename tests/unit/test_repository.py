@@ -22,7 +22,9 @@ TOOL_CACHES = re.compile(r"\.\w+_cache")
 def files() -> Iterator[Path]:
     for folder, names, found in os.walk(ROOT):
         names[:] = [name for name in names if name not in NOT_OURS and not TOOL_CACHES.fullmatch(name)]
-        yield from (Path(folder, name) for name in found)
+        yield from (
+            Path(folder, name) for name in found if name not in NOT_OURS
+        )  # .git is a file in a work tree
 
 
 def test_the_source_root_operator_is_no_package_so_the_stdlib_keeps_its_module():

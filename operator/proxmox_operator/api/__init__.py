@@ -6,9 +6,20 @@ Not here: anything that decides (``planning``) or talks to anybody.
 from proxmox_operator.api.access import AccessGrant, BridgeGrant, LabelRequirement, LabelSelector, MaxSizes
 from proxmox_operator.api.cloudinit import DNS, CloudInit, SecretKeyRef
 from proxmox_operator.api.conditions import Condition, find_condition, set_condition
-from proxmox_operator.api.hardware import CPU, BootDisk, Disk, Firmware, Memory
+from proxmox_operator.api.devices import Display, PCIDevice, Startup, USBDevice
+from proxmox_operator.api.hardware import CPU, Firmware, Memory
 from proxmox_operator.api.meta import InvalidObject, Metadata, Resource
 from proxmox_operator.api.networking import IPv4, IPv6, Network
+from proxmox_operator.api.operations import (
+    Availability,
+    HARule,
+    MaintenanceWindow,
+    NodeAffinity,
+    NodePriority,
+    Placement,
+    ResourceAffinity,
+    Updates,
+)
 from proxmox_operator.api.proxmoxcluster import (
     TLS,
     ClusterSpec,
@@ -16,13 +27,14 @@ from proxmox_operator.api.proxmoxcluster import (
     Defaults,
     Limits,
     NodeStatus,
+    Overcommit,
     ProxmoxCluster,
     SecretRef,
 )
 from proxmox_operator.api.proxmoxvm import (
+    Adopt,
     Clone,
     ClusterRef,
-    Placement,
     ProxmoxVM,
     Readiness,
     Shutdown,
@@ -30,11 +42,14 @@ from proxmox_operator.api.proxmoxvm import (
     VMSpec,
 )
 from proxmox_operator.api.scalars import Range, VlanRange, VMIDRange
+from proxmox_operator.api.storage import BootDisk, Disk, DiskLimits
 from proxmox_operator.api.vmstatus import (
     MAX_ADDRESSES,
+    DetachedDisk,
     DiskStatus,
     NetworkStatus,
     Provisioning,
+    Restart,
     Task,
     VMStatus,
 )
@@ -45,6 +60,8 @@ __all__ = [
     "MAX_ADDRESSES",
     "TLS",
     "AccessGrant",
+    "Adopt",
+    "Availability",
     "BootDisk",
     "BridgeGrant",
     "Clone",
@@ -54,21 +71,30 @@ __all__ = [
     "ClusterStatus",
     "Condition",
     "Defaults",
+    "DetachedDisk",
     "Disk",
+    "DiskLimits",
     "DiskStatus",
+    "Display",
     "Firmware",
+    "HARule",
     "IPv4",
     "IPv6",
     "InvalidObject",
     "LabelRequirement",
     "LabelSelector",
     "Limits",
+    "MaintenanceWindow",
     "MaxSizes",
     "Memory",
     "Metadata",
     "Network",
     "NetworkStatus",
+    "NodeAffinity",
+    "NodePriority",
     "NodeStatus",
+    "Overcommit",
+    "PCIDevice",
     "Placement",
     "Provisioning",
     "ProxmoxCluster",
@@ -76,11 +102,16 @@ __all__ = [
     "Range",
     "Readiness",
     "Resource",
+    "ResourceAffinity",
+    "Restart",
     "SecretKeyRef",
     "SecretRef",
     "Shutdown",
     "Source",
+    "Startup",
     "Task",
+    "USBDevice",
+    "Updates",
     "VMIDRange",
     "VMSpec",
     "VMStatus",

@@ -7,8 +7,10 @@ from pydantic import Field
 
 from proxmox_operator.api.base import Matches, Rule, Wire
 from proxmox_operator.api.scalars import (
+    LABEL,
     BridgeGrantName,
     DiskSize,
+    MappingGrant,
     MemorySize,
     NodeName,
     StorageGrant,
@@ -16,14 +18,13 @@ from proxmox_operator.api.scalars import (
     VMIDRange,
 )
 
-_LISTS = ("cloneFrom", "vmids", "storages", "bridges", "nodes")
-_LABEL = "[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_LISTS = ("cloneFrom", "adopt", "vmids", "storages", "bridges", "nodes", "mappings")
 
 LabelKey = Annotated[
     str,
     Field(max_length=317),
     Matches(
-        pattern=rf"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?{_LABEL}$",
+        pattern=rf"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?{LABEL}$",
         message="key must be that of a label, such as kubernetes.io/metadata.name",
     ),
 ]
@@ -31,7 +32,7 @@ LabelValue = Annotated[
     str,
     Field(max_length=63),
     Matches(
-        pattern=f"^({_LABEL})?$",
+        pattern=f"^({LABEL})?$",
         message="values, and those of matchLabels, must be letters, digits, dot, dash and underscore, at most 63",
     ),
 ]
@@ -107,6 +108,8 @@ class AccessGrant(Wire):
     """Whether only what is listed here is granted, or everything. Default: Listed."""
     clone_from: Annotated[tuple[VMIDRange, ...], Field(max_length=64)] = ()
     """VMIDs of templates and VMs that may be cloned, at most 64 ranges. Default: none."""
+    adopt: Annotated[tuple[VMIDRange, ...], Field(max_length=64)] = ()
+    """VMIDs of existing VMs that may be taken over by spec.source.adopt, at most 64 ranges. Default: none."""
     vmids: Annotated[tuple[VMIDRange, ...], Field(max_length=64)] = ()
     """VMIDs that may be asked for in spec.vmid, at most 64 ranges. Default: none."""
     storages: Annotated[tuple[StorageGrant, ...], Field(max_length=64)] = ()
@@ -114,7 +117,9 @@ class AccessGrant(Wire):
     bridges: Annotated[tuple[BridgeGrant, ...], Field(max_length=64)] = ()
     """Bridges that may be used, at most 64. Default: only spec.defaults.bridge, untagged."""
     nodes: Annotated[tuple[NodeName, ...], Field(max_length=64)] = ()
-    """Nodes that VMs may be made on, at most 64. Default: any."""
+    """Nodes that VMs may be made on or moved to, at most 64. Default: any."""
+    mappings: Annotated[tuple[MappingGrant, ...], Field(max_length=64)] = ()
+    """Resource mappings of PCI and USB devices that may be used, at most 64; * means all of them. Default: none."""
     max_sizes: MaxSizes | None = None
     """Largest sizes that one VM may ask for. Default: no limit."""
     recover: bool = False

@@ -1,14 +1,14 @@
-"""Processor, memory, firmware and disks of a ProxmoxVM.
+"""Processor, memory and firmware of a ProxmoxVM.
 
-A block that is left out is unmanaged; a disk that is listed is owned whole.
+A block that is left out is unmanaged, and so is a field of it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from proxmox_operator.api.base import ListMap, Matches, Rule, Wire
-from proxmox_operator.api.scalars import DiskSize, MemorySize, StorageName
+from proxmox_operator.api.base import Matches, Rule, Wire
+from proxmox_operator.api.scalars import MemorySize
 
 CPUType = Annotated[
     str,
@@ -18,15 +18,13 @@ CPUType = Annotated[
         message="type must be a CPU model that Proxmox knows, such as host or x86-64-v2-AES, without flags",
     ),
 ]
-DiskName = Annotated[
+CPULimit = Annotated[
     str,
-    Field(max_length=20),
+    Field(max_length=8),
     Matches(
-        pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
-        message=(
-            "name becomes the disk's serial number and must be lower-case letters, digits and dashes, at most 20, such"
-            " as data"
-        ),
+        pattern=r"^(0\.[0-9]{0,1}[1-9]|[1-9][0-9]{0,2}(\.[0-9]{1,2})?)$",
+        also="double(self) <= 128.0",
+        message="limit must be a number of processors from 0.01 to 128 as a string, such as '2' or '1.5'",
     ),
 ]
 
@@ -34,12 +32,33 @@ DiskName = Annotated[
 class CPU(Wire):
     """Processor. What is left out keeps the value it has."""
 
+    rules = (
+        Rule(
+            cel=(
+                "!has(self.vcpus) || !has(self.cores)"
+                " || self.vcpus <= self.cores * (has(self.sockets) ? self.sockets : 1)"
+            ),
+            message="spec.cpu.vcpus is more than cores times sockets: set vcpus lower, or cores higher",
+            field=".vcpus",
+        ),
+    )
+
     cores: Annotated[int, Field(ge=1, le=512)] | None = None
     """Cores of each socket, 1 to 512; a change takes effect at the next cold boot. Default: unmanaged."""
     sockets: Annotated[int, Field(ge=1, le=16)] | None = None
     """Sockets, 1 to 16; the guest sees cores times sockets processors. Default: unmanaged."""
     type: CPUType | None = None
     """CPU model shown to the guest, such as host or x86-64-v2-AES. Default: unmanaged."""
+    limit: CPULimit | None = None
+    """Processor time that the VM may use at most, in processors, as a string such as '1.5'. Default: unmanaged."""
+    units: Annotated[int, Field(ge=1, le=10000)] | None = None
+    """Weight against other VMs when processors are scarce, 1 to 10000; Proxmox's own default is 100. Default:
+    unmanaged."""
+    vcpus: Annotated[int, Field(ge=1, le=8192)] | None = None
+    """Processors plugged in at present, 1 to 8192, at most cores times sockets; changes at once where spec.hotplug
+    has CPU. Default: unmanaged."""
+    numa: bool | None = None
+    """Whether the guest sees NUMA nodes; hot-plugging memory needs it. Default: unmanaged."""
 
 
 class Memory(Wire):
@@ -54,12 +73,27 @@ class Memory(Wire):
             message="spec.memory.minimum must not be larger than spec.memory.size: lower minimum or raise size",
             field=".minimum",
         ),
+        Rule(
+            cel="!has(self.minimum) || !has(self.ballooning) || self.ballooning",
+            message="spec.memory.minimum needs ballooning: set ballooning to true, or remove minimum",
+            field=".minimum",
+        ),
+        Rule(
+            cel="!has(self.shares) || !has(self.ballooning) || self.ballooning",
+            message="spec.memory.shares is for ballooning: set ballooning to true, or remove shares",
+            field=".shares",
+        ),
     )
 
     size: MemorySize
-    """Memory of the VM in whole Mi, Gi or Ti, such as 8Gi; a change takes effect at the next cold boot. Required."""
+    """Memory of the VM in whole Mi, Gi or Ti, such as 8Gi; it changes at the next cold boot, or at once where
+    spec.hotplug has Memory. Required."""
     minimum: MemorySize | None = None
     """Amount, such as 4Gi, down to which Proxmox may shrink the guest by ballooning. Default: unmanaged."""
+    ballooning: bool | None = None
+    """Whether the VM has the balloon device; without it the guest keeps all of size. Default: unmanaged."""
+    shares: Annotated[int, Field(ge=0, le=50000)] | None = None
+    """Weight against other VMs when Proxmox balloons, 0 to 50000; 0 leaves this VM alone. Default: unmanaged."""
 
 
 class Firmware(Wire):
@@ -81,38 +115,3 @@ class Firmware(Wire):
     tpm: bool | None = None
     """Whether a TPM 2.0 is added where the source has none; false leaves one that is there. Default: as the
     source has it."""
-
-
-class BootDisk(Wire):
-    """Disk that the VM boots from; it comes with the source."""
-
-    size: DiskSize | None = None
-    """Size in whole Gi or Ti, such as 20Gi, that the disk is grown to; disks never shrink. Default: as the
-    source has it."""
-    storage: StorageName | None = None
-    """Proxmox storage that a full clone's disks are put on, at creation only. Default: that of the source."""
-
-
-class Disk(Wire):
-    """Extra disk, made blank and attached by SCSI."""
-
-    name: DiskName
-    """Name of the disk, unique in the VM; the guest sees it as the serial number. Required."""
-    size: DiskSize
-    """Size in whole Gi or Ti, such as 100Gi; it can grow, online, but never shrink. Required."""
-    storage: StorageName | None = None
-    """Proxmox storage that the disk is made on. Default: spec.defaults.storage of the ProxmoxCluster."""
-    cache: Literal["None", "WriteBack", "WriteThrough", "DirectSync", "Unsafe"] | None = None
-    """How the host caches the disk; Unsafe ignores the guest's flushes and loses data on a power failure.
-    Default: None."""
-    discard: bool = False
-    """Whether blocks that the guest frees are given back to the storage. Default: false."""
-    ssd: bool = False
-    """Whether the guest sees a solid-state disk. Default: false."""
-    iothread: bool = False
-    """Whether the disk has a host thread of its own. Default: false."""
-    backup: bool = True
-    """Whether Proxmox backs the disk up together with the VM. Default: true."""
-
-
-Disks = Annotated[tuple[Disk, ...], Field(max_length=30), ListMap("name")]

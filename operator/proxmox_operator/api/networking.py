@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from proxmox_operator.api.base import ListMap, Matches, Rule, Wire
-from proxmox_operator.api.scalars import BridgeName, VlanTag
+from proxmox_operator.api.scalars import BridgeName, VlanRange, VlanTag
 
 NetworkName = Annotated[
     str,
@@ -126,6 +126,8 @@ class Network(Wire):
     """Device that the guest sees; others than VirtIO are for guests without its driver. Default: VirtIO."""
     vlan: VlanTag | None = None
     """VLAN tag of the traffic, 1 to 4094. Default: untagged."""
+    trunks: Annotated[tuple[VlanRange, ...], Field(max_length=32)] = ()
+    """VLANs that the guest may tag itself, at most 32 ranges; the bridge must be VLAN-aware. Default: none."""
     mac: MACAddress | None = None
     """MAC address such as BC:24:11:0A:1B:2C. Default: one that Proxmox makes, which then stays and is shown
     in status."""
@@ -133,6 +135,8 @@ class Network(Wire):
     """Largest packet in bytes, 576 to 65520, or 1 for that of the bridge; VirtIO only. Default: 1500."""
     queues: Annotated[int, Field(ge=1, le=64)] | None = None
     """Queue pairs, 1 to 64, as many as the VM has cores for much traffic; VirtIO only. Default: 1."""
+    rate_limit: Annotated[int, Field(ge=1, le=10240)] | None = None
+    """Megabytes per second that the device may carry, 1 to 10240. Default: not limited."""
     firewall: bool = False
     """Whether the Proxmox firewall filters this device. Default: false."""
     connected: bool = True

@@ -124,6 +124,18 @@ class Limits(Wire):
     """Time between two looks at the whole cluster, 1s to 5m. Default: 5s."""
 
 
+class Overcommit(Wire):
+    """How much more than a node has its running VMs may be given, as their configs say. Checked for new and moved VMs.
+
+    What a node uses at the moment is looked at besides.
+    """
+
+    memory_percent: Annotated[int, Field(ge=10, le=1000)] | None = None
+    """Memory of all running VMs of a node, in percent of the node's, 10 to 1000. Default: not limited."""
+    cpu_percent: Annotated[int, Field(ge=10, le=10000)] | None = None
+    """Processors of all running VMs of a node, in percent of the node's, 10 to 10000. Default: not limited."""
+
+
 class ClusterSpec(Wire):
     """How to reach the cluster, and who may use what of it."""
 
@@ -143,6 +155,8 @@ class ClusterSpec(Wire):
     """What a VM gets that names none; every namespace may use it. Default: nothing."""
     limits: Limits = Limits()
     """How hard the operator works the cluster. Default: gently, as each field says."""
+    overcommit: Overcommit = Overcommit()
+    """How much more than a node has its VMs may be given. Default: not limited."""
     access: Annotated[tuple[AccessGrant, ...], Field(max_length=32)] | None = None
     """Grants to namespaces, at most 32, which add up. Default: only what defaults names."""
     lost: bool = False

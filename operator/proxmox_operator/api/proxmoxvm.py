@@ -10,10 +10,22 @@ from pydantic import Field, model_validator
 
 from proxmox_operator.api.base import Matches, Rule, Wire
 from proxmox_operator.api.cloudinit import CloudInit
-from proxmox_operator.api.hardware import CPU, BootDisk, Disks, Firmware, Memory
+from proxmox_operator.api.devices import (
+    BootOrder,
+    Display,
+    Hotplug,
+    Machine,
+    OSType,
+    PCIDevices,
+    Startup,
+    USBDevices,
+)
+from proxmox_operator.api.hardware import CPU, Firmware, Memory
 from proxmox_operator.api.meta import Resource
 from proxmox_operator.api.networking import Networks
-from proxmox_operator.api.scalars import VMID, NodeName, ObjectName, StorageName
+from proxmox_operator.api.operations import Availability, Placement, Updates
+from proxmox_operator.api.scalars import VMID, ObjectName, StorageName
+from proxmox_operator.api.storage import BootDisk, Disks
 from proxmox_operator.api.vmstatus import VMStatus
 
 _HOST_NAME = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -42,6 +54,14 @@ SnapshotName = Annotated[
         message="snapshot must name a Proxmox snapshot: letters, digits, dash and underscore, a letter first",
     ),
 ]
+UUID = Annotated[
+    str,
+    Field(max_length=36),
+    Matches(
+        pattern="^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$",
+        message="uuid must be an SMBIOS UUID, as smbios1 of the VM's config shows it",
+    ),
+]
 Tag = Annotated[
     str,
     Field(max_length=60),
@@ -55,6 +75,8 @@ Tags = Annotated[
     Field(max_length=32),
     Rule(cel="self.all(a, self.exists_one(b, b == a))", message="spec.tags lists a tag twice: remove one"),
 ]
+Power = Literal["Running", "Stopped", "Unmanaged"]
+DeletionPolicy = Literal["Delete", "Retain"]
 GracePeriod = Annotated[
     str,
     Field(max_length=16),
@@ -94,13 +116,30 @@ class Clone(Wire):
     """Snapshot of the source that is cloned. Default: its present state."""
 
 
+class Adopt(Wire):
+    """Existing VM of the same Proxmox cluster that is taken over, as it is and without a restart."""
+
+    rules = (
+        Rule(
+            cel="has(self.vmid) != has(self.uuid)",
+            message="spec.source.adopt must name one VM: set either vmid or uuid",
+        ),
+    )
+
+    vmid: VMID | None = None
+    """VMID of the VM, 100 to 999999999; the namespace needs a grant for it. Default: none; either vmid or uuid is
+    set."""
+    uuid: UUID | None = None
+    """SMBIOS UUID of the VM; the namespace needs a grant for its VMID. Default: none; either vmid or uuid is set."""
+
+
 class Source(Wire):
     """Where the VM comes from: exactly one of the fields."""
 
     rules = (
         Rule(
-            cel="has(self.clone)",
-            message="spec.source must say where the VM comes from: set spec.source.clone",
+            cel="has(self.clone) != has(self.adopt)",
+            message="spec.source must say where the VM comes from: set either spec.source.clone or spec.source.adopt",
         ),
         Rule(
             cel="self == oldSelf",
@@ -110,21 +149,16 @@ class Source(Wire):
 
     clone: Clone | None = None
     """VM or template that is cloned. Default: none; exactly one source is set."""
+    adopt: Adopt | None = None
+    """Existing VM that is taken over. Default: none; exactly one source is set."""
 
     @model_validator(mode="after")
     def _is_known(self) -> Self:
-        if self.clone is None:
-            raise ValueError("no source that this version of the operator knows: set spec.source.clone")
+        if self.clone is None and self.adopt is None:
+            raise ValueError(
+                "no source that this version of the operator knows: set spec.source.clone or adopt"
+            )
         return self
-
-
-class Placement(Wire):
-    """Where a new VM is put; an existing one is never moved."""
-
-    nodes: Annotated[tuple[NodeName, ...], Field(min_length=1, max_length=64)]
-    """Proxmox nodes such as pve1, 1 to 64. Required."""
-    mode: Literal["Prefer", "Require"] = "Prefer"
-    """Whether other nodes may be used when none of these can host the VM (Prefer) or not (Require). Default: Prefer."""
 
 
 class Readiness(Wire):
@@ -191,14 +225,33 @@ class VMSpec(Wire):
     vmid: VMID | None = None
     """VMID that is asked for, 100 to 999999999; needs a grant, immutable once set. Default: the next of the
     cluster's range."""
-    power: Literal["Running", "Stopped", "Unmanaged"] = "Running"
-    """Power state that is kept; Unmanaged leaves it to others. Default: Running."""
+    power: Power | None = None
+    """Power state that is kept; Unmanaged leaves it to others. Default: Running; Unmanaged for an adopted VM."""
     cpu: CPU | None = None
     """Processor. Default: unmanaged."""
     memory: Memory | None = None
     """Memory. Default: unmanaged."""
     firmware: Firmware | None = None
     """Firmware, set before the first start and immutable after it. Default: unmanaged."""
+    machine: Machine | None = None
+    """Machine type: q35, pc, or a version of them; another chipset only before the first start. Default: unmanaged."""
+    os_type: OSType | None = None
+    """Operating system in the guest, by which Proxmox chooses hardware defaults; Windows10 is also Server 2016 and
+    2019, Windows11 also 2022 and 2025. Default: unmanaged."""
+    display: Display | None = None
+    """Graphics card. Default: unmanaged."""
+    serial_console: bool | None = None
+    """Whether the VM has a serial port that Proxmox's console shows. Default: unmanaged."""
+    hotplug: Hotplug | None = None
+    """Kinds of devices that may change while the VM runs, at most 6; an empty list allows none. Default: unmanaged."""
+    boot_order: BootOrder = ()
+    """Devices that the VM tries to boot from, first one first, at most 16. Default: unmanaged."""
+    startup: Startup | None = None
+    """When the VM starts with its node, and in which order. Default: unmanaged, but for onBoot."""
+    pci_devices: PCIDevices = ()
+    """PCI devices that are passed through, at most 16, told apart by name; others are not touched. Default: none."""
+    usb_devices: USBDevices = ()
+    """USB devices that are passed through, at most 14, told apart by name; others are not touched. Default: none."""
     boot_disk: BootDisk | None = None
     """Disk that the VM boots from. Default: unmanaged."""
     disks: Disks = ()
@@ -213,19 +266,34 @@ class VMSpec(Wire):
     cloud_init: CloudInit | None = None
     """What cloud-init tells the guest. Default: unmanaged."""
     placement: Placement | None = None
-    """Where a new VM is put. Default: the node with the most free memory that can host it."""
+    """Where the VM is put, and with mode Require kept. Default: the node with the most free memory that can host it."""
+    availability: Availability | None = None
+    """Whether Proxmox's HA manager keeps the VM running. Default: unmanaged."""
+    updates: Updates = Updates()
+    """When a change that needs a cold boot may restart the VM. Default: never."""
     readiness: Readiness = Readiness()
     """What Ready waits for, besides the power state. Default: nothing else."""
     shutdown: Shutdown = Shutdown()
     """How a running VM is stopped. Default: 3m for the guest, then switched off."""
     protection: bool | None = None
     """Whether Proxmox refuses to destroy the VM and its disks; blocks deleting this object, too. Default: unmanaged."""
-    deletion_policy: Literal["Delete", "Retain"] = "Delete"
-    """What happens to the VM when this object is deleted; Retain leaves it in Proxmox. Default: Delete."""
+    deletion_policy: DeletionPolicy | None = None
+    """What happens to the VM when this object is deleted; Retain leaves it in Proxmox. Default: Delete; Retain for an
+    adopted VM."""
     detached_disks: Literal["Keep", "Delete"] = "Keep"
     """Whether a VM with detached disks may be destroyed with them; Keep waits until they are removed. Default: Keep."""
     management: Literal["Manage", "Observe"] = "Manage"
     """Whether differences are corrected (Manage) or only shown in status.plan (Observe). Default: Manage."""
+
+    @property
+    def wanted_power(self) -> Power:
+        """``power``, or what it means where it is left out."""
+        return self.power or ("Running" if self.source.adopt is None else "Unmanaged")
+
+    @property
+    def on_deletion(self) -> DeletionPolicy:
+        """``deletion_policy``, or what it means where it is left out."""
+        return self.deletion_policy or ("Delete" if self.source.adopt is None else "Retain")
 
 
 class ProxmoxVM(Resource):

@@ -14,6 +14,8 @@ MAX_VMID = 999_999_999
 MAX_VLAN = 4094
 
 _STORAGE = "[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]"
+LABEL = "[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+"""Pattern of a label's name and of its value."""
 _BRIDGE = r"[A-Za-z][A-Za-z0-9_]{0,19}(\.[0-9]{1,4})?"
 
 StorageName = Annotated[
@@ -65,6 +67,14 @@ ObjectName = Annotated[
     Matches(
         pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$",
         message="name must be that of a Kubernetes object: lower-case letters, digits, dots and dashes",
+    ),
+]
+MappingGrant = Annotated[
+    str,
+    Field(max_length=128),
+    Matches(
+        pattern=r"^(\*|[A-Za-z][A-Za-z0-9_-]+)$",
+        message="mappings must list resource mappings of the Proxmox cluster, or '*' for all of them",
     ),
 ]
 VMID = Annotated[int, Field(ge=100, le=MAX_VMID)]

@@ -52,6 +52,26 @@ class DiskStatus(Wire):
     """Size such as 100Gi."""
 
 
+class DetachedDisk(Wire):
+    """Disk that was taken off spec.disks and is kept, with its data, until it is listed again or removed."""
+
+    name: str
+    """Name that it had in spec.disks."""
+    volume: str
+    """Proxmox volume such as local-lvm:vm-10000-disk-1."""
+
+
+class Restart(Wire):
+    """Restart that is under way."""
+
+    cause: str
+    """What it is for: token= and the annotation's value, or pending= and a hash of the changes that wait for it."""
+    phase: Literal["Stopping", "Starting"]
+    """Whether the VM is still to be shut down, or to be started again."""
+    since: AwareDatetime
+    """When it began."""
+
+
 class NetworkStatus(Wire):
     """Network device as it is."""
 
@@ -91,6 +111,16 @@ class VMStatus(Status):
     """Network devices of spec.networks as they are."""
     disks: Annotated[tuple[DiskStatus, ...], ListMap("name")] = ()
     """Disks of spec.disks as they are attached."""
+    detached_disks: Annotated[tuple[DetachedDisk, ...], ListMap("name")] = ()
+    """Disks that were taken off spec.disks and are kept; they would be destroyed together with the VM."""
+    restart: Restart | None = None
+    """Restart that is under way."""
+    restarted_for: str | None = None
+    """Cause of the last restart, or the annotation's value as it was found on a new object."""
+    moved_to: str | None = None
+    """Value of the move-to annotation that was last acted on, or as it was found on a new object."""
+    managed: tuple[str, ...] = ()
+    """Blocks of spec that are managed; one that is taken out of spec keeps its last value, and an Event says so."""
     tags: tuple[str, ...] = ()
     """Tags that are ours, spec.tags and the namespace; only these are removed again."""
     protection_set: bool = False

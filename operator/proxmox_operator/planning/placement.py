@@ -146,7 +146,7 @@ def _full(
 
 def _memory(vm: ProxmoxVM, template: Template) -> int:
     """Bytes the running VM will take; 0 when it is not going to run."""
-    if vm.spec.power == "Stopped":
+    if vm.spec.wanted_power == "Stopped":
         return 0
     if vm.spec.memory is not None:
         return parse_quantity(vm.spec.memory.size)

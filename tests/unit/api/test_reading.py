@@ -67,7 +67,7 @@ def test_an_object_is_read_with_its_metadata_defaults_and_status():
         {"b": "c"},
         {"d": "e"},
     )
-    assert (read.spec.power, read.spec.shutdown.grace_period) == ("Running", "3m")
+    assert (read.spec.wanted_power, read.spec.shutdown.grace_period) == ("Running", "3m")
     assert (read.status.vmid, read.status.started) == (10001, True)
 
 

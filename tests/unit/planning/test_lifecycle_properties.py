@@ -202,7 +202,7 @@ def test_only_what_the_object_may_delete_is_destroyed(given_facts):
     if isinstance(plan(given_facts), Destroy):
         vm, existence = given_facts.vm, given_facts.existence
         assert vm.metadata.deletion_timestamp is not None
-        assert vm.spec.deletion_policy == "Delete"
+        assert vm.spec.on_deletion == "Delete"
         assert vm.spec.management == "Manage"
         assert not vm.spec.protection
         assert isinstance(existence, Present)
@@ -253,10 +253,10 @@ def test_what_was_ever_started_is_never_made_anew(given_facts):
 def test_the_power_is_changed_only_towards_what_is_wanted(given_facts):
     vm, step = given_facts.vm, plan(given_facts)
     if isinstance(step, Start | RecordStart):
-        assert vm.spec.power == "Running"
+        assert vm.spec.wanted_power == "Running"
         assert vm.status.started == isinstance(step, Start)
     if isinstance(step, Stop):
-        assert vm.spec.power == "Stopped" or vm.metadata.deletion_timestamp is not None
+        assert vm.spec.wanted_power == "Stopped" or vm.metadata.deletion_timestamp is not None
 
 
 @given(FACTS)
@@ -266,7 +266,7 @@ def test_an_object_is_let_go_only_when_nothing_of_it_is_left_or_it_is_given_up(g
         vm, existence = given_facts.vm, given_facts.existence
         assert vm.metadata.deletion_timestamp is not None
         if vm.status.vmid and isinstance(existence, Present) and existence.owner is not Owner.FOREIGN:
-            assert vm.spec.deletion_policy == "Retain" or vm.spec.management == "Observe"
+            assert vm.spec.on_deletion == "Retain" or vm.spec.management == "Observe"
 
 
 @given(FACTS)
@@ -279,7 +279,7 @@ def test_ready_is_claimed_only_for_a_vm_that_is_seen_and_ours(given_facts):
         assert existence.owner in OURS
         assert existence.power != "Unknown" or given_facts.vm.spec.management == "Observe"
         assert existence.diff == ConfigDiff() or given_facts.vm.spec.management == "Observe"
-        assert given_facts.vm.spec.power in ("Unmanaged", existence.power)
+        assert given_facts.vm.spec.wanted_power in ("Unmanaged", existence.power)
 
 
 def test_of_all_ways_to_delete_exactly_the_safe_ones_destroy():

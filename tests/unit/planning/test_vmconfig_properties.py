@@ -182,7 +182,7 @@ def allowed(vm: ProxmoxVM, config: dict[str, str]) -> set[str]:
     """The keys that the spec gives us the right to write."""
     spec, status = vm.spec, vm.status
     keys = {"name", "description", "tags"} | ({"smbios1"} if not status.started else set())
-    keys |= {"onboot"} if spec.power != "Unmanaged" else set()
+    keys |= {"onboot"} if spec.wanted_power != "Unmanaged" else set()
     keys |= {"protection"} if spec.protection is not None else set()
     keys |= {"agent"} if spec.agent is not None else set()
     if spec.cpu is not None:

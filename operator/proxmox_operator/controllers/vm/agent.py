@@ -22,7 +22,7 @@ async def checks(
     asked = vm.spec.readiness.agent or vm.spec.agent
     if (
         present.power != "Running"
-        or vm.spec.power == "Stopped"
+        or vm.spec.wanted_power == "Stopped"
         or not asked
         or vm.metadata.deletion_timestamp is not None
     ):

@@ -263,7 +263,7 @@ class Observer:
     async def _present(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> Present:
         power = await self._power(vm, vmid, node, guest)
         deleting = vm.metadata.deletion_timestamp is not None
-        wanted_power = "Stopped" if deleting else vm.spec.power
+        wanted_power = "Stopped" if deleting else vm.spec.wanted_power
         changing = wanted_power not in ("Unmanaged", power) and not self._memory.first_start
         changing = changing and (vm.status.started or power == "Running")
         if deleting or changing:
@@ -309,7 +309,7 @@ class Observer:
         if self._memory.first_start or (not vm.status.started and vm.status.provisioning is not None):
             return "Stopped"
         deleting = vm.metadata.deletion_timestamp is not None
-        wanted = "Stopped" if deleting else vm.spec.power
+        wanted = "Stopped" if deleting else vm.spec.wanted_power
         shown = _POWER.get(guest.status or "") if guest is not None else None
         if shown is not None and shown == wanted and not deleting:
             return shown

@@ -103,7 +103,11 @@ def locked(facts: Facts) -> Step | None:
     if not isinstance(existence, Present) or not existence.lock:
         return None
     deleting = vm.metadata.deletion_timestamp is not None
-    if not deleting and existence.diff == ConfigDiff() and vm.spec.power in ("Unmanaged", existence.power):
+    if (
+        not deleting
+        and existence.diff == ConfigDiff()
+        and vm.spec.wanted_power in ("Unmanaged", existence.power)
+    ):
         return None
     message = f"VM {vm.status.vmid} is locked by Proxmox ({existence.lock}); waiting until that has ended"
     if existence.lock == "suspended":

@@ -65,11 +65,11 @@ def _not_ours_to_delete(facts: Facts) -> Step | None:
     if not isinstance(existence, Present) or existence.owner is not Owner.FOREIGN:
         return None
     never_seen = vm.status.provisioning is not None
-    return Release() if never_seen or vm.spec.deletion_policy == "Retain" else foreign(facts)
+    return Release() if never_seen or vm.spec.on_deletion == "Retain" else foreign(facts)
 
 
 def _retain(facts: Facts) -> Step | None:
-    if facts.vm.spec.deletion_policy != "Retain":
+    if facts.vm.spec.on_deletion != "Retain":
         return None
     return Bury() if the_vm(facts).owner is Owner.OURS else Release()
 

@@ -105,7 +105,7 @@ def _configure(facts: Facts) -> Step | None:
 
 def _power(facts: Facts) -> Step | None:
     vm, present = facts.vm, the_vm(facts)
-    wanted = vm.spec.power
+    wanted = vm.spec.wanted_power
     if present.power == "Unknown":
         return power_unknown()
     if wanted in ("Unmanaged", present.power):
@@ -134,7 +134,7 @@ def _observe(facts: Facts) -> Step:
     existence = facts.existence
     if isinstance(existence, Present) and existence.owner in (Owner.OURS, Owner.UNMARKED):
         pending = existence.diff.sentences()
-        if pending or facts.vm.spec.power not in ("Unmanaged", existence.power):
+        if pending or facts.vm.spec.wanted_power not in ("Unmanaged", existence.power):
             return Blocked(
                 reason="OutOfSync",
                 message="management is Observe: the differences in status.plan are not written",

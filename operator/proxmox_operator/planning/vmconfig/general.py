@@ -18,8 +18,8 @@ def general(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     text = vm.spec.description if vm.spec.description is not None else user_text(current)
     if current.rstrip() != (described := render_description(wanted.mark, text)):
         yield Put(key="description", value=described, was=current)
-    if vm.spec.power != "Unmanaged":
-        onboot = vm.spec.power == "Running"
+    if vm.spec.wanted_power != "Unmanaged":
+        onboot = vm.spec.wanted_power == "Running"
         if parse_flag(config.get("onboot", "0")) != onboot:
             yield Put(key="onboot", value=str(int(onboot)), was=config.get("onboot"))
     protected = parse_flag(config.get("protection", "0"))
