@@ -157,7 +157,7 @@ class Clone(Storages):
                 continue
             if full or is_cloudinit(drive) or key == "tpmstate0":
                 plan.full.add(key)
-            elif not self.can_link(drive["file"], node):
+            elif not self.has_feature("clone", drive["file"], node):
                 raise die(f"Linked clone feature is not supported for '{drive['file']}' ({key})")
             plan.drives[key] = drive
         return plan

@@ -146,10 +146,14 @@ class Gui:
         return self.vm(newid)
 
     def migrate(self, vmid: int, target: str, *, wait: bool = True) -> str:
-        """Move a VM and its local disks to another node; returns the UPID."""
-        upid = self.run(self.server.migrate_vm(vmid, target))
+        """Move a VM and its local disks to another node; returns the UPID.
+
+        :raises PveError: it was refused, or - with `wait` - has failed.
+        """
+        values: Values = {"node": self.vm(vmid).node, "vmid": vmid, "target": target, "online": 1}
+        upid = self.run(self.server._migrate_post(values | {"with-local-disks": 1}, ROOT))
         if wait:
-            self.wait_task(upid)
+            self._require_ok(self.wait_task(upid))
         return upid
 
     def set_lock(self, vmid: int, lock: str | None) -> None:
@@ -204,6 +208,18 @@ class Gui:
         """See `Storages.add_storage`: size_gib, content, nodes, shared."""
         self.call(lambda: self.server.add_storage(sid, kind, **options))
 
+    def add_mapping(self, kind: str, name: str, nodes: list[str], *, live: bool = False) -> None:
+        """A resource mapping (`pci` or `usb`) with a device on each of `nodes`; `live`: it can be migrated in
+        use."""
+
+        def change() -> None:
+            device = {"id": "10de:1eb8"} | ({"path": "0000:01:00.0"} if kind == "pci" else {})
+            self.server.mappings[kind][name] = {node: dict(device) for node in nodes}
+            if live:
+                self.server.live_mappings.add(name)
+
+        self.call(change)
+
     def fill_storage(self, sid: str, *, free_gib: float = 0.0, node: str = "pve1") -> None:
         """Shrink the storage's size until only `free_gib` is left (seen from `node`)."""
 
@@ -245,7 +261,8 @@ class Gui:
     def hold(self, stage: str) -> Iterator[Hold]:
         """Stop every worker that comes to a stage; `hold.reached.wait(t)` tells when one did. Leaving the
         context lets them go on. Stages: clone:stub, clone:copying, clone:moving, clone:joining,
-        create:allocated, config:write, start:qemu, destroy:freeing, destroy:zombie.
+        create:allocated, config:write, start:qemu, destroy:freeing, destroy:zombie, migrate:copying,
+        migrate:moving, migrate:unlocking.
         """
         hold = Hold()
 
@@ -260,7 +277,10 @@ class Gui:
             self.call(let_go)
 
     def _finish(self, start: Coroutine[Any, Any, str]) -> Task:
-        task = self.wait_task(self.run(start))
+        return self._require_ok(self.wait_task(self.run(start)))
+
+    @staticmethod
+    def _require_ok(task: Task) -> Task:
         if not re.fullmatch(r"OK|WARNINGS: \d+", str(task.exitstatus)):
             raise die(str(task.exitstatus))
         return task

@@ -12,8 +12,8 @@ import itertools
 import time
 from typing import Any
 
-from .agent import Agent
 from .core import Node, Values, die, param_error
+from .migrate_worker import Migration
 from .model import SimVm
 from .pki import authority, node_certificate
 
@@ -21,7 +21,7 @@ GIB = 1024**3
 REAL_STALENESS = 10.0
 
 
-class Inventory(Agent):
+class Inventory(Migration):
     """The cluster-wide reads, and the reads about a node."""
 
     def __init__(self, *, staleness: float, cluster: str, key_usage: bool, **settings: Any) -> None:

@@ -81,12 +81,16 @@ class Power(CloudInit):
                 raise die(f"storage '{sid}' is not online")
             if self.volume(volid, vm.node) is None:
                 raise die(f"can't activate LV '/dev/{volid.replace(':', '/')}': no such volume")
-        for key in sorted(key for key in vm.config if NET.fullmatch(key)):
-            bridge = parse_net(vm.config[key]).get("bridge")
-            if bridge and bridge not in self.node_info[vm.node].bridges:
+        self.check_host(vm.config, vm.node)
+
+    def check_host(self, config: Values, node: str) -> None:
+        """What QEMU needs of its host: the bridges and the memory."""
+        for key in sorted(key for key in config if NET.fullmatch(key)):
+            bridge = parse_net(config[key]).get("bridge")
+            if bridge and bridge not in self.node_info[node].bridges:
                 raise die(f"bridge '{bridge}' does not exist")
-        free = self.node_info[vm.node].memory
-        if int(str(vm.config.get("memory", 512)).rpartition("=")[2]) * 1024**2 > free:
+        memory = int(str(config.get("memory", 512)).rpartition("=")[2]) * 1024**2
+        if memory > self.node_info[node].memory:
             raise die("start failed: QEMU exited with code 1")
 
     # -------------------------------------------------------------------- stop

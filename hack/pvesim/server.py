@@ -109,26 +109,6 @@ class Server(Http):
         twin.rebind()
         return twin
 
-    async def migrate_vm(self, vmid: int, target: str) -> str:
-        """A migration by root@pam: lock migrate, then the config and the local volumes are on the target."""
-        vm = self.vm(vmid)
-        if vm is None:
-            raise die(f"no VM {vmid}")
-        source = vm.node
-
-        async def body() -> None:
-            vm.lock = "migrate"
-            await self.work()
-            for volid in volids(vm.config, unused=True):
-                parts = split_volid(volid)
-                if parts and not self.is_shared(parts[0]):
-                    volume = self.disks_on(parts[0], source).pop(parts[1])
-                    self.disks_on(parts[0], target)[parts[1]] = volume
-            vm.lock = None
-            vm.node = target
-
-        return await self.task(source, "qmigrate", vmid, ROOT, body, vm=vm)
-
     async def backup_vm(self, vmid: int, seconds: float) -> str:
         """A backup by root@pam: the config is locked for `seconds` real seconds."""
         vm = self.vm(vmid)

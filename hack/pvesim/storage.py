@@ -12,14 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .core import Values, die, param_error
+from .mapping import Mappings
 from .props import GIB, split_volid
-from .tasks import Tasks
+from .storage_types import DEFAULT_CONTENT, FILE_CONTENT, FILE_TYPES, NAMES_BASE, SHARED_TYPES, has_feature
 
-FILE_TYPES = frozenset({"dir", "nfs", "cifs", "cephfs", "btrfs"})
-SHARED_TYPES = frozenset({"nfs", "cifs", "cephfs", "rbd", "pbs", "iscsi", "iscsidirect", "zfs"})
-# Types whose linked clones carry the base in their name, so that the base is known to be in use.
-NAMES_BASE = frozenset({"rbd", "zfspool", "dir", "nfs", "cifs"})
-CAN_LINK = NAMES_BASE | {"lvmthin", "btrfs"}
 OPTIONS = {
     "lvmthin": {"vgname": "pve", "thinpool": "data"},
     "lvm": {"vgname": "vg0"},
@@ -43,7 +39,7 @@ class Volume:
     base: str | None = None
 
 
-class Volumes(Tasks):
+class Volumes(Mappings):
     """Storage state and allocation."""
 
     def __init__(self, **settings: Any) -> None:
@@ -66,9 +62,7 @@ class Volumes(Tasks):
     ) -> None:
         """Define a storage; `size_gib` is per node for a local one."""
         is_shared = kind in SHARED_TYPES if shared is None else shared
-        default = (
-            "images,rootdir,iso,vztmpl,backup,snippets,import" if kind in FILE_TYPES else "images,rootdir"
-        )
+        default = DEFAULT_CONTENT.get(kind, FILE_CONTENT)
         config: Values = {"type": kind, "content": content or default, "active": 1, "files": set()}
         config |= OPTIONS.get(kind, {})
         if is_shared:
@@ -140,6 +134,8 @@ class Volumes(Tasks):
         if not store.get("active", 1):
             raise die(f"storage '{sid}' is not online")
         fmt = (fmt or "raw") if self.is_file_based(sid) else "raw"
+        if base is not None and self.is_file_based(sid):
+            fmt = "qcow2"  # clone_image writes an overlay, whatever the base is
         name = (
             self._file_name(sid, vmid, f"vm-{vmid}-{suffix}", fmt)
             if suffix
@@ -224,10 +220,11 @@ class Volumes(Tasks):
             raise die(self._full_text(sid, name, growth, free).replace("lvcreate", "lvextend"))
         disks[name] = replace(disks[name], size=size)
 
-    def can_link(self, volid: str, node: str) -> bool:
-        """has_feature('clone'): a base volume on a storage (or in a format) that has linked clones."""
+    def has_feature(self, feature: str, volid: str, node: str, *, snapshot: bool = False) -> bool:
+        """volume_has_feature for a volume that exists: snapshot, clone, template, copy, rename."""
         volume = self.volume(volid, node)
-        if volume is None or "base-" not in volume.name:
+        if volume is None:
             return False
-        kind = self.storages[volid.partition(":")[0]]["type"]
-        return kind in CAN_LINK and (kind not in FILE_TYPES or volume.format in ("qcow2", "vmdk"))
+        base = "base-" in volume.name.rpartition("/")[2]
+        where = "snap" if snapshot else "base" if base else "current"
+        return has_feature(self.storages[volid.partition(":")[0]]["type"], feature, where, volume.format)
