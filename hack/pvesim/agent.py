@@ -13,8 +13,8 @@ from typing import Any
 
 from .core import Values, die
 from .model import SimVm
-from .power import Power
 from .props import enabled, natural, parse, parse_net
+from .snapshots import Snapshots
 
 COMMANDS = {
     "ping": "POST",
@@ -34,7 +34,7 @@ COMMANDS = {
 REFUSED = {"exec": "POST", "file-read": "GET", "file-write": "POST", "set-user-password": "POST"}
 
 
-class Agent(Power):
+class Agent(Snapshots):
     """GET and POST /nodes/{node}/qemu/{vmid}/agent/*."""
 
     def __init__(self, **settings: Any) -> None:

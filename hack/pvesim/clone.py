@@ -230,7 +230,8 @@ class Clone(Storages):
         sid = v.get("storage") or volid.partition(":")[0]
         fmt = v.get("format") or source.format
         suffix = "cloudinit" if is_cloudinit(drive) else None
-        new = self.alloc(sid, node, newid, source.size, fmt=fmt, suffix=suffix, base=None if full else source)
+        origin = {"copy_of": source} if full else {"base": source}
+        new = self.alloc(sid, node, newid, source.size, fmt=fmt, suffix=suffix, **origin)
         made.append(new)
         # A linked clone and the 4 MiB cloud-init drive take hardly any time.
         copies = [name for name in plan.full if not is_cloudinit(plan.drives[name])]

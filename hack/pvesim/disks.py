@@ -24,10 +24,16 @@ from .props import (
     size_bytes,
     split_volid,
 )
+from .volrefs import volume_refs
 
 CLOUDINIT_SIZE = 4 * 1024**2
 FIXED_SIZE = {"efidisk0": 528 * 1024, "tpmstate0": 4 * 1024**2}
 MAX_UNUSED = 256
+
+
+def in_snapshot(vm: SimVm, volid: str) -> bool:
+    """True if a snapshot of the VM needs the volume."""
+    return "referenced_in_snapshot" in volume_refs(vm).get(volid, {})
 
 
 class Disks(Clone):
@@ -148,16 +154,19 @@ class Disks(Clone):
         elif not is_cdrom(drive):
             volume = self.volume(volid, vm.node)
             if volume is not None and volume.vmid == vm.vmid:
-                self._add_unused(vm, volid)
+                self.add_unused(vm, volid)
 
     @staticmethod
-    def _add_unused(vm: SimVm, volid: str) -> None:
+    def add_unused(vm: SimVm, volid: str) -> str | None:
+        """add_unused_volume: keep a volume as unusedN; the key, None if one had it already."""
         known = {parse_drive(vm.config[key])["file"] for key in vm.config if UNUSED.fullmatch(key)}
         if volid not in known:
             slot = next((n for n in range(MAX_UNUSED) if f"unused{n}" not in vm.config), None)
             if slot is None:
                 raise die("Too many unused volumes - please delete them first.")
             vm.config[f"unused{slot}"] = volid
+            return f"unused{slot}"
+        return None
 
     @staticmethod
     def drop_used(vm: SimVm) -> None:
@@ -168,10 +177,15 @@ class Disks(Clone):
                 del vm.config[key]
 
     def deallocate(self, vm: SimVm, volid: str, user: str) -> None:
-        """try_deallocate_drive: free a volume that this VM owns."""
+        """try_deallocate_drive: free a volume that this VM owns.
+
+        :raises PveError: 500: a snapshot holds it.
+        """
         volume = self.volume(volid, vm.node)
         if volume is not None and volume.vmid == vm.vmid:
             self.require(user, f"/storage/{volid.partition(':')[0]}", "Datastore.AllocateSpace")
+            if in_snapshot(vm, volid):
+                raise die(f"unable to delete '{volid}' - volume is still in use (snapshot?)")
             self.free(volid, vm.node)
 
     # ------------------------------------------------------------------ resize

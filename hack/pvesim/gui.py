@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from .core import Values, die
 from .model import STUB_DESCRIPTION, Guest, SimVm
+from .props import parse_drive
 from .server import ROOT, Server
 from .tasks import Hold, Task
 
@@ -176,6 +177,15 @@ class Gui:
         """QEMU dies (or the guest powers itself off): no task."""
         self.call(lambda: self.vm(vmid).power_off())
 
+    def write_disk(self, vmid: int, slot: str) -> None:
+        """The guest writes to a disk: `VolumeState.data` is not what it was."""
+
+        def change() -> None:
+            vm = self.vm(vmid)
+            self.server.write_data(parse_drive(vm.config[slot])["file"], vm.node)
+
+        self.call(change)
+
     def guest_reboot(self, vmid: int) -> None:
         """The guest reboots itself: nothing pending is applied."""
         self.call(lambda: self.server.guest_reboot(self.vm(vmid)))
@@ -262,7 +272,7 @@ class Gui:
         """Stop every worker that comes to a stage; `hold.reached.wait(t)` tells when one did. Leaving the
         context lets them go on. Stages: clone:stub, clone:copying, clone:moving, clone:joining,
         create:allocated, config:write, start:qemu, destroy:freeing, destroy:zombie, migrate:copying,
-        migrate:moving, migrate:unlocking.
+        migrate:moving, migrate:unlocking, move:copying, snapshot:taking, snapshot:deleting, snapshot:rolling.
         """
         hold = Hold()
 

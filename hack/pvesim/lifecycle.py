@@ -11,9 +11,9 @@ from typing import Any
 
 from fakepve.model import PveError, TaskError
 
-from .config import Config
 from .core import Values, die, forbidden
 from .model import Guest, SimVm, fresh_identity
+from .move_disk import MoveDisk
 from .props import (
     NET,
     drives,
@@ -26,8 +26,8 @@ from .props import (
     print_net,
     unique_tags,
     valid_ssh_keys,
-    volids,
 )
+from .volrefs import volume_refs
 
 NOT_CONFIG = frozenset(
     [
@@ -48,7 +48,7 @@ NOT_CONFIG = frozenset(
 BOOT_DISKS = ("ide", "sata", "scsi", "virtio")
 
 
-class Lifecycle(Config):
+class Lifecycle(MoveDisk):
     """POST /nodes/{node}/qemu, DELETE /nodes/{node}/qemu/{vmid}, POST .../template."""
 
     def _table_lifecycle(self) -> list[tuple[str, str, Any]]:
@@ -175,16 +175,15 @@ class Lifecycle(Config):
         self.need_quorum()
         if vm.lock != "suspended" and not v.get("skiplock"):
             self.check_lock(vm)
-        owned = volids(vm.config, unused=True) + volids(
-            {k: x for k, x in vm.pending.items() if x is not None}
-        )
+        refs = volume_refs(vm)
+        owned = [volid for volid in refs if not refs[volid]["cdrom"] or refs[volid]["is_cloudinit"]]
         if vm.template:
             for volid in owned:
                 if self.in_use_as_base(volid, node):
                     raise die(f"base volume '{volid}' is still in use by linked cloned")
         await self.work(0.5)
         await self.checkpoint("destroy:freeing")
-        for volid in dict.fromkeys(owned):
+        for volid in owned:
             volume = self.volume(volid, node)
             if volume is None or volume.vmid != vmid:
                 continue
@@ -228,15 +227,18 @@ class Lifecycle(Config):
 
         async def body() -> None:
             await self.work()
-            self.to_template(vm)
+            self.to_template(vm, v.get("disk"))
 
         return await self.task(vm.node, "qmtemplate", vm.vmid, user, body, vm=vm)
 
-    def to_template(self, vm: SimVm) -> None:
-        """The config gets `template: 1`, its disks become base volumes."""
+    def to_template(self, vm: SimVm, disk: str | None = None) -> None:
+        """The config gets `template: 1`; its disks - or only one - become base volumes where the storage has
+        such."""
         vm.template = True
         for key, drive in drives(vm.config):
-            if not is_cdrom(drive) and self.volume(drive["file"], vm.node) is not None:
+            if disk is not None and key != disk:
+                continue
+            if not is_cdrom(drive) and self.has_feature("template", drive["file"], vm.node):
                 vm.config[key] = print_drive(drive | {"file": self.make_base(drive["file"], vm.node)})
 
 

@@ -187,10 +187,12 @@ class Migration(MigrateScan):
         if volume is None:
             raise die(f"no such volume '{volid}'")
         suffix = "cloudinit" if is_cloudinit({"file": volid}) else None
+        target = move.target_storage(sid)
         copy = self.alloc(
-            move.target_storage(sid), move.target, volume.vmid, volume.size, fmt=volume.format, suffix=suffix
+            target, move.target, volume.vmid, volume.size, fmt=volume.format, suffix=suffix, copy_of=volume
         )
         move.copies[volid] = self.make_base(copy, move.target) if "base-" in volume.name else copy
+        self.take_snapshots_along(move.copies[volid], move.target, volume)
 
     async def _step(self, move: Move, share: float) -> None:
         """A share of the copying; then the world may have changed."""

@@ -5,17 +5,19 @@ texts. Space is counted as allocated bytes; a thin pool refuses beyond its size 
 threshold does.
 """
 
+import itertools
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .core import Values, die, param_error
 from .mapping import Mappings
 from .props import GIB, split_volid
-from .storage_types import DEFAULT_CONTENT, FILE_CONTENT, FILE_TYPES, NAMES_BASE, SHARED_TYPES, has_feature
+from .storage_types import DEFAULT_CONTENT, FILE_CONTENT, FILE_TYPES, NAMES_BASE, SHARED_TYPES
 
+EXTENT = 4 * 1024**2
 OPTIONS = {
     "lvmthin": {"vgname": "pve", "thinpool": "data"},
     "lvm": {"vgname": "vg0"},
@@ -28,7 +30,11 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume; `name` is the part of the volume id after the storage, `size` is in bytes."""
+    """A volume; `name` is the part of the volume id after the storage, `size` is in bytes.
+
+    `data` stands for what is on it: a copy, a clone and a moved disk have the same, a new disk its own.
+    `snapshots` holds (name, data, size) in the order in which they were taken.
+    """
 
     name: str
     vmid: int
@@ -37,6 +43,8 @@ class Volume:
     content: str = "images"
     ctime: int = 0
     base: str | None = None
+    data: int = 0
+    snapshots: tuple[tuple[str, int, int], ...] = ()
 
 
 class Volumes(Mappings):
@@ -47,6 +55,7 @@ class Volumes(Mappings):
         self.disks: dict[tuple[str, str | None], dict[str, Volume]] = {}
         self.sizes: dict[str, int] = {}
         self.unfreeable: set[str] = set()
+        self._data: Iterator[int] = itertools.count(1)
 
     # ---------------------------------------------------------------- set-up
 
@@ -125,8 +134,10 @@ class Volumes(Mappings):
         fmt: str | None = None,
         suffix: str | None = None,
         base: Volume | None = None,
+        copy_of: Volume | None = None,
     ) -> str:
-        """PVE::Storage::vdisk_alloc (and clone_image with `base`): the new volume's id.
+        """PVE::Storage::vdisk_alloc (and clone_image with `base`): the new volume's id. With `copy_of` it is
+        about to hold what that volume holds.
 
         :raises PveError: 500 with the storage's own text if it is offline or full.
         """
@@ -150,7 +161,9 @@ class Volumes(Mappings):
         if base is None and size > free:
             raise die(self._full_text(sid, name, size, free))
         linked = base.name if base is not None and store["type"] in NAMES_BASE else None
-        disks[name] = Volume(name, vmid, size, fmt, "images", int(time.time()), linked)
+        original = base or copy_of
+        data = original.data if original is not None else next(self._data)
+        disks[name] = Volume(name, vmid, size, fmt, "images", int(time.time()), linked, data)
         return f"{sid}:{name}"
 
     def _exists_text(self, sid: str, name: str) -> str:
@@ -217,14 +230,25 @@ class Volumes(Mappings):
         disks = self.disks_on(sid, node)
         growth, free = size - disks[name].size, self.sizes[sid] - self.used(sid, node)
         if growth > free:
-            raise die(self._full_text(sid, name, growth, free).replace("lvcreate", "lvextend"))
+            raise die(self._grow_text(sid, name, growth, free))
         disks[name] = replace(disks[name], size=size)
 
-    def has_feature(self, feature: str, volid: str, node: str, *, snapshot: bool = False) -> bool:
-        """volume_has_feature for a volume that exists: snapshot, clone, template, copy, rename."""
-        volume = self.volume(volid, node)
-        if volume is None:
-            return False
-        base = "base-" in volume.name.rpartition("/")[2]
-        where = "snap" if snapshot else "base" if base else "current"
-        return has_feature(self.storages[volid.partition(":")[0]]["type"], feature, where, volume.format)
+    def _grow_text(self, sid: str, name: str, growth: int, free: int) -> str:
+        """What a grow on a full storage says."""
+        store = self.storages[sid]
+        kind = store["type"]
+        if kind == "lvm":
+            need, have = growth // EXTENT, free // EXTENT
+            return (
+                f"lvextend '/dev/{store['vgname']}/{name}' error:   Insufficient free space: "
+                f"{need} extents needed, but only {have} available"
+            )
+        if kind == "zfspool":
+            return f"zfs error: cannot set property for '{store['pool']}/{name}': size is greater than available space"
+        if kind == "rbd":
+            return f"rbd resize '{name}' error: rbd: resize error: (28) No space left on device"
+        return (
+            self._full_text(sid, name, growth, free)
+            .replace("lvcreate", "lvextend")
+            .replace("create", "resize")
+        )

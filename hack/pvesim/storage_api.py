@@ -9,10 +9,10 @@ from typing import Any
 from fakepve.model import PveError
 
 from .core import Core, Values, param_error
-from .storage import Volumes
+from .storage_snapshots import VolumeSnapshots
 
 
-class Storages(Volumes):
+class Storages(VolumeSnapshots):
     """GET storage, storage/{storage}/status and content; DELETE content."""
 
     def _volumes(self, name: str) -> dict[str, Values]:

@@ -32,6 +32,7 @@ WEIGHTS = {
     "resize": 0.2,
     "qmdestroy": 0.4,
     "qmigrate": 1.0,
+    "qmmove": 1.0,
     "vzdump": 2.0,
     "qmtemplate": 0.3,
 }

@@ -1,6 +1,6 @@
 """A frozen, comparable summary of the simulated world, for tests that assert end states."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .server import Server
 
@@ -27,13 +27,17 @@ class VmState:
 
 @dataclass(frozen=True, order=True)
 class VolumeState:
-    """A volume; `node` is empty on a shared storage, `size` is in bytes."""
+    """A volume; `node` is empty on a shared storage, `size` is in bytes.
+
+    `data` stands for what is on it (see storage.Volume); it does not count when states are compared.
+    """
 
     storage: str
     node: str
     name: str
     vmid: int
     size: int
+    data: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def snapshot(server: Server) -> World:
     )
     volumes = tuple(
         sorted(
-            VolumeState(sid, node or "", volume.name, volume.vmid, volume.size)
+            VolumeState(sid, node or "", volume.name, volume.vmid, volume.size, volume.data)
             for (sid, node), disks in server.disks.items()
             for volume in disks.values()
         )
