@@ -153,13 +153,13 @@ def _change(constraint: Constraint) -> Callable[[Any], Any] | None:
 
 
 def _find(holder: Json, constraint: Constraint) -> tuple[Any, Any] | None:
-    """Where the constrained value is: its container and its key; None where the object lacks it."""
+    """Where the constrained value is: its container and its key; None where the object lacks it, or it is empty."""
     parent: Any = holder
     key: Any = "object"
     for step in constraint.path:
         parent = parent[key]
         key = 0 if step == ITEM else next(iter(parent)) if step == VALUE else step
-        if isinstance(parent, dict) and key not in parent:
+        if (isinstance(parent, dict) and key not in parent) or parent == [] or parent[key] == []:
             return None
     return parent, key
 

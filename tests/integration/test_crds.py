@@ -16,12 +16,14 @@ from controlplane import Cluster
 from proxmox_operator.api import (
     ClusterStatus,
     Condition,
+    DetachedDisk,
     DiskStatus,
     NetworkStatus,
     NodeStatus,
     Provisioning,
     ProxmoxCluster,
     ProxmoxVM,
+    Restart,
     Task,
     VMStatus,
 )
@@ -81,6 +83,11 @@ STATUSES = {
         addresses=listed(text),
         networks=listed(filled(NetworkStatus, name=text, mac=text), "name"),
         disks=listed(filled(DiskStatus, name=text, slot=text, volume=text, size=text), "name"),
+        detached_disks=listed(filled(DetachedDisk, name=text, volume=text), "name"),
+        restart=filled(Restart, cause=text, phase=st.sampled_from(["Stopping", "Starting"]), since=times),
+        restarted_for=text,
+        moved_to=text,
+        managed=listed(text),
         tags=listed(text),
         protection_set=st.booleans(),
         password_from=text,
@@ -142,10 +149,9 @@ def test_defaults_are_shown_where_they_apply_and_nowhere_else(server: Server):
     spec = server.dry_create(MINIMAL["ProxmoxVM"])["spec"]
     assert spec == {
         "source": {"clone": {"vmid": 9000}},
-        "power": "Running",
+        "updates": {"restart": "Never"},
         "readiness": {"agent": False},
         "shutdown": {"gracePeriod": "3m", "force": True},
-        "deletionPolicy": "Delete",
         "detachedDisks": "Keep",
         "management": "Manage",
     }

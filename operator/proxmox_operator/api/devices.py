@@ -132,5 +132,13 @@ class USBDevice(Wire):
     """Whether the device is on a USB 3 controller. Default: false."""
 
 
-PCIDevices = Annotated[tuple[PCIDevice, ...], Field(max_length=16), ListMap("name")]
+PCIDevices = Annotated[
+    tuple[PCIDevice, ...],
+    Field(max_length=16),
+    ListMap("name"),
+    Rule(
+        cel="self.filter(d, has(d.primaryGPU) && d.primaryGPU).size() <= 1",
+        message="spec.pciDevices has several with primaryGPU: set it for one device only",
+    ),
+]
 USBDevices = Annotated[tuple[USBDevice, ...], Field(max_length=14), ListMap("name")]

@@ -22,7 +22,7 @@ CPULimit = Annotated[
     str,
     Field(max_length=8),
     Matches(
-        pattern=r"^(0\.[0-9]{0,1}[1-9]|[1-9][0-9]{0,2}(\.[0-9]{1,2})?)$",
+        pattern=r"^(0\.([1-9][0-9]?|0[1-9])|[1-9][0-9]{0,2}(\.[0-9]{1,2})?)$",
         also="double(self) <= 128.0",
         message="limit must be a number of processors from 0.01 to 128 as a string, such as '2' or '1.5'",
     ),

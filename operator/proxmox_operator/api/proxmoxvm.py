@@ -211,6 +211,38 @@ class VMSpec(Wire):
             message="spec.bootDisk.storage differs from spec.source.clone.storage: keep one of them",
             field=".bootDisk.storage",
         ),
+        Rule(
+            cel=(
+                "!has(self.vmid) || !has(self.source.adopt) || !has(self.source.adopt.vmid)"
+                " || self.vmid == self.source.adopt.vmid"
+            ),
+            message="spec.vmid differs from spec.source.adopt.vmid, which the VM has already: remove spec.vmid",
+            field=".vmid",
+        ),
+        Rule(
+            cel=(
+                "!has(self.display) || self.display.type != 'Serial'"
+                " || (has(self.serialConsole) && self.serialConsole)"
+            ),
+            message="spec.display.type Serial shows the serial console: set spec.serialConsole to true",
+            field=".display.type",
+        ),
+        Rule(
+            cel=(
+                "!has(self.machine) || self.machine.contains('q35') || !has(self.pciDevices)"
+                " || self.pciDevices.all(d, !has(d.pcie) || !d.pcie)"
+            ),
+            message="spec.pciDevices with pcie need machine q35: set spec.machine to q35, or remove pcie",
+            field=".machine",
+        ),
+        Rule(
+            cel=(
+                "!has(self.hotplug) || !('Memory' in self.hotplug)"
+                " || !has(self.cpu) || !has(self.cpu.numa) || self.cpu.numa"
+            ),
+            message="spec.hotplug has Memory, which needs NUMA: set spec.cpu.numa to true, or remove Memory",
+            field=".hotplug",
+        ),
     )
 
     cluster_ref: ClusterRef | None = None
@@ -319,7 +351,7 @@ class ProxmoxVM(Resource):
         ),
         Rule(
             cel=(
-                "!has(self.status) || !has(self.status.started) || !self.status.started"
+                "!has(self.status) || !has(self.status.started) || !self.status.started || has(self.spec.source.adopt)"
                 " || (has(self.spec.firmware) == has(oldSelf.spec.firmware)"
                 " && (!has(self.spec.firmware) || self.spec.firmware == oldSelf.spec.firmware))"
             ),

@@ -25,7 +25,9 @@ DiskName = Annotated[
 Cache = Literal["None", "WriteBack", "WriteThrough", "DirectSync", "Unsafe"]
 AsyncIO = Literal["IOUring", "Native", "Threads"]
 Megabytes = Annotated[int, Field(ge=1, le=1_000_000)]
+MegabytesBurst = Annotated[int, Field(le=1_000_000)]
 Operations = Annotated[int, Field(ge=10, le=10_000_000)]
+OperationsBurst = Annotated[int, Field(le=10_000_000)]
 
 
 class DiskLimits(Wire):
@@ -47,20 +49,20 @@ class DiskLimits(Wire):
 
     read_mbps: Annotated[Megabytes | None, Field(alias="readMBps")] = None
     """Megabytes read per second, 1 to 1000000. Default: not limited."""
-    read_mbps_burst: Annotated[Megabytes | None, Field(alias="readMBpsBurst")] = None
-    """Megabytes read per second in a burst, 1 to 1000000, at least readMBps. Default: no burst."""
+    read_mbps_burst: Annotated[MegabytesBurst | None, Field(alias="readMBpsBurst")] = None
+    """Megabytes read per second in a burst, up to 1000000, at least readMBps. Default: no burst."""
     write_mbps: Annotated[Megabytes | None, Field(alias="writeMBps")] = None
     """Megabytes written per second, 1 to 1000000. Default: not limited."""
-    write_mbps_burst: Annotated[Megabytes | None, Field(alias="writeMBpsBurst")] = None
-    """Megabytes written per second in a burst, 1 to 1000000, at least writeMBps. Default: no burst."""
+    write_mbps_burst: Annotated[MegabytesBurst | None, Field(alias="writeMBpsBurst")] = None
+    """Megabytes written per second in a burst, up to 1000000, at least writeMBps. Default: no burst."""
     read_iops: Annotated[Operations | None, Field(alias="readIOPS")] = None
     """Reads per second, 10 to 10000000. Default: not limited."""
-    read_iops_burst: Annotated[Operations | None, Field(alias="readIOPSBurst")] = None
-    """Reads per second in a burst, 10 to 10000000, at least readIOPS. Default: no burst."""
+    read_iops_burst: Annotated[OperationsBurst | None, Field(alias="readIOPSBurst")] = None
+    """Reads per second in a burst, up to 10000000, at least readIOPS. Default: no burst."""
     write_iops: Annotated[Operations | None, Field(alias="writeIOPS")] = None
     """Writes per second, 10 to 10000000. Default: not limited."""
-    write_iops_burst: Annotated[Operations | None, Field(alias="writeIOPSBurst")] = None
-    """Writes per second in a burst, 10 to 10000000, at least writeIOPS. Default: no burst."""
+    write_iops_burst: Annotated[OperationsBurst | None, Field(alias="writeIOPSBurst")] = None
+    """Writes per second in a burst, up to 10000000, at least writeIOPS. Default: no burst."""
 
 
 class BootDisk(Wire):
