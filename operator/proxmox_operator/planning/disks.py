@@ -17,7 +17,27 @@ _SIZE = re.compile(r"^([0-9]+(?:\.[0-9]+)?)([KMGT]?)$")
 _SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _TRUE, _FALSE = frozenset({"1", "on", "yes", "true"}), frozenset({"0", "off", "no", "false"})
 
-OWNED_OPTIONS = frozenset({"cache", "discard", "ssd", "iothread", "backup"})
+LIMITS = {
+    "read_mbps": "mbps_rd",
+    "read_mbps_burst": "mbps_rd_max",
+    "write_mbps": "mbps_wr",
+    "write_mbps_burst": "mbps_wr_max",
+    "read_iops": "iops_rd",
+    "read_iops_burst": "iops_rd_max",
+    "write_iops": "iops_wr",
+    "write_iops_burst": "iops_wr_max",
+}
+"""Fields of DiskLimits, and the drive options they stand for."""
+
+THROTTLES = frozenset(
+    f"{kind}{way}{part}"
+    for kind in ("bps", "mbps", "iops")
+    for way in ("", "_rd", "_wr")
+    for part in ("", "_max", "_max_length")
+)
+"""Every throttle that a drive may have; those that ``spec`` has no field for are reset with the others."""
+
+OWNED_OPTIONS = THROTTLES | {"cache", "aio", "discard", "ssd", "iothread", "backup", "replicate"}
 """Options of a listed disk that the spec owns; the others stay as they are."""
 
 CACHE_MODES = {
@@ -28,7 +48,16 @@ CACHE_MODES = {
     "Unsafe": "unsafe",
 }
 
-_DEFAULTS = {"cache": "none", "discard": "ignore", "ssd": "0", "iothread": "0", "backup": "1"}
+ASYNC_IO = {"IOUring": "io_uring", "Native": "native", "Threads": "threads"}
+
+_DEFAULTS = {
+    "cache": "none",
+    "discard": "ignore",
+    "ssd": "0",
+    "iothread": "0",
+    "backup": "1",
+    "replicate": "1",
+}
 _NIC_DEFAULTS = {"firewall": "0", "link_down": "0"}
 
 
@@ -66,9 +95,24 @@ def canonical(options: Mapping[str, str]) -> dict[str, str]:
     for key, value in options.items():
         text = "1" if value.lower() in _TRUE and key != "discard" else value
         text = "0" if value.lower() in _FALSE and key != "discard" else text
+        if key in THROTTLES:
+            text = _number(value)
+            if not text:
+                continue
         if key != "size" and text != (_DEFAULTS | _NIC_DEFAULTS).get(key):
             result[key] = text
     return result
+
+
+def _number(text: str) -> str:
+    """A throttle (``100``, ``100.0``) in one spelling; none, which is also written ``0``, is empty.
+
+    What is no number stays as it is.
+    """
+    try:
+        return str(float(text)) if float(text) else ""
+    except ValueError:
+        return text
 
 
 def boot_slot(config: Mapping[str, str]) -> str | None:

@@ -219,6 +219,31 @@ def test_the_boot_disks_size(size, there, expected):
     )
 
 
+@pytest.mark.parametrize(
+    ("boot", "there", "expected"),
+    [
+        pytest.param({}, "cache=unsafe,ssd=1,mbps=5", ..., id="what is left out keeps its value"),
+        pytest.param({"cache": "None"}, "cache=unsafe,ssd=1", "cache=none,ssd=1", id="the cache"),
+        pytest.param({"cache": "None"}, "ssd=1", ..., id="which is Proxmox's default already"),
+        pytest.param({"discard": True, "ssd": False}, "ssd=1", "ssd=0,discard=on", id="flags"),
+        pytest.param({"discard": False, "backup": True}, "", ..., id="flags that are so by default"),
+        pytest.param({"aio": "IOUring"}, "", "aio=io_uring", id="Proxmox's default depends on the storage"),
+        pytest.param(
+            {"iothread": True, "replicate": False, "limits": {"readIOPS": 90, "writeMBps": 5}},
+            "iops=7,mbps_wr=5.0",
+            "iothread=1,replicate=0,mbps_wr=5,iops_rd=90",
+            id="throttles are a whole",
+        ),
+        pytest.param({"limits": {}}, "mbps=5,cache=unsafe", "cache=unsafe", id="none at all"),
+    ],
+)
+def test_the_boot_disks_options(boot, there, expected):
+    at = ",".join(filter(None, ("local-lvm:vm-10000-disk-0,size=20G", there)))
+    written = changes({"bootDisk": boot}, {"scsi0": at})
+    after = "local-lvm:vm-10000-disk-0,size=20G," + str(expected)
+    assert written == ({} if expected is ... else {"scsi0": after})
+
+
 def test_a_boot_disk_that_is_not_there():
     assert changes({"bootDisk": {"size": "5Gi"}}, without=["scsi0", "boot"]) == {"NoBootDisk": ...}
 
@@ -252,10 +277,40 @@ def test_the_remedy_for_a_disk_that_is_too_large_is_a_size_that_may_be_written()
         pytest.param({"storage": "ceph"}, DATA_AT, {}, {"DiskMoveRefused": ...}, id="not moved"),
         pytest.param(
             {"ssd": True},
-            {"scsi1": "local-lvm:vm-10000-disk-1,aio=native,discard=on,serial=data,size=5G"},
+            {"scsi1": "local-lvm:vm-10000-disk-1,rerror=stop,discard=on,serial=data,size=5G"},
             {},
-            {"scsi1": "local-lvm:vm-10000-disk-1,aio=native,serial=data,size=5G,ssd=1"},
+            {"scsi1": "local-lvm:vm-10000-disk-1,rerror=stop,serial=data,size=5G,ssd=1"},
             id="its own options are set and reset, others stay",
+        ),
+        pytest.param(
+            {"aio": "Native", "replicate": False},
+            {"scsi1": "local-lvm:vm-10000-disk-1,serial=data,size=5G,aio=threads"},
+            {},
+            {"scsi1": "local-lvm:vm-10000-disk-1,serial=data,size=5G,aio=native,replicate=0"},
+            id="input and output, replication",
+        ),
+        pytest.param(
+            {"limits": {"readMBps": 100, "readMBpsBurst": 200, "writeIOPS": 500}},
+            {"scsi1": "local-lvm:vm-10000-disk-1,serial=data,size=5G,mbps_rd=50,iops=70,bps_rd=9"},
+            {},
+            {
+                "scsi1": "local-lvm:vm-10000-disk-1,serial=data,size=5G,mbps_rd=100,mbps_rd_max=200,iops_wr=500"
+            },
+            id="throttles, whole",
+        ),
+        pytest.param(
+            {"limits": {"readMBps": 100}},
+            {"scsi1": "local-lvm:vm-10000-disk-1,serial=data,size=5G,mbps_rd=100.0,iops_rd=0,replicate=on"},
+            {},
+            {},
+            id="the same in another spelling",
+        ),
+        pytest.param(
+            {},
+            {"scsi1": "local-lvm:vm-10000-disk-1,serial=data,size=5G,mbps_wr_max=70,mbps_wr=50"},
+            {},
+            {"scsi1": "local-lvm:vm-10000-disk-1,serial=data,size=5G"},
+            id="no throttles is what leaving them out says",
         ),
         pytest.param({}, {}, ON_RECORD, {"DiskMissing": ...}, id="once there, never replaced by a blank one"),
         pytest.param(

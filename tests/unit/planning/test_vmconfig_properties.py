@@ -33,8 +33,18 @@ def some(**fields):
     return st.fixed_dictionaries({}, optional=fields)
 
 
+LIMITS = some(
+    readMBps=st.integers(1, 900), writeMBps=st.integers(1, 900), readIOPS=st.integers(10, 10_000_000)
+)
 DISK = some(
-    cache=st.sampled_from(("None", "WriteBack", "Unsafe")), discard=FLAG, ssd=FLAG, iothread=FLAG, backup=FLAG
+    cache=st.sampled_from(("None", "WriteBack", "Unsafe")),
+    aio=st.sampled_from(("IOUring", "Native", "Threads")),
+    discard=FLAG,
+    ssd=FLAG,
+    iothread=FLAG,
+    backup=FLAG,
+    replicate=FLAG,
+    limits=LIMITS,
 )
 NETWORK = some(
     bridge=st.sampled_from(("vmbr0", "vmbr1")),
@@ -63,7 +73,7 @@ def specs(draw):
             protection=FLAG,
             tags=TAGS,
             firmware=some(uefi=FLAG, tpm=FLAG),
-            bootDisk=st.just({"size": "20Gi"}),
+            bootDisk=DISK.map(lambda options: {"size": "20Gi"} | options),
             cloudInit=some(
                 user=st.just("debian"),
                 sshKeys=st.just([KEY, KEY.replace("me@x", "a b")]),
@@ -107,7 +117,7 @@ def configs(draw):
                 scsi1=st.sampled_from(
                     (
                         "ceph:vm-10000-disk-8,size=3G",
-                        "local-lvm:vm-10000-disk-9,serial=data,size=5G,ssd=on,aio=native",
+                        "local-lvm:vm-10000-disk-9,serial=data,size=5G,ssd=on,aio=native,mbps_rd=9.5,iops=0",
                     )
                 ),
                 virtio4=st.just("nfs:10000/vm-10000-disk-3.qcow2,backup=0,size=1T"),

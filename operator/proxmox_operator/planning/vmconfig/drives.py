@@ -1,8 +1,8 @@
 """The boot disk's size and the listed disks; drives that are not listed are not touched."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from proxmox_operator.api import Disk, DiskStatus
+from proxmox_operator.api import BootDisk, Disk, DiskLimits, DiskStatus
 from proxmox_operator.api.quantity import format_gib, parse_quantity
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.propstring import render_props
@@ -19,6 +19,8 @@ def boot_disk(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
         yield Problem(reason="NoBootDisk", message=message)
         return
     drive = disks.Drive.parse(config[slot])
+    owned = disks.THROTTLES if boot.limits is not None else frozenset()
+    yield from _options_of(slot, config[slot], drive, owned, _boot_options(boot))
     yield from _stays("spec.bootDisk.storage", boot.storage, drive)
     if boot.size is not None:
         yield from _size("spec.bootDisk.size", slot, parse_quantity(boot.size), drive)
@@ -74,24 +76,56 @@ def _size(field: str, slot: str, wanted: int, drive: disks.Drive) -> Iterator[Ch
 
 def _existing_disk(disk: Disk, slot: str, value: str) -> Iterator[Change]:
     drive = disks.Drive.parse(value)
-    options = {key: text for key, text in drive.options.items() if key not in disks.OWNED_OPTIONS}
-    wanted = {**options, **_options(disk)}
-    if disks.canonical(wanted) != disks.canonical(drive.options):
-        yield Put(key=slot, value=render_props({"file": drive.volume, **wanted}, "file"), was=value)
+    yield from _options_of(slot, value, drive, disks.OWNED_OPTIONS, _options(disk))
     yield from _stays(f"spec.disks[{disk.name}].storage", disk.storage, drive)
     yield from _size(f"spec.disks[{disk.name}].size", slot, parse_quantity(disk.size), drive)
+
+
+def _options_of(
+    slot: str, value: str, drive: disks.Drive, owned: Collection[str], wanted: Mapping[str, str]
+) -> Iterator[Put]:
+    """Set the options of a drive that is there; those that are ``owned`` and not wanted are reset, others stay."""
+    options = {key: text for key, text in drive.options.items() if key not in owned} | dict(wanted)
+    if disks.canonical(options) != disks.canonical(drive.options):
+        yield Put(key=slot, value=render_props({"file": drive.volume, **options}, "file"), was=value)
 
 
 def _options(disk: Disk) -> dict[str, str]:
     """The drive options of a listed disk that differ from Proxmox's defaults."""
     options = {
         "cache": disks.CACHE_MODES[disk.cache] if disk.cache else None,
+        "aio": disks.ASYNC_IO[disk.aio] if disk.aio else None,
         "discard": "on" if disk.discard else None,
         "ssd": "1" if disk.ssd else None,
         "iothread": "1" if disk.iothread else None,
         "backup": "0" if disk.backup is False else None,
+        "replicate": "0" if disk.replicate is False else None,
     }
-    return {key: value for key, value in options.items() if value is not None}
+    return {key: value for key, value in options.items() if value is not None} | _limits(disk.limits)
+
+
+def _boot_options(boot: BootDisk) -> dict[str, str]:
+    """The drive options that ``spec.bootDisk`` sets."""
+    options = {
+        "cache": disks.CACHE_MODES[boot.cache] if boot.cache else None,
+        "aio": disks.ASYNC_IO[boot.aio] if boot.aio else None,
+        "discard": None if boot.discard is None else "on" if boot.discard else "ignore",
+        **{
+            key: None if flag is None else str(int(flag))
+            for key, flag in (
+                ("ssd", boot.ssd),
+                ("iothread", boot.iothread),
+                ("backup", boot.backup),
+                ("replicate", boot.replicate),
+            )
+        },
+    }
+    return {key: value for key, value in options.items() if value is not None} | _limits(boot.limits)
+
+
+def _limits(limits: DiskLimits | None) -> dict[str, str]:
+    values = {} if limits is None else {key: getattr(limits, field) for field, key in disks.LIMITS.items()}
+    return {key: str(value) for key, value in values.items() if value is not None}
 
 
 def recorded_disks(wanted: Wanted, config: Mapping[str, str]) -> tuple[DiskStatus, ...]:
