@@ -54,6 +54,33 @@ def test_a_guest_that_does_not_shut_down_is_switched_off_after_its_grace(world: 
     assert str(shutdown.params["forceStop"]) == "1"
 
 
+def test_a_deletion_with_a_delay_shuts_down_and_leaves_time_for_second_thoughts(world: World) -> None:
+    name = world.make(deletionDelay="24h", disks=[{"name": "data", "size": "2Gi"}])
+    vmid = world.wait_ready(name)
+    volumes = world.sim.world().volumes_of(vmid)
+    world.delete(name)
+    condition = world.wait_reason(name, "DeletionDelayed")
+    assert "set spec.deletionPolicy to Retain" in condition.message
+    assert world.sim.vm(vmid).status == "stopped"
+    world.forget_writes()
+    world.passes(name)
+    assert world.writes() == []
+    world.edit(name, deletionPolicy="Retain")
+    world.wait_gone(name)
+    assert world.sim.world().volumes_of(vmid) == volumes
+
+
+def test_a_delayed_deletion_is_done_at_once_when_the_delay_is_taken_back(world: World) -> None:
+    name = world.make(deletionDelay="7d")
+    vmid = world.wait_ready(name)
+    world.delete(name)
+    world.wait_reason(name, "DeletionDelayed")
+    world.edit(name, deletionDelay=None)
+    world.wait_gone(name)
+    assert vmid not in world.sim.world().vmids
+    assert world.leaks() == []
+
+
 def test_a_protected_object_keeps_its_vm_until_the_spec_lets_go(world: World) -> None:
     name = world.make(protection=True)
     vmid = world.wait_ready(name)

@@ -82,6 +82,7 @@ def test_the_example_with_everything_has_every_field_of_a_vm_that_goes_with_the_
         "management",  # vm-observe-only.yaml
         "pciDevices",  # vm-devices.yaml: needs resource mappings
         "usbDevices",  # vm-devices.yaml
+        "deletionDelay",  # vm-disks.yaml: a VM to play with should go at once
         "availability",  # vm-highly-available.yaml: needs several nodes
     }
     [raw] = [

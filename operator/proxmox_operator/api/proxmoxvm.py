@@ -87,6 +87,15 @@ GracePeriod = Annotated[
     ),
 ]
 
+DeletionDelay = Annotated[
+    str,
+    Field(max_length=16),
+    Matches(
+        pattern="^([1-9][0-9]?d|[1-9][0-9]{0,2}[hm])$",
+        message="spec.deletionDelay must be a whole number of days, hours or minutes, such as 7d, 24h or 30m",
+    ),
+]
+
 
 class ClusterRef(Wire):
     """ProxmoxCluster that the VM is made in."""
@@ -312,6 +321,9 @@ class VMSpec(Wire):
     deletion_policy: DeletionPolicy | None = None
     """What happens to the VM when this object is deleted; Retain leaves it in Proxmox. Default: Delete; Retain for an
     adopted VM."""
+    deletion_delay: DeletionDelay | None = None
+    """How long the VM is kept, shut down, after this object was deleted, such as 7d; until then deletionPolicy Retain
+    still saves it. Default: it is destroyed at once."""
     detached_disks: Literal["Keep", "Delete"] = "Keep"
     """Whether a VM with detached disks may be destroyed with them; Keep waits until they are removed. Default: Keep."""
     management: Literal["Manage", "Observe"] = "Manage"

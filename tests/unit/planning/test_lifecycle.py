@@ -285,6 +285,17 @@ WITH_LEFTOVERS = replace(OFF, detached=("local-lvm:vm-10000-disk-3",))
         (Blocked, "DetachedDisks"),
     ),
     ("unless that is wanted", facts(going(detachedDisks="Delete"), existence=WITH_LEFTOVERS), Destroy),
+    (
+        "a delay: shut down first",
+        facts(going(deletionDelay="1h"), existence=present()),
+        Stop,
+    ),
+    (
+        "then kept for so long",
+        facts(going(deletionDelay="1h"), existence=OFF),
+        (Wait, "DeletionDelayed"),
+    ),
+    ("the delay is over", replace(facts(going(deletionDelay="1h"), existence=OFF), now=later(3600)), Destroy),
     ("power not reported", facts(going(), existence=present(power="Unknown")), (Wait, "PowerUnknown")),
     ("the node stops it itself", facts(going(), existence=present(hold="stopall")), (Wait, "PowerOnHold")),
     ("a paused VM is shut down too", facts(going(), existence=present(power="Paused")), Stop),

@@ -1,6 +1,9 @@
 """The chain of an object that is going away. It ends in the only step that destroys."""
 
+from datetime import timedelta
+
 from proxmox_operator.api.names import FINALIZER
+from proxmox_operator.api.quantity import parse_duration
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle.checks import (
     Check,
@@ -114,6 +117,25 @@ def _shut_down(facts: Facts) -> Step | None:
     return stop(facts.vm)
 
 
+def _delayed(facts: Facts) -> Step | None:
+    """Second thoughts are possible while the VM only stands still."""
+    vm, deleted_at = facts.vm, facts.vm.metadata.deletion_timestamp
+    if vm.spec.deletion_delay is None or deleted_at is None:
+        return None
+    due = deleted_at + parse_duration(vm.spec.deletion_delay)
+    if facts.now >= due:
+        return None
+    return Wait(
+        reason="DeletionDelayed",
+        message=(
+            f"VM {vm.status.vmid} is shut down and will be destroyed at {due:%Y-%m-%d %H:%M:%S} UTC "
+            "(spec.deletionDelay): to keep it set spec.deletionPolicy to Retain, to destroy it now remove "
+            "spec.deletionDelay"
+        ),
+        after=min(due - facts.now, timedelta(hours=1)).total_seconds(),
+    )
+
+
 def _destroy(_: Facts) -> Step:
     return Destroy()
 
@@ -132,5 +154,6 @@ DELETING: tuple[Check, ...] = (
     _protected,
     _detached,
     _shut_down,
+    _delayed,
     _destroy,
 )
