@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from .core import Node, Values, die
+from .hotplug import features
 from .lifecycle import Lifecycle
 from .model import SimVm
 from .props import drives, is_cloudinit, natural, parse, parse_net
@@ -43,6 +44,14 @@ class CloudInit(Lifecycle):
             "instance_id": digest,
         }
         vm.seed |= {key: str(value) for key, value in vm.config.items() if re.fullmatch(r"ipconfig\d+", key)}
+
+    def hotplug_pending(self, vm: SimVm, user: str, touched: set[str]) -> dict[str, str]:
+        """With the hotplug feature `cloudinit`, a change on a running VM rebuilds its ISO at once."""
+        before = dict(vm.config)
+        errors = super().hotplug_pending(vm, user, touched)
+        if vm.config != before and "cloudinit" in features(vm.config):
+            self.generate_seed(vm)
+        return errors
 
     async def _ci_dump(self, v: Values, user: str) -> str:
         vm = self.load_config(v["node"], v["vmid"])

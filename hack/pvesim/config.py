@@ -1,9 +1,8 @@
-"""Reading and changing a VM's config: permissions per key, pending changes, hotplug, cold application.
+"""Reading and changing a VM's config: checks, permissions per key, and what goes to [PENDING].
 
-Facts: $update_vm_api, vmconfig_hotplug_pending, vmconfig_apply_pending, vm_config and vm_pending of
-qemu-server 9.2.6. The order is the real one: checks before the worker, again in it; every change goes to
-[PENDING]; what did not change is dropped; the rest is applied (stopped) or hotplugged (running), and what
-cannot be stays pending.
+Facts: $update_vm_api, vm_config and vm_pending of qemu-server 9.2.6. The order is the real one: checks before
+the worker, again in it; every change goes to [PENDING]; what did not change is dropped; the rest is applied
+(stopped) or hotplugged (running), and what cannot be stays pending.
 """
 
 import re
@@ -11,11 +10,9 @@ from typing import Any
 
 from fakepve.model import PveError
 
-from . import hotplug
+from .apply import Apply
 from .core import Values, die, param_error
-from .hotplug import Effect
 from .model import SimVm
-from .privileges import Privileges
 from .props import (
     NET,
     UNUSED,
@@ -29,6 +26,7 @@ from .props import (
     unique_tags,
     valid_ssh_keys,
 )
+from .validation import check_cpu, clamp_units, option_exists, pinned_machine
 
 PASSWORD_MASK = "**********"
 CHANGE_OPTIONS = frozenset(
@@ -47,7 +45,7 @@ CHANGE_OPTIONS = frozenset(
 )
 
 
-class Config(Privileges):
+class Config(Apply):
     """GET, PUT and POST config, GET pending."""
 
     def _table_config(self) -> list[tuple[str, str, Any]]:
@@ -134,12 +132,19 @@ class Config(Privileges):
         change = {key: value for key, value in v.items() if key not in CHANGE_OPTIONS}
         if "sshkeys" in change and not valid_ssh_keys(str(change["sshkeys"])):
             raise die("SSH public key validation error")
-        deletes = _split(v.get("delete"))
-        if not change and not deletes and not v.get("revert"):
+        if "cpu" in change:
+            check_cpu(change["cpu"])
+        if "cpuunits" in change:
+            change["cpuunits"] = clamp_units(change["cpuunits"])
+        deletes, reverts = _split(v.get("delete")), _split(v.get("revert"))
+        if not change and not deletes and not reverts:
             raise die("no options specified")
-        for key in deletes:
-            if key in change:
-                raise param_error(delete=f"you can't use '-{key}' and -delete {key}' at the same time")
+        for name, keys in (("revert", reverts), ("delete", deletes)):
+            for key in keys:
+                if key in change:
+                    raise param_error(delete=f"you can't use '-{key}' and -{name} {key}' at the same time")
+                if not option_exists(key):
+                    raise param_error(**{name: f"unknown option '{key}'"})
         self.check_config_privileges(user, vmid, None, deletes)
         self.check_config_privileges(user, vmid, None, list(change))
         self.check_drives(change, v["node"], vmid, user)
@@ -183,7 +188,7 @@ class Config(Privileges):
         self.drop_used(vm)
         for key in [key for key, value in vm.pending.items() if vm.config.get(key) == value]:
             del vm.pending[key]
-        errors = self._hotplug(vm, user, touched) if vm.running else self.apply_pending(vm, user)
+        errors = self.hotplug_pending(vm, user, touched) if vm.running else self.apply_pending(vm, user)
         self.drop_used(vm)
         if errors:
             raise param_error(**errors)
@@ -198,7 +203,7 @@ class Config(Privileges):
         if value is None:
             self.say(f"cannot delete '{key}' - not set in current configuration!")
             return set()
-        self.check_device_privileges(user, vm.vmid, None, key, value)
+        self.check_device_privileges(user, vm.vmid, None, key, value, verb="delete")
         was_pending = vm.pending.pop(key, None)
         touched = {key} | self._leave_boot_order(vm, key)
         if UNUSED.fullmatch(key):
@@ -236,13 +241,17 @@ class Config(Privileges):
         if is_drive(key):
             self._request_drive(vm, key, value, user)
             return
-        self.check_device_privileges(user, vm.vmid, None, key, value)
+        if vm.config.get(key):
+            self.check_device_privileges(user, vm.vmid, None, key, vm.config[key], verb="modify")
+        self.check_device_privileges(user, vm.vmid, None, key, value, verb="modify")
         if key == "tags":
             value = unique_tags(value)
         elif key == "description":
             value = str(value).rstrip()
         elif key == "boot":
             self._check_boot(vm, str(value))
+        elif key == "ostype" and "machine" not in vm.pending:
+            self._pin_machine(vm, value)
         elif key == "cipassword":
             vm.config[key] = "$5$pvesim$hashed"
             return
@@ -251,9 +260,17 @@ class Config(Privileges):
         vm.pending[key] = value
         vm.pending_force.discard(key)
 
+    @staticmethod
+    def _pin_machine(vm: SimVm, ostype: Any) -> None:
+        """A VM that becomes a Windows one gets its machine version pinned."""
+        pinned = pinned_machine(vm.config.get("machine"), ostype)
+        if pinned is not None:
+            vm.pending["machine"] = pinned
+
     def _request_drive(self, vm: SimVm, key: str, value: Any, user: str) -> None:
         if vm.config.get(key):
             self.check_device_privileges(user, vm.vmid, None, key, vm.config[key])
+            _check_tpm_version(key, vm.config[key], value)
         self.check_device_privileges(user, vm.vmid, None, key, value)
         if vm.pending.get(key):
             self.register_unused(vm, parse_drive(vm.pending[key]))
@@ -275,79 +292,14 @@ class Config(Privileges):
             if device and device not in vm.merged():
                 raise die(f"invalid bootorder: device '{device}' does not exist'")
 
-    # --------------------------------------------------------------- applying
-
-    def apply_pending(self, vm: SimVm, user: str = "root@pam") -> dict[str, str]:
-        """Cold: every pending change becomes the config. Replaced and removed disks become unusedN."""
-        errors: dict[str, str] = {}
-        for key, value in sorted(vm.pending.items(), key=lambda item: item[1] is not None):
-            try:
-                old = vm.config.get(key)
-                if is_drive(key) and old is not None:
-                    self._detach(vm, key, user)
-                if value is None:
-                    vm.config.pop(key, None)
-                else:
-                    vm.config[key] = value
-            except PveError as error:
-                errors[key] = f"unable to apply pending change {key} : {error.message}"
-                continue
-            del vm.pending[key]
-            vm.pending_force.discard(key)
-        self.drop_used(vm)
-        return errors
-
-    def _detach(self, vm: SimVm, key: str, user: str) -> None:
-        drive = parse_drive(vm.config[key])
-        if key in vm.pending_force and not is_cdrom(drive):
-            self.deallocate(vm, drive["file"], user)
-        else:
-            self.register_unused(vm, drive)
-
-    def _hotplug(self, vm: SimVm, user: str, touched: set[str]) -> dict[str, str]:
-        """Running: apply what can be, leave the rest pending; {key: error} for what should have worked."""
-        errors: dict[str, str] = {}
-        order = sorted(
-            vm.pending,
-            key=lambda key: (not hotplug.fast_plug(key), vm.pending[key] is not None, natural(key)),
-        )
-        for key in order:
-            old, new = vm.config.get(key), vm.pending[key]
-            if new is not None and hotplug.fast_plug(key):
-                effect = Effect.LIVE
-            elif key not in touched:
-                continue
-            elif new is None:
-                effect = hotplug.removal(key, old, vm.config)
-            else:
-                effect = hotplug.change(key, old, new, vm.config)
-            if effect is Effect.PENDING:
-                continue
-            problem = vm.hotplug_errors.get(key) if effect in (Effect.PLUG, Effect.REPLUG) else None
-            if effect is Effect.REPLUG and vm.guest_os.refuses_unplug:
-                problem = f"error on hot-unplugging device '{key}'"
-            if problem is not None:
-                errors[key] = f"hotplug problem - {problem}\n"
-                continue
-            self._commit(vm, key, effect, user)
-        return errors
-
-    def _commit(self, vm: SimVm, key: str, effect: Effect, user: str) -> None:
-        old, new = vm.config.get(key), vm.pending.pop(key)
-        qemu: Values = vm.qemu if vm.qemu is not None else {}
-        if is_drive(key) and old is not None:
-            same = new is not None and parse_drive(new)["file"] == parse_drive(old)["file"]
-            if not same:
-                self._detach(vm, key, user)
-        vm.pending_force.discard(key)
-        if new is None:
-            vm.config.pop(key, None)
-            qemu.pop(key, None)
-            return
-        vm.config[key] = new
-        if effect is not Effect.SILENT:
-            qemu[key] = new
-
 
 def _split(text: Any) -> list[str]:
     return [item for item in re.split(r"[\s,;]+", str(text or "")) if item]
+
+
+def _check_tpm_version(key: str, old: Any, new: Any) -> None:
+    if key != "tpmstate0":
+        return
+    before, after = parse_drive(old), parse_drive(new)
+    if before["file"] == after["file"] and before.get("version", "v1.2") != after.get("version", "v1.2"):
+        raise die("cannot change TPM state version after creation")

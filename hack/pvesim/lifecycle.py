@@ -27,6 +27,7 @@ from .props import (
     unique_tags,
     valid_ssh_keys,
 )
+from .validation import check_cpu, clamp_units, pinned_machine
 from .volrefs import volume_refs
 
 NOT_CONFIG = frozenset(
@@ -123,6 +124,10 @@ class Lifecycle(MoveDisk):
         config: Values = {key: value for key, value in v.items() if key not in NOT_CONFIG}
         if "sshkeys" in config and not valid_ssh_keys(str(config["sshkeys"])):
             raise die("SSH public key validation error")
+        if "cpu" in config:
+            check_cpu(config["cpu"])
+        if "cpuunits" in config:
+            config["cpuunits"] = clamp_units(config["cpuunits"])
         self.check_drives(config, v["node"], vmid, user, default)
         self.check_config_privileges(user, vmid, pool, list(config))
         for key in sorted(config):
@@ -139,6 +144,9 @@ class Lifecycle(MoveDisk):
         if not config.get("boot"):
             config["boot"] = "order=" + ";".join(default_boot(config))
         fresh_identity(config)
+        machine = pinned_machine(config.get("machine"), config.get("ostype"))
+        if machine is not None:
+            config["machine"] = machine
         if config.get("tags"):
             config["tags"] = unique_tags(config["tags"])
         if config.get("description"):

@@ -6,6 +6,7 @@ start through the API applies [PENDING] and rebuilds the cloud-init ISO; a reboo
 neither.
 """
 
+import re
 import time
 from typing import Any
 
@@ -13,8 +14,9 @@ from fakepve.model import TaskError
 
 from .cloudinit import CloudInit
 from .core import Values, die
+from .hotplug import STATIC_MEMORY, features, max_cpus
 from .model import SimVm
-from .props import NET, enabled, parse_net, volids
+from .props import NET, enabled, parse, parse_net, volids
 
 ROOT = "root@pam"
 
@@ -84,7 +86,19 @@ class Power(CloudInit):
         self.check_host(vm.config, vm.node)
 
     def check_host(self, config: Values, node: str) -> None:
-        """What QEMU needs of its host: the bridges and the memory."""
+        """What QEMU needs of its host: processors, memory, bridges, the devices behind mappings."""
+        cpus, most = self.node_info[node].cpus, max_cpus(config)
+        if most > cpus:
+            raise die(f"MAX {cpus} vcpus allowed per VM on this node")
+        if int(config.get("vcpus") or 1) > most:
+            raise die("start failed: QEMU exited with code 1")
+        if "memory" in features(config):
+            self._check_dimms(config)
+        for key in sorted(config):
+            kind = re.match(r"(usb|hostpci)\d+$", key)
+            mapping = parse(config[key], "host").get("mapping") if kind else None
+            if kind and mapping and not self.mapped_on(kind[1].removeprefix("host"), mapping, node):
+                raise die(f"{kind[1].removeprefix('host').upper()} device mapping not found for '{mapping}'")
         for key in sorted(key for key in config if NET.fullmatch(key)):
             bridge = parse_net(config[key]).get("bridge")
             if bridge and bridge not in self.node_info[node].bridges:
@@ -92,6 +106,14 @@ class Power(CloudInit):
         memory = int(str(config.get("memory", 512)).rpartition("=")[2]) * 1024**2
         if memory > self.node_info[node].memory:
             raise die("start failed: QEMU exited with code 1")
+
+    @staticmethod
+    def _check_dimms(config: Values) -> None:
+        """What memory hotplug asks of a config before QEMU starts."""
+        if str(config.get("numa", 0)) != "1":
+            raise die("NUMA needs to be enabled for memory hotplug")
+        if int(parse(config.get("memory", 512), "current")["current"]) < STATIC_MEMORY:
+            raise die(f"minimum memory must be {STATIC_MEMORY}MB")
 
     # -------------------------------------------------------------------- stop
 

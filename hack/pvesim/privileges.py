@@ -7,9 +7,10 @@ Facts: $check_vm_modify_config_perm and its tables, and the value-dependent chec
 import re
 from typing import Any
 
-from .core import die
+from .access import ROOT
+from .core import die, param_error
 from .disks import Disks
-from .props import NET, UNUSED, is_cdrom, is_cloudinit, is_drive, parse_drive
+from .props import NET, UNUSED, Props, is_cdrom, is_cloudinit, is_drive, parse, parse_drive
 
 CLASSES = {
     "VM.Config.CPU": "cores cpu runningcpu cpulimit cpuunits numa smp sockets vcpus",
@@ -47,8 +48,10 @@ class Privileges(Disks):
             else:
                 raise die(f"only root can set '{key}' config")
 
-    def check_device_privileges(self, user: str, vmid: int, pool: str | None, key: str, value: Any) -> None:
-        """The privileges of keys where they depend on the value: drives, serial ports, tags."""
+    def check_device_privileges(
+        self, user: str, vmid: int, pool: str | None, key: str, value: Any, *, verb: str = "set"
+    ) -> None:
+        """The privileges of keys where they depend on the value: drives, serial ports, devices, tags."""
         if is_drive(key):
             drive = parse_drive(value)
             if is_cloudinit(drive):
@@ -60,8 +63,26 @@ class Privileges(Disks):
         elif key == "tags":
             self.require_vm(user, vmid, pool, "VM.Config.Options")
         elif re.fullmatch(r"serial\d+", key):
-            if value != "socket" and user != "root@pam":
-                raise die(f"only root can set '{key}' config for real devices")
+            if value != "socket" and user != ROOT:
+                raise die(f"only root can {verb} '{key}' config for real devices")
             self.require_vm(user, vmid, pool, "VM.Config.HWType")
+        elif re.fullmatch(r"(usb|hostpci)\d+", key) and user != ROOT:
+            self._check_host_device(user, vmid, pool, key, parse(value, "host"))
         elif CHECKED_ELSEWHERE.fullmatch(key):
             self.require_vm(user, vmid, pool, "VM.Config.HWType")
+
+    def _check_host_device(self, user: str, vmid: int, pool: str | None, key: str, device: Props) -> None:
+        """check_usb_perm and check_hostpci_perm: mapped devices only, and Mapping.Use on the mapping."""
+        kind = "pci" if key.startswith("hostpci") else "usb"
+        if device.get("host"):
+            if kind == "pci":
+                raise die(f"only root can set '{key}' config for non-mapped devices")
+            if device["host"].lower() != "spice":
+                raise die(f"only root can set '{key}' config for real devices")
+        elif device.get("mapping"):
+            self.require(user, f"/mapping/{kind}/{device['mapping']}", "Mapping.Use")
+        else:
+            raise die("either 'host' or 'mapping' must be set.")
+        self.require_vm(user, vmid, pool, "VM.Config.HWType")
+        if kind == "pci" and "romfile" in device:
+            raise param_error(**{key: "only root@pam can set 'romfile' option"})

@@ -27,6 +27,11 @@ LIVE: list[dict[str, Any]] = [
     {"scsi1": "local-lvm:1"},
     {"virtio1": "local-lvm:1"},
     {"scsi0": "local-lvm:vm-100-disk-0,iops_rd=100,backup=0,replicate=0"},
+    {"scsi0": "local-lvm:vm-100-disk-0,mbps_rd=5,mbps_rd_max=9,iops_wr_max=7"},
+    {"shares": 500},
+    {"hotplug": "disk"},
+    {"ide2": "none,media=cdrom,backup=0"},
+    {"net0": "virtio=BC:24:11:00:00:01,bridge=vmbr0,trunks=2;3"},
 ]
 PENDING: list[dict[str, Any]] = [
     {"cores": 2},
@@ -41,6 +46,14 @@ PENDING: list[dict[str, Any]] = [
     {"scsihw": "lsi"},
     {"ostype": "l26"},
     {"serial0": "socket"},
+    {"vga": "virtio"},
+    {"numa": 1},
+    {"boot": "order=net0"},
+    {"hotplug": "disk,cpu"},
+    {"hostpci0": "mapping=gpu"},
+    {"usb0": "mapping=stick"},
+    {"scsi0": "local-lvm:vm-100-disk-0,aio=threads"},
+    {"scsi0": "local-lvm:vm-100-disk-0,ro=1"},
     {"smbios1": "uuid=11111111-2222-4333-8444-555555555555"},
     {"sata0": "local-lvm:1"},
     {"ide0": "local-lvm:1"},
@@ -59,7 +72,9 @@ def label(change: dict[str, Any]) -> str:
 
 @pytest.fixture
 def running(sim: PveSim) -> PveSim:
-    sim.add_vm(100, running=True, net0="virtio=BC:24:11:00:00:01,bridge=vmbr0")
+    sim.add_mapping("pci", "gpu", ["pve1"])
+    sim.add_mapping("usb", "stick", ["pve1"])
+    sim.add_vm(100, running=True, net0="virtio=BC:24:11:00:00:01,bridge=vmbr0", ide2="none,media=cdrom")
     return sim
 
 
@@ -180,3 +195,109 @@ def test_in_a_task_a_failed_hotplug_is_the_exit_status(running: PveSim, api: Api
     assert api.ended(upid) == (
         "400 Parameter verification failed. net0: hotplug problem - error on hot-unplugging device 'net0'"
     )
+
+
+def test_a_disk_in_the_boot_order_cannot_be_unplugged(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, boot="order=scsi0;scsi1", scsi1="local-lvm:1")
+    with pytest.raises(ApiError) as refused:
+        api.set(100, delete="scsi1")
+    assert refused.value.errors["scsi1"].strip() == "hotplug problem - can't unplug bootdisk 'scsi1'"
+    assert list(api.pending(100)) == ["boot", "scsi1"]
+
+
+def test_a_scsi_disk_is_unplugged_whether_the_guest_likes_it_or_not(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, boot="order=scsi0", scsihw="virtio-scsi-pci", scsi1="local-lvm:1")
+    sim.vm(100).guest_os.refuses_unplug = True
+    api.set(100, delete="scsi1")
+    assert "scsi1" not in api.config(100, current=1)
+    assert "scsi1" not in (sim.vm(100).qemu or {})
+
+
+def test_the_controller_of_a_single_scsi_disk_asks_the_guest_when_the_disk_is_gone_already(
+    sim: PveSim, api: Api
+) -> None:
+    sim.add_vm(100, running=True, boot="order=scsi0", scsi1="local-lvm:1")
+    sim.vm(100).guest_os.refuses_unplug = True
+    with pytest.raises(ApiError) as refused:
+        api.set(100, delete="scsi1")
+    assert "error on hot-unplugging device 'virtioscsi1'" in refused.value.errors["scsi1"]
+    assert "scsi1" not in (sim.vm(100).qemu or {})
+    assert list(api.pending(100)) == ["scsi1"]
+    api.set(100, delete="scsi1")
+    assert api.config(100)["unused0"] == "local-lvm:vm-100-disk-1"
+
+
+def test_a_virtio_disk_stays_until_the_guest_lets_go_of_it(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, boot="order=scsi0", virtio1="local-lvm:1")
+    sim.vm(100).guest_os.refuses_unplug = True
+    with pytest.raises(ApiError, match="error on hot-unplugging device 'virtio1'"):
+        api.set(100, delete="virtio1")
+    assert "virtio1" in (sim.vm(100).qemu or {})
+
+
+def test_a_drive_does_not_change_between_disk_and_cdrom_live(running: PveSim, api: Api) -> None:
+    with pytest.raises(ApiError, match="hotplug problem - unable to change media type"):
+        api.set(100, scsi0="none,media=cdrom")
+
+
+def test_a_bridge_that_the_node_has_not_is_a_hotplug_problem(running: PveSim, api: Api) -> None:
+    with pytest.raises(ApiError, match="hotplug problem - bridge 'vmbr9' does not exist"):
+        api.set(100, net0="virtio=BC:24:11:00:00:01,bridge=vmbr9")
+    assert list(api.pending(100)) == ["net0"]
+    assert "vmbr0" in api.config(100, current=1)["net0"]
+
+
+def test_with_cpu_hotplug_vcpus_change_within_cores_times_sockets(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, hotplug="disk,network,cpu", cores=4, vcpus=2)
+    api.set(100, vcpus=4)
+    assert (sim.vm(100).qemu or {})["vcpus"] == 4
+    with pytest.raises(ApiError, match="hotplug problem - you can't add more vcpus than maxcpus"):
+        api.set(100, vcpus=5)
+    api.set(100, revert="vcpus")
+    api.set(100, vcpus=1)
+    assert (sim.vm(100).qemu or {})["vcpus"] == 1
+
+
+def test_with_memory_hotplug_memory_grows_and_shrinks_in_whole_dimms(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, hotplug="disk,memory", numa=1, memory="1024")
+    api.set(100, memory="3000")
+    assert api.config(100)["memory"] == "3072"
+    api.set(100, memory="2000")
+    assert api.config(100)["memory"] == "1536"
+    with pytest.raises(ApiError, match="hotplug problem - memory can't be lower than 1024 MB"):
+        api.set(100, memory="512")
+
+
+def test_a_guest_that_keeps_its_memory_fails_a_shrink(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, hotplug="disk,memory", numa=1, memory="4096")
+    sim.vm(100).guest_os.refuses_unplug = True
+    with pytest.raises(ApiError, match="error unplug memory module"):
+        api.set(100, memory="2048")
+    assert (sim.vm(100).qemu or {})["memory"] == "4096"
+
+
+def test_a_usb_device_is_plugged_live_where_the_guest_is_known_to_cope(sim: PveSim, api: Api) -> None:
+    sim.add_mapping("usb", "stick", ["pve1"])
+    sim.add_vm(100, running=True, ostype="l26")
+    api.set(100, usb0="mapping=stick")
+    assert api.pending(100) == {}
+    api.set(100, delete="usb0")
+    assert "usb0" not in (sim.vm(100).qemu or {})
+
+
+def test_with_cloudinit_hotplug_the_iso_is_rebuilt_at_once(sim: PveSim, api: Api) -> None:
+    for vmid, features in ((100, "disk"), (101, "disk,cloudinit")):
+        sim.add_vm(vmid, ide2="local-lvm:cloudinit", hotplug=features)
+        sim.start(vmid)
+        before = (sim.vm(vmid).seed or {})["instance_id"]
+        api.set(vmid, ciuser="other")
+        changed = (sim.vm(vmid).seed or {})["instance_id"] != before
+        assert changed == (vmid == 101)
+
+
+def test_a_detach_that_would_destroy_what_a_snapshot_holds_stays_pending(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, boot="order=scsi0", scsi1="local-lvm:1")
+    api.ended(api.post(f"{ONE}/snapshot", snapname="one"))
+    with pytest.raises(ApiError, match="volume is still in use"):
+        api.set(100, delete="scsi1", force=1)
+    assert list(api.pending(100)) == ["scsi1"]
