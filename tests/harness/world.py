@@ -232,10 +232,20 @@ class World:
         self._count += 1
         return f"{prefix}-{self._count}"
 
-    def make(self, prefix: str = "vm", *, namespace: str | None = None, **spec: Any) -> str:
+    def make(
+        self,
+        prefix: str = "vm",
+        *,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+        **spec: Any,
+    ) -> str:
         """Apply a new ProxmoxVM and return its name."""
         name = self.name(prefix)
-        self.apply(name, namespace=namespace, **spec)
+        raw = self.manifest(name, namespace=namespace, **spec)
+        raw["metadata"] |= {"labels": dict(labels or {}), "annotations": dict(annotations or {})}
+        self.kube.apply(PROXMOX_VMS, raw)
         return name
 
     def manifest(self, name: str, *, namespace: str | None = None, **spec: Any) -> Raw:

@@ -189,6 +189,7 @@ class ClusterReconciler:
                 metrics=self._context.metrics,
                 on_change=lambda vmids, nodes: self._changed_in_proxmox(member, vmids, nodes),
                 on_turn=lambda: self._context.queue.add(Key(CLUSTER_KIND, "", name)),
+                on_room=lambda: self._wake_waiting(member),
                 on_slot=lambda actor: self._context.queue.add(Key(actor.kind, actor.namespace, actor.name)),
                 connect=self._connect,
             )
@@ -206,6 +207,11 @@ class ClusterReconciler:
             self._context.queue.add(member.keys[vmid])
         if nodes:
             self._context.queue.add(Key(CLUSTER_KIND, "", member.name))
+
+    def _wake_waiting(self, member: Member) -> None:
+        """What no node could host is looked at again."""
+        for key in member.waiting:
+            self._context.queue.add(key)
 
     async def _report(self, member: Member, look: Look) -> None:
         raw = self._context.store.get(Key(CLUSTER_KIND, "", member.name))

@@ -5,7 +5,7 @@ between processes later is a matter of who holds which member. Not here: keeping
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -23,15 +23,26 @@ CURSOR_BLOCK = 16
 """VMIDs by which the persisted cursor runs ahead, so that most creations need no write of their own."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What a VM that is being made or moved will take of its node; sizes in bytes, ``space`` by storage."""
+
+    node: str
+    memory: int
+    cpus: int
+    space: Mapping[str, int]
+
+
 @dataclass(kw_only=True)
 class Member:
     """One Proxmox cluster as this process knows it.
 
     ``problem`` is why no VM can be worked on now (set by the cluster controller). ``keys`` tells which object a VMID
-    belongs to; ``promised`` is memory in bytes that VMs in the making will take, by object UID; ``marks``
-    is what a search for lost VMs has read of VMs that belong to no known object. ``passes`` counts VMs being worked
-    on now; ``queued`` are those that wait until one of them is done (:meth:`Fleet.share`). ``cluster`` is the object at
-    its newest (``raw``), ``acted_on`` as the cluster's own last pass saw it, which can hang for minutes.
+    belongs to; ``promised`` is what VMs in the making, or on the move, will take, by object UID; ``waiting`` are
+    objects that no node could host, woken when there is more room; ``marks`` is what a search for lost VMs has read of
+    VMs that belong to no known object. ``passes`` counts VMs being worked on now; ``queued`` are those that wait until
+    one of them is done (:meth:`Fleet.share`). ``cluster`` is the object at its newest (``raw``), ``acted_on`` as the
+    cluster's own last pass saw it, which can hang for minutes.
     """
 
     name: str
@@ -40,7 +51,8 @@ class Member:
     problem: OperatorError | None = None
     fingerprint: tuple[object, ...] = ()
     keys: dict[int, Key] = field(default_factory=dict)
-    promised: dict[str, tuple[str, int]] = field(default_factory=dict)
+    promised: dict[str, Promise] = field(default_factory=dict)
+    waiting: dict[Key, None] = field(default_factory=dict)
     marks: dict[int, Mark | None] = field(default_factory=dict)
     cursor: int | None = None
     passes: int = 0
@@ -73,10 +85,6 @@ class Member:
         """The object no longer has this VMID; another object that has it keeps it."""
         if self.keys.get(vmid) == key:
             del self.keys[vmid]
-
-    def promised_on(self, node: str, *, besides: str) -> int:
-        """Bytes of memory promised on a node to objects other than ``besides``."""
-        return sum(size for uid, (where, size) in self.promised.items() if where == node and uid != besides)
 
 
 class Fleet:

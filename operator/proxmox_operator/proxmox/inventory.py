@@ -10,13 +10,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
 
 from proxmox_operator import errors
-from proxmox_operator.planning.propstring import parse_tags
+
+from .resources import Inventory, changed_guests, changed_nodes, has_more_room, parse_resources
 
 logger = logging.getLogger(__name__)
 
@@ -28,139 +27,6 @@ POKED_INTERVAL = 1.0
 
 LEAVING = 600.0
 """Seconds for which a guest that we destroy may vanish without surprise."""
-
-GuestType = Literal["qemu", "lxc"]
-
-
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """A VM or container. ``status`` None: Proxmox has no data (just made, or its node silent): never
-    "stopped".
-    """
-
-    vmid: int
-    node: str
-    type: GuestType
-    status: str | None = None
-    name: str | None = None
-    template: bool = False
-    tags: tuple[str, ...] = ()
-    lock: str | None = None
-    pool: str | None = None
-    hastate: str | None = None
-    uptime: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class NodeInfo:
-    """A node; sizes in bytes, None without Sys.Audit or data."""
-
-    name: str
-    online: bool
-    maxcpu: int | None = None
-    maxmem: int | None = None
-    mem: int | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class StorageInfo:
-    """A storage as one node sees it. ``content``: images, iso, backup ..."""
-
-    name: str
-    node: str
-    shared: bool
-    type: str
-    available: bool
-    content: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """One snapshot. ``taken_at`` is monotonic and of the moment *before* the question was sent."""
-
-    guests: Mapping[int, Guest]
-    nodes: Mapping[str, NodeInfo]
-    storages: Mapping[tuple[str, str], StorageInfo]
-    taken_at: float
-    generation: int
-
-
-def parse_resources(items: Iterable[Mapping[str, Any]], *, taken_at: float, generation: int) -> Inventory:
-    """A snapshot of the answer of ``GET /cluster/resources``; items of other kinds or without id are left
-    out.
-    """
-    guests: dict[int, Guest] = {}
-    nodes: dict[str, NodeInfo] = {}
-    storages: dict[tuple[str, str], StorageInfo] = {}
-    for item in items:
-        kind = item.get("type")
-        if kind in ("qemu", "lxc") and "vmid" in item and "node" in item:
-            guest = _guest(item, kind)
-            guests[guest.vmid] = guest
-        elif kind == "node" and "node" in item:
-            name = str(item["node"])
-            nodes[name] = NodeInfo(
-                name,
-                item.get("status") == "online",
-                _int(item.get("maxcpu")),
-                _int(item.get("maxmem")),
-                _int(item.get("mem")),
-            )
-        elif kind == "storage" and "storage" in item and "node" in item:
-            storage = _storage(item)
-            storages[storage.name, storage.node] = storage
-    return Inventory(
-        MappingProxyType(guests), MappingProxyType(nodes), MappingProxyType(storages), taken_at, generation
-    )
-
-
-def _guest(item: Mapping[str, Any], kind: GuestType) -> Guest:
-    status = item.get("status")
-    return Guest(
-        int(item["vmid"]),
-        str(item["node"]),
-        kind,
-        None if status in (None, "unknown") else str(status),
-        item.get("name"),
-        bool(int(item.get("template") or 0)),
-        parse_tags(str(item.get("tags") or "")),
-        item.get("lock") or None,
-        item.get("pool") or None,
-        item.get("hastate") or None,
-        int(item.get("uptime") or 0),
-    )
-
-
-def _storage(item: Mapping[str, Any]) -> StorageInfo:
-    return StorageInfo(
-        str(item["storage"]),
-        str(item["node"]),
-        bool(int(item.get("shared") or 0)),
-        str(item.get("plugintype") or ""),
-        item.get("status") == "available",
-        frozenset(part for part in str(item.get("content") or "").split(",") if part),
-    )
-
-
-def _int(value: Any) -> int | None:
-    return None if value is None else int(value)
-
-
-def changed_guests(before: Inventory | None, after: Inventory) -> set[int]:
-    """VMIDs that appeared, vanished or differ in anything but uptime."""
-    if before is None:
-        return set(after.guests)
-    old, new = before.guests, after.guests
-    return {vmid for vmid in old.keys() | new.keys() if old.get(vmid) != new.get(vmid)}
-
-
-def changed_nodes(before: Inventory | None, after: Inventory) -> set[str]:
-    """Nodes that appeared, vanished, or changed in being online or in size."""
-    if before is None:
-        return set(after.nodes)
-    old, new = before.nodes, after.nodes
-    return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
-
 
 OnChange = Callable[[set[int], set[str]], None]
 Look = Callable[[], Awaitable[list[dict[str, Any]]]]
@@ -231,7 +97,8 @@ def is_sudden(visible: int, gone: int) -> bool:
 class InventoryPoller:
     """Polls, compares, tells. ``current`` is None until the first answer, ``error`` after a good one.
 
-    ``on_turn`` is called when polls begin to fail, when they succeed again, and when writes become frozen or free.
+    ``on_turn`` is called when polls begin to fail, when they succeed again, and when writes become frozen or free;
+    ``on_room`` when there is more room than before for what could not be placed.
     """
 
     def __init__(
@@ -240,6 +107,7 @@ class InventoryPoller:
         is_free: IsFree,
         on_change: OnChange,
         on_turn: Callable[[], None] = lambda: None,
+        on_room: Callable[[], None] = lambda: None,
         *,
         interval: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
@@ -247,6 +115,7 @@ class InventoryPoller:
         self._look = look
         self._on_change = on_change
         self._on_turn = on_turn
+        self._on_room = on_room
         self._interval = interval
         self._clock = clock
         self._guard = DropGuard(is_free)
@@ -315,6 +184,8 @@ class InventoryPoller:
         guests, nodes = changed_guests(before, after), changed_nodes(before, after)
         if guests or nodes:
             self._on_change(guests, nodes)
+        if before is not None and has_more_room(before, after, guests):
+            self._on_room()
         return after
 
     async def _observe(self, started: float) -> Inventory:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from proxmox_operator import errors
+from proxmox_operator.planning.propstring import parse_props
 
 from .audit import Actor
 from .cache import Remembered
@@ -21,7 +22,7 @@ from .transport import Transport
 from .vm import VMConfig, VMs
 
 FRESH = 60.0
-"""Seconds for which templates and bridges are remembered."""
+"""Seconds for which templates, bridges and resource mappings are remembered."""
 
 ENDPOINT_INTERVAL = 60.0
 """Seconds between looks at all endpoints."""
@@ -36,7 +37,8 @@ def connect(endpoint: Endpoint, credentials: Credentials, tls: TLSSettings) -> T
 
 class ClusterSession:
     """``on_change(vmids, nodes)`` is told of every change in the inventory; ``on_turn()`` when reading it
-    begins to fail or succeeds again; ``on_slot(actor)`` when storage is free again.
+    begins to fail or succeeds again; ``on_room()`` when something that had no place may have one now;
+    ``on_slot(actor)`` when storage is free again.
 
     Raises ``ValueError`` for an endpoint, token id or CA bundle that cannot be right.
     """
@@ -54,6 +56,7 @@ class ClusterSession:
         metrics: Metrics | None = None,
         on_change: Callable[[set[int], set[str]], None] = lambda vmids, nodes: None,
         on_turn: Callable[[], None] = lambda: None,
+        on_room: Callable[[], None] = lambda: None,
         on_slot: Callable[[Actor], None] = lambda actor: None,
         connect: Connect = connect,
         clock: Callable[[], float] = time.monotonic,
@@ -81,6 +84,7 @@ class ClusterSession:
             self.vms.vmid_free,
             self._changed,
             on_turn,
+            on_room,
             interval=self.limits.poll_interval,
             clock=clock,
         )
@@ -89,6 +93,7 @@ class ClusterSession:
         self._metrics = metrics
         self._templates = Remembered(self._read_config, seconds=FRESH, clock=clock)
         self._bridges = Remembered(self._read_bridges, seconds=FRESH, clock=clock)
+        self._mappings = Remembered(self._read_mappings, seconds=FRESH, clock=clock)
         self._background: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -122,6 +127,15 @@ class ClusterSession:
         except errors.OperatorError:
             return None
 
+    async def mappings(self, node: str) -> frozenset[tuple[str, str]] | None:
+        """Resource mappings, as kind (pci, usb) and name, that have a device on the node and that the credentials may
+        see (Mapping.Use), at most FRESH seconds old; None when not known."""
+        try:
+            found = [await self._mappings.get(kind) for kind in ("pci", "usb")]
+        except errors.OperatorError:
+            return None
+        return frozenset(mapping for each in found for mapping in each.get(node, ()))
+
     async def _read_config(self, key: tuple[str, int]) -> VMConfig:
         return await self.vms.config(*key)
 
@@ -129,6 +143,16 @@ class ClusterSession:
         """``GET /nodes/{node}/network?type=any_bridge``: Linux and OVS bridges and SDN vnets."""
         items = await self.client.get(("nodes", node, "network"), type="any_bridge")
         return frozenset(str(item["iface"]) for item in items)
+
+    async def _read_mappings(self, kind: str) -> dict[str, set[tuple[str, str]]]:
+        """``GET /cluster/mapping/{kind}``: which mappings each node has a device for."""
+        found: dict[str, set[tuple[str, str]]] = {}
+        for item in await self.client.get(("cluster", "mapping", kind)):
+            for device in item.get("map") or ():
+                node = parse_props(str(device), None).get("node")
+                if node is not None:
+                    found.setdefault(node, set()).add((kind, str(item["id"])))
+        return found
 
     async def _check_endpoints(self) -> None:
         """Endpoints that are not in use are looked at too, so that one that is down or foreign is told in

@@ -9,8 +9,8 @@ from typing import Any
 from proxmox_operator.errors import NeedsHuman, Transient
 
 from .client import PveClient
-from .inventory import Inventory
 from .request import ParamValue
+from .resources import Inventory
 
 TASKS = 1000
 """How many of each node's latest tasks are read."""

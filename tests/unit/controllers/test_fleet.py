@@ -292,11 +292,3 @@ def test_a_cluster_with_a_problem_cannot_be_worked_on_and_says_why(problem, rais
     lab.member.problem = problem
     with pytest.raises(raised, match=problem.message):
         lab.member.usable()
-
-
-def test_memory_is_promised_per_node_and_nobody_waits_for_his_own_promise():
-    lab = Lab()
-    lab.member.promised |= {"a": ("pve1", 4), "b": ("pve1", 2), "c": ("pve2", 8)}
-    assert lab.member.promised_on("pve1", besides="a") == 2
-    assert lab.member.promised_on("pve1", besides="") == 6
-    assert lab.member.promised_on("pve3", besides="") == 0

@@ -5,7 +5,7 @@ import pytest
 from proxmox_operator.api import Task
 from proxmox_operator.controllers.vm.memory import LAG, Memory, Work
 from proxmox_operator.errors import AnswerLost, NeedsHuman, Waiting
-from proxmox_operator.proxmox.inventory import Guest
+from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.vm import VMConfig
 from unit.planning.make import NOW
 

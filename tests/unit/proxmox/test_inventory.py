@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxmox_operator import errors
-from proxmox_operator.proxmox.inventory import (
-    DropGuard,
-    InventoryPoller,
+from proxmox_operator.proxmox.inventory import DropGuard, InventoryPoller, is_sudden
+from proxmox_operator.proxmox.resources import (
     changed_guests,
     changed_nodes,
-    is_sudden,
+    has_more_room,
     parse_resources,
 )
 
@@ -81,6 +80,55 @@ def test_a_node_that_goes_offline_or_grows_is_told_and_its_load_is_not():
     assert changed_nodes(snapshot(node()), snapshot(node(mem=9))) == set()
     assert changed_nodes(snapshot(node()), snapshot(node(status="offline"))) == {"pve1"}
     assert changed_nodes(snapshot(node()), snapshot(node(maxmem=20))) == {"pve1"}
+
+
+NODE = {"type": "node", "node": "pve1", "status": "online", "maxmem": 64, "mem": 1}
+STORAGE = {"type": "storage", "storage": "lvm", "node": "pve1", "status": "available", "content": "images",
+           "maxdisk": 1000, "disk": 500}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "more"),
+    [
+        pytest.param([], [], False, id="nothing has changed"),
+        pytest.param([], [{**NODE, "node": "pve2"}], True, id="a node came"),
+        pytest.param([{**NODE, "status": "offline"}], [NODE], True, id="a node is back"),
+        pytest.param([NODE], [{**NODE, "status": "offline"}], False, id="a node went"),
+        pytest.param([NODE], [{**NODE, "maxmem": 128}], True, id="a node has more memory"),
+        pytest.param([NODE], [{**NODE, "mem": 0}], False, id="its load says little"),
+        pytest.param([vm(1, maxmem=8)], [], True, id="a guest is gone"),
+        pytest.param([vm(1, maxmem=8)], [vm(1, maxmem=8, status="stopped")], True, id="a guest has stopped"),
+        pytest.param([vm(1, maxmem=8)], [vm(1, maxmem=8, node="pve2")], True, id="a guest has moved"),
+        pytest.param([vm(1, maxmem=8)], [vm(1, maxmem=4)], True, id="a guest has become smaller"),
+        pytest.param([vm(1, maxmem=8)], [vm(1, maxmem=8, lock="backup")], False, id="a guest is backed up"),
+        pytest.param([vm(1, status="stopped")], [vm(1)], False, id="a guest was started"),
+        pytest.param([vm(1, status="stopped")], [], False, id="a stopped guest is gone"),
+        pytest.param([], [STORAGE], True, id="a storage came"),
+        pytest.param([{**STORAGE, "status": "unknown"}], [STORAGE], True, id="a storage is back"),
+        pytest.param([STORAGE], [{**STORAGE, "content": "images,iso"}], True, id="a storage takes more"),
+        pytest.param([STORAGE], [{**STORAGE, "disk": 480}], True, id="a storage was emptied"),
+        pytest.param([STORAGE], [{**STORAGE, "disk": 495}], False, id="a storage breathes"),
+    ],
+)
+def test_room_for_what_had_no_place(before, after, more):
+    old, new = snapshot(*before), snapshot(*after)
+    assert has_more_room(old, new, changed_guests(old, new)) is more
+
+
+def test_what_running_guests_are_given_is_summed_by_node_and_templates_never_count():
+    found = snapshot(
+        vm(1, maxmem=8, maxcpu=2),
+        {**vm(2, maxmem=4, maxcpu=1), "type": "lxc"},
+        vm(3, maxmem=16, maxcpu=4, status="unknown"),
+        vm(4, maxmem=32, status="stopped"),
+        vm(5, maxmem=64, template=1),
+        vm(6, maxmem=2, maxcpu=8, node="pve2"),
+    )
+    assert {node: (given.memory, given.cpus) for node, given in found.given.items()} == {
+        "pve1": (28, 7),
+        "pve2": (2, 8),
+    }
+    assert [guest.vmid for guest in found.idle] == [4]
 
 
 class Proxmox:

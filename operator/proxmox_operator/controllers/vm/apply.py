@@ -119,7 +119,6 @@ class Applier:
             await self._password(vm)  # missing: said before a VM is half made
         vmid, uuid = await self._number(facts)
         self._member.keys[vmid] = vm_key(vm)
-        self._member.promised[vm.metadata.uid] = (step.place.node, step.place.memory)
         intent = Provisioning(
             source_node=source.node,
             source_vmid=source.vmid,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from proxmox_operator.api import Task
 from proxmox_operator.errors import Waiting
 from proxmox_operator.planning.lifecycle import Power
-from proxmox_operator.proxmox.inventory import Guest
+from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.tasks import TaskResult, TaskTracker
 from proxmox_operator.proxmox.vm import VMConfig
 

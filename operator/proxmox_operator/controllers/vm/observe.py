@@ -6,12 +6,13 @@ Reads only what the decision needs in the state the VM is in, and never turns "c
 from datetime import datetime, timedelta
 
 from proxmox_operator.api import Provisioning, ProxmoxVM, find_condition
-from proxmox_operator.controllers.context import Context, NamespaceFacts
-from proxmox_operator.controllers.fleet import Member
+from proxmox_operator.controllers.context import Context, NamespaceFacts, vm_key
+from proxmox_operator.controllers.fleet import Member, Promise
 from proxmox_operator.controllers.vm import agent, holds
 from proxmox_operator.controllers.vm.memory import Memory, Work
+from proxmox_operator.controllers.vm.nodes import gather_nodes, terms_of
 from proxmox_operator.controllers.vm.search import find_marked
-from proxmox_operator.controllers.vm.source import gather_nodes, read_template
+from proxmox_operator.controllers.vm.source import read_template
 from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Unreachable, Waiting
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.access import Access, violations
@@ -21,7 +22,7 @@ from proxmox_operator.planning.placement import Placed, Template, Unschedulable,
 from proxmox_operator.planning.propstring import parse_flag, parse_props
 from proxmox_operator.planning.vmconfig import ConfigDiff, Wanted, diff
 from proxmox_operator.proxmox.errors import NotHere, classify_task
-from proxmox_operator.proxmox.inventory import Guest
+from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.tasks import UPID
 from proxmox_operator.proxmox.vm import Presence, VMConfig
@@ -153,9 +154,21 @@ class Observer:
             raise NeedsHuman(message, reason="VMIDTaken")
 
     async def _place(self, vm: ProxmoxVM) -> tuple[Template, Placed | Unschedulable]:
-        source = await self._source(vm)
-        nodes = await gather_nodes(self._member, self._session, besides=vm.metadata.uid)
-        return source, place(vm, source, nodes, self._access)
+        """Where it could go. The place is promised at once, so that two VMs made together do not both take the last of
+        it; one that goes nowhere is looked at again when there is more room."""
+        source, member = await self._source(vm), self._member
+        devices = bool(vm.spec.pci_devices or vm.spec.usb_devices)
+        nodes = await gather_nodes(self._context, member, self._session, vm, devices=devices)
+        terms = terms_of(self._context, member, self._session, vm, self._access)
+        found = place(vm, source, nodes, terms)
+        if isinstance(found, Placed):
+            member.promised[vm.metadata.uid] = Promise(
+                node=found.node, memory=found.memory, cpus=found.cpus, space=found.space
+            )
+        else:
+            member.promised.pop(vm.metadata.uid, None)
+            member.waiting[vm_key(vm)] = None
+        return source, found
 
     async def _source(self, vm: ProxmoxVM) -> Template:
         return await read_template(self._session, vm.spec.source)

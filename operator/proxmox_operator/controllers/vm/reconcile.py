@@ -16,7 +16,15 @@ from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.controllers.vm.observe import Observer
 from proxmox_operator.controllers.vm.statuses import PROGRESS_AFTER, StatusKeeper
 from proxmox_operator.engine.queue import Key
-from proxmox_operator.errors import AnswerLost, NotReadYet, OperatorError, Outdated, Transient, Waiting
+from proxmox_operator.errors import (
+    AnswerLost,
+    NeedsHuman,
+    NotReadYet,
+    OperatorError,
+    Outdated,
+    Transient,
+    Waiting,
+)
 from proxmox_operator.planning.access import access_of
 from proxmox_operator.planning.lifecycle import Blocked, Facts, Release, Settled, Wait, plan
 from proxmox_operator.planning.report import PAUSED, verdict_of_step
@@ -77,8 +85,13 @@ class VMReconciler:
             member.queued[vm_key(vm)] = None
             return Outcome.again(5.0)  # woken earlier by a pass that ends
         member.passes += 1
+        member.waiting.pop(vm_key(vm), None)
         try:
             return await self._work(vm, keeper, memory, member)
+        except NeedsHuman:
+            if vm.status.vmid is None:
+                member.promised.pop(vm.metadata.uid, None)  # not made for now: others may have its place
+            raise
         finally:
             member.passes -= 1
             if member.queued:
@@ -248,6 +261,7 @@ class VMReconciler:
         uid, _ = self._memories.pop(key, ("", None))
         for member in self._fleet:
             member.promised.pop(uid, None)
+            member.waiting.pop(key, None)
             for vmid in [vmid for vmid, owner in member.keys.items() if owner == key]:
                 del member.keys[vmid]
 

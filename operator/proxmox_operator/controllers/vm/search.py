@@ -14,7 +14,7 @@ from proxmox_operator.planning.access import Access
 from proxmox_operator.planning.identity import Claim, Mark, claim, read_mark
 from proxmox_operator.planning.lifecycle import Claimed, Unknown
 from proxmox_operator.proxmox.errors import NotHere
-from proxmox_operator.proxmox.inventory import Guest
+from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.session import ClusterSession
 
 CHUNK = 16

@@ -1,9 +1,8 @@
-"""What a new VM is made from and where it could go: the template, and the nodes as placement sees them."""
+"""What a new VM is made from: the template that its source names."""
 
 from proxmox_operator.api import Source
-from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.errors import NeedsHuman, Unreachable
-from proxmox_operator.planning.placement import Node, Storage, Template
+from proxmox_operator.planning.placement import Template
 from proxmox_operator.proxmox.errors import NotHere
 from proxmox_operator.proxmox.session import ClusterSession
 
@@ -35,30 +34,3 @@ async def read_template(session: ClusterSession, source: Source) -> Template:
         session.inventory.poke()
         raise Unreachable(f"template {vmid} is moving: {error.message}", reason="TemplateMoving") from error
     return Template(vmid=vmid, node=guest.node, is_template=config.is_template, config=config.raw)
-
-
-async def gather_nodes(member: Member, session: ClusterSession, *, besides: str) -> list[Node]:
-    """Every node as placement sees it; memory that is promised to other VMs in the making counts as used."""
-    inventory = session.inventory.current
-    if inventory is None:
-        return []
-    nodes: list[Node] = []
-    for info in inventory.nodes.values():
-        free = None
-        if info.maxmem is not None and info.mem is not None:
-            free = info.maxmem - info.mem - member.promised_on(info.name, besides=besides)
-        storages = {
-            storage.name: Storage(
-                name=storage.name,
-                shared=storage.shared,
-                type=storage.type,
-                content=storage.content,
-            )
-            for (_, node), storage in inventory.storages.items()
-            if node == info.name and storage.available
-        }
-        bridges = await session.bridges(info.name) if info.online else None
-        nodes.append(
-            Node(name=info.name, online=info.online, memory_free=free, storages=storages, bridges=bridges)
-        )
-    return nodes

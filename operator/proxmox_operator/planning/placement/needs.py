@@ -1,0 +1,144 @@
+"""What a VM takes of the node it is put on: memory, processors, storages and space, bridges, mapped devices."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proxmox_operator.api import ProxmoxVM
+from proxmox_operator.api.quantity import parse_quantity
+from proxmox_operator.planning import disks
+from proxmox_operator.planning.access import Access
+from proxmox_operator.planning.placement.things import Template
+from proxmox_operator.planning.propstring import parse_props
+
+_VOLUME = re.compile(r"^(scsi|virtio|sata|ide|efidisk|tpmstate|unused)\d+$")
+_NETWORK = re.compile(r"^net\d+$")
+_DEVICE = re.compile(r"^(?P<kind>hostpci|usb)\d+$")
+_KINDS = {"hostpci": "pci", "usb": "usb"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """Each thing by name, with who asks for it, as a message puts it; ``mappings`` by kind (pci, usb) and name.
+
+    Memory and processors are 0 for a VM that is not going to run. ``space`` are the bytes that new volumes take, by
+    storage.
+    """
+
+    memory: int
+    cpus: int
+    storages: Mapping[str, str]
+    bridges: Mapping[str, str]
+    mappings: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    space: Mapping[str, int] = field(default_factory=dict)
+
+
+def needs_of_clone(
+    vm: ProxmoxVM, template: Template, access: Access, *, full: bool, storage: str | None
+) -> Needs:
+    """What a VM needs that is going to be cloned; ``storage`` gets the disks of a full clone, else their own do."""
+    spec = vm.spec
+    runs = spec.wanted_power != "Stopped"
+    memory, cpus = _configured(template.config)
+    if spec.memory is not None:
+        memory = parse_quantity(spec.memory.size)
+    if spec.cpu is not None:
+        cores, sockets = _processors(template.config)
+        cpus = (spec.cpu.cores or cores) * (spec.cpu.sockets or sockets)
+    origins = template.storages() | ({storage} if storage else set())
+    return Needs(
+        memory=memory if runs else 0,
+        cpus=cpus if runs else 0,
+        storages=dict.fromkeys(origins, f"template {template.vmid}") | _storage_fields(vm, access),
+        bridges=_bridge_fields(vm, access),
+        mappings=_mapping_fields(vm),
+        space=_space_of_clone(vm, template, access, full=full, storage=storage),
+    )
+
+
+def needs_of_config(config: Mapping[str, str], *, runs: bool, space: Mapping[str, int]) -> Needs:
+    """What an existing VM needs on the node it is moved to; ``space`` is that of disks that are copied there."""
+    memory, cpus = _configured(config)
+    storages: dict[str, str] = {}
+    bridges: dict[str, str] = {}
+    mappings: dict[tuple[str, str], str] = {}
+    for key, value in sorted(config.items()):
+        if _VOLUME.match(key):
+            drive = disks.Drive.parse(value)
+            generated = "cloudinit" in drive.volume
+            if ":" in drive.volume and (generated or not drive.is_cdrom):
+                storages.setdefault(drive.storage, f"its {key}")
+        elif _NETWORK.match(key) and (bridge := parse_props(value, "model").get("bridge")):
+            bridges.setdefault(bridge, f"its {key}")
+        elif (device := _DEVICE.match(key)) and (mapping := parse_props(value, "host").get("mapping")):
+            mappings.setdefault((_KINDS[device["kind"]], mapping), f"its {key}")
+    return Needs(
+        memory=memory if runs else 0,
+        cpus=cpus if runs else 0,
+        storages=storages,
+        bridges=bridges,
+        mappings=mappings,
+        space=space,
+    )
+
+
+def _configured(config: Mapping[str, str]) -> tuple[int, int]:
+    """Memory and processors as a config gives them, with Proxmox's defaults of 512 MiB and 1."""
+    memory = parse_props(config.get("memory", "512"), "current").get("current", "512")
+    cores, sockets = _processors(config)
+    return _number(memory, 512) << 20, cores * sockets
+
+
+def _processors(config: Mapping[str, str]) -> tuple[int, int]:
+    return _number(config.get("cores", "1"), 1), _number(config.get("sockets", "1"), 1)
+
+
+def _number(text: str, default: int) -> int:
+    return int(text) if text.isdecimal() else default
+
+
+def _space_of_clone(
+    vm: ProxmoxVM, template: Template, access: Access, *, full: bool, storage: str | None
+) -> dict[str, int]:
+    """A linked clone takes nothing at first; copies, growth of the boot disk and new disks take what they are."""
+    space: Counter[str] = Counter()
+    drives, boot = disks.drives(template.config), disks.boot_slot(template.config)
+    if full:
+        for drive in drives.values():
+            space[storage or drive.storage] += drive.size
+    if boot is not None and vm.spec.boot_disk is not None and vm.spec.boot_disk.size is not None:
+        grown = parse_quantity(vm.spec.boot_disk.size) - drives[boot].size
+        space[(storage if full else None) or drives[boot].storage] += max(0, grown)
+    for disk in vm.spec.disks:
+        where = disk.storage or access.storage
+        if where is not None:
+            space[where] += parse_quantity(disk.size)
+    return {name: size for name, size in space.items() if size}
+
+
+def _storage_fields(vm: ProxmoxVM, access: Access) -> dict[str, str]:
+    """Every storage that the spec needs on the VM's node, with the field that asks for it."""
+    spec = vm.spec
+    clone, boot, init = spec.source.clone, spec.boot_disk, spec.cloud_init
+    fields = [(f"spec.disks[{disk.name}].storage", disk.storage or access.storage) for disk in spec.disks]
+    fields.append(("spec.source.clone.storage", clone.storage if clone else None))
+    fields.append(("spec.bootDisk.storage", boot.storage if boot else None))
+    fields.append(("spec.cloudInit.storage", init.storage if init else None))
+    return {storage: field for field, storage in fields if storage is not None}
+
+
+def _bridge_fields(vm: ProxmoxVM, access: Access) -> dict[str, str]:
+    """Every bridge that the spec needs on the VM's node, with the field that asks for it."""
+    fields = [
+        (f"spec.networks[{network.name}].bridge", network.bridge or access.bridge)
+        for network in vm.spec.networks
+    ]
+    return {bridge: field for field, bridge in fields if bridge is not None}
+
+
+def _mapping_fields(vm: ProxmoxVM) -> dict[tuple[str, str], str]:
+    """Every resource mapping that must have a device on the VM's node, with the field that asks for it."""
+    pci = {("pci", each.mapping): f"spec.pciDevices[{each.name}].mapping" for each in vm.spec.pci_devices}
+    usb = {("usb", each.mapping): f"spec.usbDevices[{each.name}].mapping" for each in vm.spec.usb_devices}
+    return pci | usb

@@ -1,0 +1,118 @@
+"""What placement looks at, and what it answers. Sizes are bytes, processors are logical ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proxmox_operator.planning import disks
+
+CEPH = frozenset({"rbd", "cephfs"})
+NEAR_FULL = 0.85
+"""Share of a Ceph pool that new volumes may fill; at this share Ceph itself warns, and at 95 % all writes stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """One storage as one node sees it; ``content`` are the content types it takes (images, iso ...).
+
+    ``free`` is neither used nor promised to a VM in the making; both sizes are ``None`` where Proxmox does not tell.
+    """
+
+    name: str
+    shared: bool
+    type: str
+    content: frozenset[str]
+    size: int | None = None
+    free: int | None = None
+
+    @property
+    def room(self) -> int | None:
+        """What may still be put there."""
+        if self.free is None or self.type not in CEPH or self.size is None:
+            return self.free
+        return self.free - int(self.size * (1 - NEAR_FULL))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One node. ``memory_free`` is neither used now nor promised to VMs that are being made, moved there or started.
+
+    ``memory_given`` and ``cpus_given`` are what the running guests, and those that are to run, are configured with.
+    What the token may not see is ``None``: ``memory_free``, the sizes, ``bridges`` and ``mappings`` (kind, name).
+    """
+
+    name: str
+    online: bool
+    memory_free: int | None
+    storages: Mapping[str, Storage]
+    bridges: frozenset[str] | None
+    memory: int | None = None
+    cpus: int | None = None
+    memory_given: int = 0
+    cpus_given: int = 0
+    mappings: frozenset[tuple[str, str]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowd:
+    """Other ProxmoxVMs that matter to this one, as names by node: those to keep away from, and those to stay with."""
+
+    apart: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """The VM that is cloned, and its config as Proxmox returned it."""
+
+    vmid: int
+    node: str
+    is_template: bool
+    config: Mapping[str, str]
+
+    def storages(self) -> set[str]:
+        """The storages its disks are on."""
+        return {drive.storage for drive in disks.drives(self.config).values()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """``node`` gets the VM, which takes this much of it; ``space`` is by storage."""
+
+    node: str
+    full: bool
+    storage: str | None
+    memory: int
+    cpus: int = 0
+    space: Mapping[str, int] = field(default_factory=dict)
+
+    def target(self, template: Template) -> str | None:
+        """What is passed to the clone call: the node, only where it differs from the source's."""
+        return self.node if self.node != template.node else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why one node cannot host the VM."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unschedulable:
+    """No node can host it; ``reasons`` says why for each node."""
+
+    reasons: Mapping[str, str]
+    reason: str = "Unschedulable"
+
+    def message(self) -> str:
+        """Each reason once, with the nodes that it stands for."""
+        return "no node can host this VM: " + grouped(self.reasons)
+
+
+def grouped(reasons: Mapping[str, str]) -> str:
+    """Reasons by node as one sentence, in which each reason stands once."""
+    nodes: dict[str, list[str]] = {}
+    for node, why in sorted(reasons.items()):
+        nodes.setdefault(why, []).append(node)
+    return "; ".join(f"{', '.join(names)}: {why}" for why, names in nodes.items())
