@@ -16,7 +16,7 @@ from proxmox_operator.proxmox.credentials import Endpoint, TLSSettings, TokenCre
 from proxmox_operator.proxmox.errors import AlreadyRunning, NotHere, NotRunning, Taken
 from proxmox_operator.proxmox.https import ProxmoxerTransport
 from proxmox_operator.proxmox.identity import normal_fingerprint
-from proxmox_operator.proxmox.permissions import Scope, preflight
+from proxmox_operator.proxmox.permissions import Scope, missing, permissions
 from proxmox_operator.proxmox.request import Request
 from proxmox_operator.proxmox.tasks import UPID, Outcome
 from proxmox_operator.proxmox.transport import Refused
@@ -46,7 +46,8 @@ async def test_a_wrong_secret_is_answered_with_401(target: Target):
 
 async def test_the_token_may_do_what_the_operator_needs(pve: Proxmox):
     info = await probe(pve.session.client)
-    assert await preflight(pve.session.client, Scope(templates=(pve.template,)), info.major) == []
+    granted = await permissions(pve.session.client)
+    assert missing(granted, Scope(templates=(pve.template,)), info.major) == []
 
 
 async def test_the_inventory_lists_nodes_storages_and_the_template(pve: Proxmox):

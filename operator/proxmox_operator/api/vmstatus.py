@@ -72,6 +72,17 @@ class Restart(Wire):
     """When it began."""
 
 
+class HAStatus(Wire):
+    """The VM and Proxmox's HA manager."""
+
+    state: str | None = None
+    """State that the HA manager has for it, such as started, stopped, error; absent while it is not under HA."""
+    joined: bool = False
+    """Whether the VM was put under HA by the operator: only then does availability.ha false take it out."""
+    recovered: int | None = None
+    """The metadata.generation in which an error state was recovered; absent once the VM was as wanted again."""
+
+
 class NetworkStatus(Wire):
     """Network device as it is."""
 
@@ -87,8 +98,8 @@ class VMStatus(Status):
     observed_generation: int | None = None
     """The metadata.generation that was last acted on."""
     conditions: Conditions = ()
-    """Ready is the summary; others are Provisioned, Synced, Reconciling, Stalled, AgentConnected and
-    RestartRequired."""
+    """Ready is the summary; others are Provisioned, Synced, Reconciling, Stalled, AgentConnected, RestartRequired and
+    HighlyAvailable."""
     cluster: str | None = None
     """Name of the ProxmoxCluster that the VM is in; it stays, whatever the default becomes."""
     vmid: int | None = None
@@ -115,6 +126,8 @@ class VMStatus(Status):
     """Disks that were taken off spec.disks and are kept; they would be destroyed together with the VM."""
     restart: Restart | None = None
     """Restart that is under way."""
+    ha: HAStatus | None = None
+    """The VM and Proxmox's HA manager; absent where neither availability nor Proxmox has put it under HA."""
     restarted_for: str | None = None
     """Cause of the last restart, or the annotation's value as it was found on a new object."""
     moved_to: str | None = None

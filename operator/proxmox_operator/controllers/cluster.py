@@ -46,7 +46,7 @@ from proxmox_operator.proxmox.credentials import (
 from proxmox_operator.proxmox.endpoint import EndpointHealth
 from proxmox_operator.proxmox.errors import NotQuorate
 from proxmox_operator.proxmox.identity import ClusterIdentity, normal_fingerprint
-from proxmox_operator.proxmox.permissions import MissingPrivilege, Scope, preflight
+from proxmox_operator.proxmox.permissions import MissingPrivilege, Scope, lacking, missing, permissions
 from proxmox_operator.proxmox.session import ClusterSession, Connect
 
 CHECK_INTERVAL = 60.0
@@ -114,10 +114,10 @@ class ClusterReconciler:
         if is_paused(cluster.metadata.annotations):
             await self._show_paused(raw, cluster)
             return Outcome.done()
-        before, shown = member.connected, member.problem
+        before, shown = (member.connected, member.abilities), member.problem
         look = await self._look(member)
         await self._report(member, look)
-        if before != member.connected or (shown is None) != (member.problem is None):
+        if before != (member.connected, member.abilities) or (shown is None) != (member.problem is None):
             self._context.wake_vms(name)
         if isinstance(member.problem, NeedsHuman):
             return outcome_of(member.problem)
@@ -142,7 +142,7 @@ class ClusterReconciler:
                     raise
             else:
                 await self._connect_with(member, credentials)
-            info, missing = await self._ask(member)
+            info, lacks = await self._ask(member)
         except OperatorError as error:
             if isinstance(error, Unauthorized):
                 self._context.secrets.invalidate(*where)
@@ -151,7 +151,7 @@ class ClusterReconciler:
                 member.problem = error
             return Look(secret_error=unusable)
         member.problem = _why_not_to_write(member, info)
-        return Look(info=info, missing=tuple(missing), secret_error=unusable)
+        return Look(info=info, missing=tuple(lacks), secret_error=unusable)
 
     async def _ask(self, member: Member) -> tuple[ClusterInfo, list[MissingPrivilege]]:
         session = member.session
@@ -161,7 +161,9 @@ class ClusterReconciler:
         if session.inventory.current is None and await session.inventory.poll() is None:
             raise session.inventory.error or Unreachable("the inventory could not be read")
         await self._fleet.find_cursor(member)
-        return info, await preflight(session.client, _scope(member.cluster), info.major)
+        granted = await permissions(session.client)
+        member.major, member.lacking = info.major, lacking(granted, info.major)
+        return info, missing(granted, _scope(member.cluster), info.major)
 
     async def _connect_with(self, member: Member, credentials: Credentials) -> None:
         """A session for exactly these settings; an unchanged one is kept."""

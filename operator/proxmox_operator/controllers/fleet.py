@@ -16,6 +16,7 @@ from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import NeedsHuman, NotReadYet, OperatorError, Unreachable, Waiting
 from proxmox_operator.kube.client import Raw
 from proxmox_operator.planning.identity import Mark
+from proxmox_operator.proxmox.permissions import Feature
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.traces import traces
 
@@ -42,7 +43,8 @@ class Member:
     objects that no node could host, woken when there is more room; ``marks`` is what a search for lost VMs has read of
     VMs that belong to no known object. ``passes`` counts VMs being worked on now; ``queued`` are those that wait until
     one of them is done (:meth:`Fleet.share`). ``cluster`` is the object at its newest (``raw``), ``acted_on`` as the
-    cluster's own last pass saw it, which can hang for minutes.
+    cluster's own last pass saw it, which can hang for minutes. ``major`` is the version of Proxmox VE, ``lacking`` what
+    only some VMs ask for and the credentials are not enough for, with the remedy.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Member:
     waiting: dict[Key, None] = field(default_factory=dict)
     marks: dict[int, Mark | None] = field(default_factory=dict)
     cursor: int | None = None
+    major: int | None = None
+    lacking: Mapping[Feature, str] = field(default_factory=dict)
     passes: int = 0
     queued: dict[Key, None] = field(default_factory=dict)
     acted_on: ProxmoxCluster | None = None
@@ -80,6 +84,11 @@ class Member:
         return (
             self.problem is None and self.session is not None and self.session.inventory.current is not None
         )
+
+    @property
+    def abilities(self) -> tuple[object, ...]:
+        """What VMs have to look again for when it changes: an upgrade, a privilege granted or taken away."""
+        return self.major, *sorted(self.lacking)
 
     def forget(self, vmid: int, key: Key) -> None:
         """The object no longer has this VMID; another object that has it keeps it."""

@@ -13,25 +13,32 @@ from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable, Wait
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import (
     Absent,
+    AlignHA,
     Blocked,
     Bury,
+    ClearHAError,
     Clone,
     Configure,
     Destroy,
     Facts,
     GrowDisks,
     Hold,
+    JoinHA,
+    LeaveHA,
     Present,
     Reclaim,
     RecordStart,
     Release,
     Reserve,
+    SetRule,
     Settled,
     Start,
     Step,
     Stop,
     Unknown,
     Wait,
+    ha_sentences,
+    ha_verdict,
 )
 
 PLAN_LENGTH = 50
@@ -50,6 +57,11 @@ _DOING: dict[type, tuple[str, str]] = {
     RecordStart: ("Starting", "the VM is being started"),
     Start: ("Starting", "the VM is being started"),
     Stop: ("Stopping", "the guest is being shut down"),
+    JoinHA: ("JoiningHA", "the VM is being put under HA"),
+    AlignHA: ("ConfiguringHA", "the settings of HA are being written"),
+    ClearHAError: ("HARecovering", "the HA manager's error state is being cleared"),
+    LeaveHA: ("LeavingHA", "the VM is being taken out of HA"),
+    SetRule: ("ConfiguringHA", "a rule of HA is being written"),
     Destroy: ("Destroying", "the VM is being destroyed"),
     Bury: ("Releasing", "the VM is being left in Proxmox, without our mark"),
     Release: ("Releasing", "nothing of this object is left in Proxmox"),
@@ -142,6 +154,14 @@ def vm_conditions(facts: Facts, verdict: Verdict) -> tuple[Condition, ...]:
         result = set_condition(
             result, "RestartRequired", required, reason, message, generation=generation, now=now
         )
+    verdict_of_ha = ha_verdict(facts)
+    if verdict_of_ha is None:
+        result = tuple(condition for condition in result if condition.type != "HighlyAvailable")
+    else:
+        state, reason, message = verdict_of_ha
+        result = set_condition(
+            result, "HighlyAvailable", state, reason, message, generation=generation, now=now
+        )
     if facts.vm.spec.readiness.agent:
         state, reason, message = _agent(facts)
         result = set_condition(
@@ -193,6 +213,7 @@ def plan_sentences(facts: Facts) -> tuple[str, ...]:
     """``status.plan``: what would be written, then what waits for a cold boot."""
     existence = facts.existence
     sentences = list(existence.diff.sentences()) if isinstance(existence, Present) else []
+    sentences += ha_sentences(facts)
     sentences += [f"at the next cold boot: {sentence}" for sentence in facts.pending]
     if len(sentences) > PLAN_LENGTH:
         sentences = [*sentences[:PLAN_LENGTH], f"and {len(sentences) - PLAN_LENGTH} more"]

@@ -17,14 +17,21 @@ class Remembered[K: Hashable, V]:
         self._clock = clock
         self._known: dict[K, tuple[float, V]] = {}
         self._loading: dict[K, asyncio.Lock] = {}
+        self._forgotten = 0
+
+    def forget(self) -> None:
+        """Nothing is known any more; an answer that is on its way is not remembered either."""
+        self._known.clear()
+        self._forgotten += 1
 
     async def get(self, key: K) -> V:
         """The answer, at most ``seconds`` old; raises what ``load`` raises."""
         async with self._loading.setdefault(key, asyncio.Lock()):
-            asked_at = self._clock()
+            asked_at, forgotten = self._clock(), self._forgotten
             known = self._known.get(key)
             if known is not None and asked_at - known[0] < self._seconds:
                 return known[1]
             value = await self._load(key)
-            self._known[key] = (asked_at, value)
+            if forgotten == self._forgotten:
+                self._known[key] = (asked_at, value)
             return value

@@ -163,6 +163,32 @@ RULES: tuple[Rule, ...] = (
         "ManagedByHA",
         "remove it from HA first (`ha-manager remove vm:<vmid>`)",
     ),
+    # HA.
+    _rule(
+        r"resource ID '[^']+' already defined|HA rule '[^']+' (?:already defined|does not exist)"
+        r"|no such resource '|cannot delete service '[^']+', not HA managed",
+        errors.Outdated,
+        "Outdated",
+        "the configuration of HA changed since it was read, reads it again",
+    ),
+    _rule(
+        r"in error state, must be disabled",
+        errors.Transient,
+        "HAError",
+        "its error state is looked at again",
+    ),
+    _rule(
+        r"ha groups have not been migrated yet",
+        errors.Waiting,
+        "RulesNotSupported",
+        "Proxmox makes rules of the groups once all nodes are upgraded and online",
+    ),
+    _rule(
+        r"Rule '[^']+' is invalid|cannot use (?:unmanaged resource|non-existent node)",
+        errors.Rejected,
+        "RuleRefused",
+        "change spec.availability.rule, or the rules that it contradicts (Datacenter > HA)",
+    ),
     _rule(r"(?:VM|CT) \d+ is running", StillRunning, "VMRunning", "it must be stopped first"),
     _rule(r"(?:VM|CT) (?:\d+ )?already running", AlreadyRunning, "AlreadyRunning", "reads its state again"),
     _rule(

@@ -6,7 +6,7 @@ privileges and needs none.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -21,6 +21,11 @@ class Feature(StrEnum):
     CONFIGURE = "configuring VMs"
     POWER = "starting and stopping VMs"
     AGENT = "asking the guest agent"
+    HA = "high availability"
+
+
+OPTIONAL = frozenset({Feature.HA})
+"""Features that only VMs need whose spec asks for them: said there, and not asked of every cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class Scope:
     storages: Collection[str] = ()
     bridges: Collection[str] = ()
     templates: Collection[int] = ()
-    features: Collection[Feature] = field(default_factory=lambda: tuple(Feature))
+    features: Collection[Feature] = tuple(feature for feature in Feature if feature not in OPTIONAL)
 
     @property
     def vms(self) -> str:
@@ -82,6 +87,8 @@ def needs(scope: Scope, major: int) -> Iterable[Need]:
     if Feature.AGENT in features:
         privileges = ("VM.Monitor",) if major < 9 else ("VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted")
         yield scope.vms, privileges, Feature.AGENT
+    if Feature.HA in features:
+        yield "/", ("Sys.Console",), Feature.HA
 
 
 def missing(granted: Permissions, scope: Scope, major: int) -> list[MissingPrivilege]:
@@ -113,6 +120,17 @@ def effective(granted: Permissions, path: str) -> frozenset[str]:
     return frozenset()
 
 
-async def preflight(client: PveClient, scope: Scope, major: int) -> list[MissingPrivilege]:
-    """``GET /access/permissions`` compared with what is needed; [] when nothing is missing."""
-    return missing(await client.get("access/permissions"), scope, major)
+def lacking(granted: Permissions, major: int) -> dict[Feature, str]:
+    """The optional features that the credentials are not enough for, with the remedy as a sentence."""
+    found = {feature: missing(granted, Scope(features=(feature,)), major) for feature in OPTIONAL}
+    return {
+        feature: f"grant {' and '.join(map(str, lack))} to the credentials"
+        for feature, lack in found.items()
+        if lack
+    }
+
+
+async def permissions(client: PveClient) -> Permissions:
+    """``GET /access/permissions``: one's own privileges by path."""
+    granted: Permissions = await client.get("access/permissions")
+    return granted

@@ -14,7 +14,7 @@ Method = Literal["GET", "POST", "PUT", "DELETE"]
 ParamValue = str | int | float | bool | Sequence[str] | None
 
 _PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:@!+=~-]{0,255}\Z", re.ASCII)
-_NAMED = frozenset({"nodes", "qemu", "tasks", "storage", "snapshot", "pools"})
+_NAMED = frozenset({"nodes", "qemu", "tasks", "storage", "snapshot", "pools", "resources", "rules"})
 """Parts after which a name or an id comes."""
 
 

@@ -13,6 +13,7 @@ from .audit import Actor
 from .cache import Remembered
 from .client import Fence, Limits, Metrics, PveClient
 from .credentials import Credentials, Endpoint, TLSSettings
+from .ha import HighAvailability
 from .https import ProxmoxerTransport
 from .identity import ClusterIdentity
 from .inventory import InventoryPoller
@@ -22,7 +23,7 @@ from .transport import Transport
 from .vm import VMConfig, VMs
 
 FRESH = 60.0
-"""Seconds for which templates, bridges and resource mappings are remembered."""
+"""Seconds for which templates, bridges, mappings and the configuration of HA are remembered."""
 
 ENDPOINT_INTERVAL = 60.0
 """Seconds between looks at all endpoints."""
@@ -94,6 +95,7 @@ class ClusterSession:
         self._templates = Remembered(self._read_config, seconds=FRESH, clock=clock)
         self._bridges = Remembered(self._read_bridges, seconds=FRESH, clock=clock)
         self._mappings = Remembered(self._read_mappings, seconds=FRESH, clock=clock)
+        self.ha = HighAvailability(self.client, seconds=FRESH, clock=clock)
         self._background: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -163,6 +165,8 @@ class ClusterSession:
 
     def _changed(self, vmids: set[int], nodes: set[str]) -> None:
         snapshot = self.inventory.current
+        if vmids:
+            self.ha.forget()
         if snapshot is not None:
             self.vms.give_up({name for name, node in snapshot.nodes.items() if not node.online})
         self._on_change(vmids, nodes)

@@ -9,22 +9,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxmox_operator.planning import report
+from proxmox_operator.planning.availability import HA, HAResource
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import (
     Absent,
+    AlignHA,
     Blocked,
     Bury,
     Claimed,
+    ClearHAError,
     Clone,
     Configure,
     Destroy,
     GrowDisks,
     Hold,
+    JoinHA,
+    LeaveHA,
     Present,
     Reclaim,
     RecordStart,
     Release,
     Reserve,
+    SetRule,
     Settled,
     Start,
     Step,
@@ -37,7 +43,8 @@ from proxmox_operator.planning.placement import Unschedulable
 from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, Problem, Put
 from unit.planning.make import INTENT, PLACE, TEMPLATE, UUID, a_vm, facts, later, present
 
-TOUCHES = (Clone, Configure, GrowDisks, RecordStart, Start, Stop, Destroy, Bury, Reclaim)
+HA_STEPS = (JoinHA, AlignHA, ClearHAError, LeaveHA, SetRule)
+TOUCHES = (Clone, Configure, GrowDisks, RecordStart, Start, Stop, Destroy, Bury, Reclaim, *HA_STEPS)
 """Steps that change something in Proxmox, or announce it."""
 
 OURS = (Owner.OURS, Owner.UNMARKED)
@@ -91,7 +98,24 @@ SPEC = {
     "vmid": mostly(None, 10000),
     "shutdown": mostly({}, {"force": False}),
     "readiness": mostly({}, {"agent": True}),
+    "availability": st.sampled_from((None, {"ha": True}, {"ha": False}, {"ha": True, "maxRestart": 2})),
 }
+
+RESOURCES = st.builds(
+    HAResource,
+    state=st.sampled_from(("started", "stopped", "disabled", "ignored")),
+    comment=st.sampled_from(("ours", "by hand")),
+)
+HAS = st.builds(
+    HA,
+    resource=st.one_of(st.none(), RESOURCES),
+    state=st.sampled_from((None, "started", "stopped", "request_stop", "error", "ignored")),
+    unreadable=mostly(None, "it cannot be read"),
+    lacking=mostly(None, "grant it"),
+    local=mostly((), ("scsi0 on local-lvm",)),
+    comment=st.just("ours"),
+    asked=st.sampled_from((None, "Running", "Stopped")),
+)
 
 
 @st.composite
@@ -123,6 +147,7 @@ def all_facts(vm=None, **fixed):
         "place": mostly(PLACE, None, Unschedulable(reasons={"pve1": "MemoryFull"})),
         "ready_checks": mostly((), (Wait(reason="AgentNotConnected", message="not yet"),)),
         "pending": mostly((), ("cores: 1 -> 2",)),
+        "ha": st.one_of(st.none(), HAS),
     }
     return st.builds(facts, objects() if vm is None else vm, **(usual | fixed))
 
@@ -280,6 +305,42 @@ def test_ready_is_claimed_only_for_a_vm_that_is_seen_and_ours(given_facts):
         assert existence.power != "Unknown" or given_facts.vm.spec.management == "Observe"
         assert existence.diff == ConfigDiff() or given_facts.vm.spec.management == "Observe"
         assert given_facts.vm.spec.wanted_power in ("Unmanaged", existence.power)
+
+
+@given(all_facts(objects(**RESERVED), existence=presents()))
+@always
+def test_ha_is_written_only_for_who_asks_and_where_it_may_be(given_facts):
+    step, vm, ha = plan(given_facts), given_facts.vm, given_facts.ha
+    if isinstance(step, HA_STEPS):
+        assert ha is not None
+        assert ha.unreadable is None
+        assert ha.lacking is None
+        assert vm.metadata.deletion_timestamp is not None or vm.spec.availability is not None
+    if isinstance(step, JoinHA):
+        assert vm.spec.availability.ha
+        assert ha.resource is None
+        assert not ha.local
+    if isinstance(step, LeaveHA) and vm.metadata.deletion_timestamp is None:
+        assert not vm.spec.availability.ha
+        assert ha.is_ours(vm)
+
+
+@given(all_facts(objects(deleting=True, **RESERVED), existence=presents()))
+@always
+def test_nothing_that_is_under_ha_is_destroyed(given_facts):
+    if isinstance(plan(given_facts), Destroy):
+        ha = given_facts.ha
+        assert ha is None or (ha.resource is None and not ha.governs)
+
+
+@given(all_facts(objects(deleting=False, **RESERVED), existence=presents(), ha=HAS))
+@always
+def test_a_vm_under_ha_is_asked_for_nothing_that_was_asked_already(given_facts):
+    step, ha = plan(given_facts), given_facts.ha
+    if ha.governs and ha.asked == given_facts.vm.spec.wanted_power:
+        assert not isinstance(step, Start | Stop)
+    if ha.failed:
+        assert not isinstance(step, Start | Stop)
 
 
 def test_of_all_ways_to_delete_exactly_the_safe_ones_destroy():

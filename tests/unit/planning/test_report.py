@@ -5,22 +5,29 @@ import typing
 import pytest
 
 from proxmox_operator import errors
-from proxmox_operator.api import Condition, find_condition
+from proxmox_operator.api import Availability, Condition, find_condition
 from proxmox_operator.planning import report
+from proxmox_operator.planning.availability import HAResource
+from proxmox_operator.planning.harules import DropRule
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import (
     Absent,
+    AlignHA,
     Blocked,
     Bury,
+    ClearHAError,
     Clone,
     Configure,
     Destroy,
     GrowDisks,
     Hold,
+    JoinHA,
+    LeaveHA,
     Reclaim,
     RecordStart,
     Release,
     Reserve,
+    SetRule,
     Settled,
     Start,
     Step,
@@ -42,6 +49,11 @@ STEPS = (
     RecordStart(),
     Start(),
     Stop(grace=later(1) - NOW, force=True),
+    JoinHA(state="started", wish=Availability(ha=True)),
+    AlignHA(changes={"state": "started"}, was=HAResource()),
+    ClearHAError(),
+    LeaveHA(),
+    SetRule(change=DropRule(id="pvm-10000-nodes")),
     Destroy(),
     Bury(),
     Release(),

@@ -9,7 +9,7 @@ from proxmox_operator.proxmox.cluster import major_version, probe
 from proxmox_operator.proxmox.credentials import Endpoint, PasswordCredentials, TLSSettings, TokenCredentials
 from proxmox_operator.proxmox.errors import NotHere
 from proxmox_operator.proxmox.identity import ClusterIdentity, WrongCluster
-from proxmox_operator.proxmox.permissions import Scope, preflight
+from proxmox_operator.proxmox.permissions import Scope, missing, permissions
 from proxmox_operator.proxmox.session import ClusterSession
 from pvesim import PveSim
 
@@ -156,9 +156,10 @@ async def test_the_preflight_finds_exactly_what_was_taken_away(open_session, pve
         sim.add_template()
         session = open_session(sim)
         scope = Scope(storages=("local-lvm",), bridges=("localnetwork/vmbr0",), templates=(9000,))
-        assert await preflight(session.client, scope, pve) == []
+        assert missing(await permissions(session.client), scope, pve) == []
         sim.revoke(sim.token_id, "/", ["VM.Config.Disk", "Datastore.AllocateSpace"])
-        found = {(each.path, each.privilege) for each in await preflight(session.client, scope, pve)}
+        lacks = missing(await permissions(session.client), scope, pve)
+        found = {(each.path, each.privilege) for each in lacks}
         assert found == {("/vms", "VM.Config.Disk"), ("/storage/local-lvm", "Datastore.AllocateSpace")}
 
 

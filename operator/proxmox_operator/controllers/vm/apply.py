@@ -5,12 +5,12 @@ object again. Errors are left to the reconciler, which looks again before anythi
 """
 
 from datetime import datetime
-from typing import Protocol
 from uuid import uuid4
 
 from proxmox_operator.api import Provisioning, ProxmoxVM, Task
 from proxmox_operator.controllers.context import CLUSTER_KIND, Context, vm_key
 from proxmox_operator.controllers.fleet import Fleet, Member
+from proxmox_operator.controllers.vm.availability import HAWriter, Record
 from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.observe import Observer
 from proxmox_operator.engine.queue import Key
@@ -18,18 +18,24 @@ from proxmox_operator.errors import NeedsHuman, Outdated
 from proxmox_operator.planning.identity import read_mark, render_description, render_tombstone, user_text
 from proxmox_operator.planning.lifecycle import (
     Absent,
+    AlignHA,
     Bury,
+    ClearHAError,
     Clone,
     Configure,
     Destroy,
     Facts,
     GrowDisks,
     Hold,
+    JoinHA,
+    LeaveHA,
+    Power,
     Present,
     Reclaim,
     RecordStart,
     Release,
     Reserve,
+    SetRule,
     Start,
     Step,
     Stop,
@@ -41,12 +47,6 @@ from proxmox_operator.proxmox.tasks import TaskResult
 
 _NOTHING_WRITTEN = {"disks": (), "tags": (), "protection_set": False, "password_from": None}
 """What a status says of an earlier VM's config and is not true of a new one."""
-
-
-class Record(Protocol):
-    """Writes the status with these changes now, and returns the object as it then is."""
-
-    async def __call__(self, **changes: object) -> ProxmoxVM: ...
 
 
 class Applier:
@@ -69,6 +69,7 @@ class Applier:
         self._observer = observer
         self._memory = memory
         self._record = record
+        self._ha = HAWriter(context, session, memory, record, self._event)
 
     async def apply(self, facts: Facts, step: Step) -> bool:
         """Carry out ``step``; True when the facts can be gathered anew at once, False when a task has to end first."""
@@ -93,6 +94,8 @@ class Applier:
                 await self._start(facts)
             case Stop():
                 await self._stop(facts, step)
+            case JoinHA() | AlignHA() | ClearHAError() | LeaveHA() | SetRule():
+                await self._ha.write(facts, step)
             case Destroy():
                 await self._destroy(facts)
             case Bury():
@@ -294,7 +297,7 @@ class Applier:
         except AlreadyRunning:
             return
         self._tell_power_drift(vm, "the VM was stopped in Proxmox while spec.power is Running: starting it")
-        await self._working("Starting", upid, vm)
+        await self._working(self._asked(facts, "Running") or "Starting", upid, vm)
 
     async def _stop(self, facts: Facts, step: Stop) -> None:
         vm, present = facts.vm, _present(facts)
@@ -306,7 +309,15 @@ class Applier:
         self._tell_power_drift(
             vm, "the VM was started in Proxmox while spec.power is Stopped: shutting it down"
         )
-        await self._working("Stopping", upid, vm, record=True)
+        asked = self._asked(facts, "Stopped")
+        await self._working(asked or "Stopping", upid, vm, record=asked is None)
+
+    def _asked(self, facts: Facts, power: Power) -> str | None:
+        """Under HA the task only asks the manager, which acts later: what the task brings about is not the power."""
+        if facts.ha is None or not facts.ha.governs:
+            return None
+        self._memory.asked_of_ha = (power, self._context.clock())
+        return "AskingHA"
 
     def _tell_power_drift(self, vm: ProxmoxVM, message: str) -> None:
         """A power change that nobody asked for since the last settled pass was made behind our back."""

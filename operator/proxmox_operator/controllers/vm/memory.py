@@ -18,6 +18,12 @@ from proxmox_operator.proxmox.vm import VMConfig
 LAG = 20.0
 """Seconds until the inventory must show the end of a task (pvestatd 10 s, cache 2 s, our poll 5 s)."""
 
+HA_LAG = 30.0
+"""Seconds until the HA manager must have taken up what it was asked (its round is 10 s, and one may be missed)."""
+
+REFUSED_FOR = 60.0
+"""Seconds for which a rule that Proxmox has refused is not tried again."""
+
 _BRINGS_ABOUT: dict[str, Power] = {"Starting": "Running", "Stopping": "Stopped"}
 
 
@@ -41,7 +47,8 @@ class Memory:
     about; it stands until the inventory, which lags, must have noticed. ``guest`` is the inventory entry of the last
     pass that read the config. ``agent_at``: when the guest agent answered last. ``settled_under`` are the grants of
     the last settled pass. ``written`` holds status fields that a config write has earned. ``first_start``: this
-    process made the VM and is about to start it, so nobody else can have stopped it.
+    process made the VM and is about to start it, so nobody else can have stopped it. ``asked_of_ha`` is the power that
+    the HA manager was asked for and when, ``rule_refused`` what Proxmox said to a rule of HA and when.
     """
 
     config: VMConfig | None = None
@@ -63,6 +70,8 @@ class Memory:
     settled_generation: int | None = None
     settled_under: tuple[object, ...] | None = None
     written: dict[str, object] = field(default_factory=dict)
+    asked_of_ha: tuple[Power, float] | None = None
+    rule_refused: tuple[str, float] | None = None
 
     def forget_config(self) -> None:
         """After every write: what was read is old."""
@@ -102,6 +111,16 @@ class Memory:
             if caught_up or now - self.power_at >= LAG:
                 self.power = None
         return self.power
+
+    def power_asked_of_ha(self, now: float) -> Power | None:
+        """What the HA manager was asked for, as long as it may not have taken it up."""
+        return self.asked_of_ha[0] if self.asked_of_ha and now - self.asked_of_ha[1] < HA_LAG else None
+
+    def rule_refused_until(self, now: float) -> str | None:
+        """What Proxmox said to a rule, until it is time to try again."""
+        return (
+            self.rule_refused[0] if self.rule_refused and now - self.rule_refused[1] < REFUSED_FOR else None
+        )
 
     def end_work(self) -> Work | None:
         """Take up the end of a task: it is not watched again, and a config that it may have changed is old."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from proxmox_operator.api import Provisioning, ProxmoxVM, find_condition
 from proxmox_operator.controllers.context import Context, NamespaceFacts, vm_key
 from proxmox_operator.controllers.fleet import Member, Promise
-from proxmox_operator.controllers.vm import agent, holds
+from proxmox_operator.controllers.vm import agent, availability, holds
 from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.nodes import gather_nodes, terms_of
 from proxmox_operator.controllers.vm.search import find_marked
@@ -16,6 +16,7 @@ from proxmox_operator.controllers.vm.source import read_template
 from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Unreachable, Waiting
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.access import Access, violations
+from proxmox_operator.planning.availability import HA
 from proxmox_operator.planning.identity import Mark, Owner, owner
 from proxmox_operator.planning.lifecycle import Absent, Existence, Facts, Power, Present, Unknown
 from proxmox_operator.planning.placement import Placed, Template, Unschedulable, place
@@ -94,7 +95,8 @@ class Observer:
         if isinstance(existence, Present):
             pending = await self._pending(vm, existence)
             checks = await agent.checks(self._session, vm, existence, self._memory, now=self._context.clock())
-            return _with(facts, pending=pending, ready_checks=checks)
+            ha = await self._ha(vm, existence)
+            return _with(facts, pending=pending, ready_checks=checks, ha=ha)
         return facts
 
     def wanted(self, vm: ProxmoxVM) -> Wanted:
@@ -330,6 +332,14 @@ class Observer:
         if live.qmpstatus in ("paused", "suspended"):
             return "Paused"
         return _POWER.get(live.status, "Unknown")
+
+    async def _ha(self, vm: ProxmoxVM, present: Present) -> HA | None:
+        config = self._memory.config
+        if present.owner not in (Owner.OURS, Owner.UNMARKED) or config is None:
+            return None
+        return await availability.read(
+            self._context, self._member, self._session, vm, self._memory, config.raw
+        )
 
     async def _pending(self, vm: ProxmoxVM, present: Present) -> tuple[str, ...]:
         """What waits for a cold boot; asked only after a write to a running VM and as long as something waits."""

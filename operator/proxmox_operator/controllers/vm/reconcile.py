@@ -108,7 +108,7 @@ class VMReconciler:
         applier = Applier(self._context, self._fleet, member, session, observer, memory, keeper.record)
         keeper.attach(memory, observer)
         self._take_up(vm, member, memory, applier)
-        under = (member.cluster.metadata.generation, *sorted(namespace.labels.items()))
+        under = (member.cluster.metadata.generation, member.abilities, *sorted(namespace.labels.items()))
         if memory.settled_under in (None, under) and self._is_quiet(vm, member, memory):
             return Outcome.again(self._next_reread(member, memory))
         for _ in range(MAX_STEPS):

@@ -4,7 +4,7 @@ Intents are written at once; progress is not worth a write of its own unless it 
 a second does not write ten times.
 """
 
-from proxmox_operator.api import MAX_ADDRESSES, ProxmoxVM, VMStatus
+from proxmox_operator.api import MAX_ADDRESSES, HAStatus, ProxmoxVM, VMStatus
 from proxmox_operator.api.names import PAUSED
 from proxmox_operator.controllers.context import Context, key_of
 from proxmox_operator.controllers.vm.memory import Memory
@@ -12,6 +12,7 @@ from proxmox_operator.controllers.vm.observe import Observer
 from proxmox_operator.errors import NeedsHuman, OperatorError, Waiting
 from proxmox_operator.kube.client import Raw
 from proxmox_operator.planning import report
+from proxmox_operator.planning.availability import HA
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import Facts, Present, Step
 from proxmox_operator.planning.vmconfig import own_tags, recorded_disks, recorded_networks
@@ -130,6 +131,7 @@ class StatusKeeper:
                 changes["disks"] = recorded_disks(wanted, memory.config.raw)
                 changes["networks"] = recorded_networks(wanted, memory.config.raw)
             changes["addresses"] = _addresses(vm, memory, existence)
+            changes["ha"] = _ha(vm, facts.ha, existence)
         return vm.status.model_copy(update=changes)
 
     async def _write(self, status: VMStatus) -> None:
@@ -138,6 +140,25 @@ class StatusKeeper:
         self._vm = None
         if self._memory is not None and self.raw is not before:
             self._memory.status_at = self._context.clock()
+
+
+def _ha(vm: ProxmoxVM, ha: HA | None, present: Present) -> HAStatus | None:
+    """As the HA manager has it; whether we put it there, and that an error was recovered, stays until it is over."""
+    if ha is None:
+        return None
+    before = vm.status.ha or HAStatus()
+    requested = ha.resource.state if ha.resource is not None else None
+    is_over = requested == ha.state == _WHEN.get(present.power)
+    after = HAStatus(
+        state=ha.state,
+        joined=ha.is_ours(vm) if ha.unreadable is None else before.joined,
+        recovered=None if is_over else before.recovered,
+    )
+    return after if after != HAStatus() or vm.spec.availability is not None else None
+
+
+_WHEN = {"Running": "started", "Stopped": "stopped"}
+"""The state that the HA manager has for a VM when nothing is left to be done."""
 
 
 def _addresses(vm: ProxmoxVM, memory: Memory, present: Present) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ _WORKING = {
     "Configuring": "Proxmox is writing the VM's config",
     "Resizing": "Proxmox is growing a disk",
     "Starting": "Proxmox is starting the VM",
+    "AskingHA": "the HA manager is being asked to change the VM's power state",
     "Stopping": "the guest is shutting down",
     "Destroying": "Proxmox is destroying the VM",
 }

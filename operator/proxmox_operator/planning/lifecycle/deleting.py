@@ -17,6 +17,7 @@ from proxmox_operator.planning.lifecycle.checks import (
     working,
 )
 from proxmox_operator.planning.lifecycle.facts import Absent, Facts, Present
+from proxmox_operator.planning.lifecycle.ha import leave_ha
 from proxmox_operator.planning.lifecycle.steps import (
     Blocked,
     Bury,
@@ -153,6 +154,7 @@ DELETING: tuple[Check, ...] = (
     _retain,
     _protected,
     _detached,
+    leave_ha,
     _shut_down,
     _delayed,
     _destroy,

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from proxmox_operator.api import ProxmoxVM
+from proxmox_operator.planning.availability import HA
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle.steps import Wait
 from proxmox_operator.planning.placement import Placed, Template, Unschedulable
@@ -80,6 +81,8 @@ class Facts:
     claimed: Claimed | None = None
     source: Template | None = None
     place: Placed | Unschedulable | None = None
+    ha: HA | None = None
+    """None where neither ``spec.availability`` nor Proxmox has anything to do with HA."""
     ready_checks: tuple[Wait, ...] = ()
     pending: tuple[str, ...] = ()
     """Changes that Proxmox applies at the next cold boot, as sentences."""

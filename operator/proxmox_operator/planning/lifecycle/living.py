@@ -17,6 +17,7 @@ from proxmox_operator.planning.lifecycle.checks import (
     working,
 )
 from proxmox_operator.planning.lifecycle.facts import Absent, Facts, Present
+from proxmox_operator.planning.lifecycle.ha import availability, ha_sentences, through_ha
 from proxmox_operator.planning.lifecycle.steps import (
     Blocked,
     Clone,
@@ -114,6 +115,8 @@ def _power(facts: Facts) -> Step | None:
         return Wait(
             reason="Paused", message="the VM is paused in Proxmox; it is left alone until resumed", after=60
         )
+    if facts.ha is not None and facts.ha.governs:
+        return through_ha(facts, facts.ha)
     if present.hold is not None:
         return Wait(reason="PowerOnHold", message=present.hold, after=10)
     if wanted == "Stopped":
@@ -133,7 +136,7 @@ def _settled(facts: Facts) -> Step:
 def _observe(facts: Facts) -> Step:
     existence = facts.existence
     if isinstance(existence, Present) and existence.owner in (Owner.OURS, Owner.UNMARKED):
-        pending = existence.diff.sentences()
+        pending = existence.diff.sentences() + ha_sentences(facts)
         if pending or facts.vm.spec.wanted_power not in ("Unmanaged", existence.power):
             return Blocked(
                 reason="OutOfSync",
@@ -157,6 +160,7 @@ LIVING: tuple[Check, ...] = (
     _keep_power,
     _problems,
     _configure,
+    availability,
     _power,
     _settled,
 )

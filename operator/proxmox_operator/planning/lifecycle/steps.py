@@ -1,8 +1,12 @@
 """What may be done next. Doing it is ``controllers.vm.apply``'s part."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from proxmox_operator.api import Availability
+from proxmox_operator.planning.availability import HAResource
+from proxmox_operator.planning.harules import DropRule, PutRule
 from proxmox_operator.planning.placement import Placed, Template
 from proxmox_operator.planning.vmconfig import ConfigDiff
 
@@ -68,6 +72,39 @@ class Stop:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JoinHA:
+    """Put it under HA with this requested state. That it was us is recorded first."""
+
+    state: str
+    wish: Availability
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignHA:
+    """Bring settings of its HA resource, by Proxmox's names, to what the spec says."""
+
+    changes: Mapping[str, str | int]
+    was: HAResource
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClearHAError:
+    """Take the HA manager out of its error state by requesting ``disabled``. That it was tried is recorded first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaveHA:
+    """Take it out of HA."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetRule:
+    """Write or remove one rule of HA."""
+
+    change: PutRule | DropRule
+
+
+@dataclass(frozen=True, kw_only=True)
 class Destroy:
     """Destroy the VM with its disks. Its intent is recorded first."""
 
@@ -110,5 +147,5 @@ class Settled:
 
 Step = (
     Reserve | Reclaim | Hold | Clone | Configure | GrowDisks | RecordStart | Start | Stop
-    | Destroy | Bury | Release | Wait | Blocked | Settled
+    | JoinHA | AlignHA | ClearHAError | LeaveHA | SetRule | Destroy | Bury | Release | Wait | Blocked | Settled
 )  # fmt: skip
