@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from .core import Values, die
+from .guest_fs import fsinfo
 from .model import SimVm
 from .props import enabled, natural, parse, parse_net
 from .snapshots import Snapshots
@@ -92,6 +93,8 @@ class Agent(Snapshots):
                 "kernel-release": "6.1.0",
                 "machine": "x86_64",
             }
+        if command == "get-fsinfo":
+            return fsinfo(vm, self.pve)
         if command == "info":
             known = [
                 {"name": f"guest-{name}", "enabled": True, "success-response": True} for name in COMMANDS

@@ -90,6 +90,7 @@ class Apply(Privileges):
         problem = hotplug.problem(key, old, new, vm.config, unplugs=unplugs)
         if problem is not None and "virtioscsi" in problem:
             present.pop(key, None)
+            vm.guest_os.lose(key)
         return problem
 
     def _commit(self, vm: SimVm, key: str, effect: Effect, user: str) -> None:
@@ -99,6 +100,7 @@ class Apply(Privileges):
             same = new is not None and parse_drive(new)["file"] == parse_drive(old)["file"]
             if not same:
                 self._detach(vm, key, user)
+                vm.guest_os.lose(key)
         del vm.pending[key]
         vm.pending_force.discard(key)
         if new is None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fakepve.model import FakeVm
@@ -28,6 +28,22 @@ class Guest:
     os_name: str = "Debian GNU/Linux 12 (bookworm)"
     addresses: dict[str, list[str]] | None = None
     refuses_unplug: bool = False
+    # slot -> (mount point, type) of what is mounted from that disk, besides the system on the boot disk
+    mounts: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    # mount points whose disk was pulled out while mounted
+    torn: list[str] = field(default_factory=list)
+
+    def mount(self, slot: str, mountpoint: str, kind: str = "ext4") -> None:
+        """A file system of a disk is mounted; the agent's get-fsinfo shows it while QEMU has the disk."""
+        self.mounts.setdefault(slot, []).append((mountpoint, kind))
+
+    def unmount(self, slot: str) -> None:
+        """Nothing of the disk is mounted any more."""
+        self.mounts.pop(slot, None)
+
+    def lose(self, slot: str) -> None:
+        """The disk is gone, whether or not it was in use."""
+        self.torn += [mountpoint for mountpoint, _ in self.mounts.pop(slot, [])]
 
     def hang(self) -> None:
         """The agent and ACPI do not answer any more."""
@@ -38,8 +54,8 @@ class Guest:
         self.hung = False
 
     def copy(self) -> "Guest":
-        """The guest of a clone: the same image, not hung."""
-        return replace(self, hung=False)
+        """The guest of a clone: the same image, not hung, with its own disks."""
+        return replace(self, hung=False, mounts={}, torn=[])
 
 
 class SimVm(FakeVm):  # type: ignore[misc]

@@ -92,3 +92,62 @@ def test_exec_is_refused_as_a_locked_down_agent_does(sim: PveSim, api: Api) -> N
     sim.add_vm(100, running=True, agent="1")
     with pytest.raises(ApiError, match="Agent error: The command guest-exec has been disabled"):
         api.post(f"{ONE}/agent/exec", command="id")
+
+
+# ------------------------------------------------------------------------- fsinfo
+
+
+def fsinfo(api: Api) -> dict[str, dict[str, Any]]:
+    """{mount point: what the agent says} of VM 100."""
+    found = api.get("/nodes/pve1/qemu/100/agent/get-fsinfo")["result"]
+    return {item["mountpoint"]: item for item in found}
+
+
+def test_fsinfo_shows_the_system_and_what_is_mounted_but_no_other_disk(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, agent="1", scsi1="local-lvm:8", scsi2="local-lvm:1")
+    sim.agent(100).mount("scsi1", "/srv/data", "xfs")
+    found = fsinfo(api)
+    assert list(found) == ["/", "/srv/data"]
+    data = found["/srv/data"]
+    assert (data["type"], data["total-bytes"], data["name"]) == ("xfs", 8 * 1024**3, "sdb")
+    [disk] = data["disk"]
+    assert (disk["bus-type"], disk["target"], disk["unit"], disk["dev"]) == ("scsi", 0, 1, "/dev/sdb")
+    sim.agent(100).unmount("scsi1")
+    assert list(fsinfo(api)) == ["/"]
+
+
+@pytest.mark.parametrize(
+    ("slot", "options", "machine", "serial"),
+    [
+        ("scsi1", "", "q35", "0QEMU_QEMU_HARDDISK_drive-scsi1"),
+        ("scsi1", ",serial=abc", "q35", "0QEMU_QEMU_HARDDISK_drive-scsi1"),
+        ("scsi1", ",serial=abc", "pc-q35-9.2", "0QEMU_QEMU_HARDDISK_abc"),
+        ("scsi1", ",serial=abc,wwn=0x5000000000000002", "q35", "35000000000000002"),
+        ("virtio1", ",serial=abc", "q35", "abc"),
+        ("virtio1", "", "q35", None),
+    ],
+)
+def test_the_serial_in_fsinfo_is_udevs_and_not_the_disks(
+    sim: PveSim, api: Api, slot: str, options: str, machine: str, serial: str | None
+) -> None:
+    config: dict[str, Any] = {"machine": machine, "boot": "order=scsi0", slot: f"local-lvm:1{options}"}
+    sim.add_vm(100, running=True, agent="1", **config)
+    sim.agent(100).mount(slot, "/srv")
+    assert fsinfo(api)["/srv"]["disk"][0].get("serial") == serial
+
+
+def test_a_disk_that_is_pulled_out_while_mounted_is_torn(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, agent="1", boot="order=scsi0", scsi1="local-lvm:1", scsi2="local-lvm:1")
+    sim.agent(100).mount("scsi1", "/srv/data")
+    sim.agent(100).mount("scsi2", "/srv/more")
+    sim.agent(100).unmount("scsi2")
+    api.set(100, delete="scsi1,scsi2")
+    assert list(fsinfo(api)) == ["/"]
+    assert sim.agent(100).torn == ["/srv/data"]
+
+
+def test_a_stopped_vm_loses_no_mounted_disk(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, agent="1", scsi1="local-lvm:1")
+    sim.agent(100).mount("scsi1", "/srv/data")
+    api.set(100, delete="scsi1")
+    assert sim.agent(100).torn == []
