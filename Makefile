@@ -1,7 +1,7 @@
 # Each target does all of its own set-up: hack/bootstrap makes .venv, `python -m controlplane build` the API server.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-integration test-contract lint fmt crds bench lock kind clean bootstrap
+.PHONY: help demo test test-unit test-integration test-contract lint fmt crds docs-tables bench lock kind clean bootstrap
 
 PY := .venv/bin/python
 HACK := PYTHONPATH=hack
@@ -47,6 +47,9 @@ fmt: bootstrap  ## Format, and fix what ruff can fix
 
 crds: bootstrap  ## Write crds/*.yaml from the models
 	@.venv/bin/proxmox-operator crds --output crds
+
+docs-tables: bootstrap  ## Write the tables in docs/ that are made from the code
+	@$(HACK) $(PY) -m doctables
 
 bench: bootstrap  ## N VMs (N=100) through their life: times, calls and writes, beside their budgets
 	@$(HACK) $(PY) -m controlplane build

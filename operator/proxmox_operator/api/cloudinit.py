@@ -74,7 +74,8 @@ class DNS(Wire):
     )
 
     servers: Annotated[tuple[Resolver, ...], Field(max_length=8)] = ()
-    """IP addresses of DNS servers, at most 8. Default: those of the Proxmox node."""
+    """IP addresses of DNS servers, at most 8. Default: those of the Proxmox node; moving the VM then may
+    make the guest run its cloud-init modules again."""
     search_domains: Annotated[tuple[SearchDomain, ...], Field(max_length=8)] = ()
     """Domains in which short names are looked up, at most 8. Default: those of the Proxmox node."""
 

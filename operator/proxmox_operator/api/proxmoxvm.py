@@ -275,7 +275,8 @@ class VMSpec(Wire):
     firmware: Firmware | None = None
     """Firmware, set before the first start and immutable after it. Default: unmanaged."""
     machine: Machine | None = None
-    """Machine type: q35, pc, or a version of them; another chipset only before the first start. Default: unmanaged."""
+    """Machine type: q35 or pc, of whichever version the VM has, or a version of them; another chipset only before the
+    first start. Default: unmanaged."""
     os_type: OSType | None = None
     """Operating system in the guest, by which Proxmox chooses hardware defaults; Windows10 is also Server 2016 and
     2019, Windows11 also 2022 and 2025. Default: unmanaged."""

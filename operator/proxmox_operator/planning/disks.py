@@ -58,7 +58,6 @@ _DEFAULTS = {
     "backup": "1",
     "replicate": "1",
 }
-_NIC_DEFAULTS = {"firewall": "0", "link_down": "0"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +98,7 @@ def canonical(options: Mapping[str, str]) -> dict[str, str]:
             text = _number(value)
             if not text:
                 continue
-        if key != "size" and text != (_DEFAULTS | _NIC_DEFAULTS).get(key):
+        if key != "size" and text != _DEFAULTS.get(key):
             result[key] = text
     return result
 

@@ -110,7 +110,6 @@ def test_detached_volumes_are_named():
         ({"backup": "1"}, {}),
         ({"cache": "none", "discard": "ignore"}, {}),
         ({"iothread": "0", "size": "8G"}, {"size": "9G"}),
-        ({"firewall": "0"}, {}),
     ],
 )
 def test_equal_settings_compare_equal(one, other):

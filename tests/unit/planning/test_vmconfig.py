@@ -462,7 +462,7 @@ def test_a_password_is_sent_once_for_each_reference_and_never_spelled_out():
     vm = a_vm(status=made(), **spec)
     put = next(put for put in diff(wanted(vm), CONFIG).puts if put.key == PASSWORD_KEY)
     assert put.value is None
-    assert put.sentence() == "cipassword: set from its Secret"
+    assert put.sentence() == "cipassword: set from its Secret (re-runs cloud-init at the next boot)"
     assert changes(spec, status={"passwordFrom": "login/password"}) == {}
     assert changes(spec, status={"passwordFrom": "login/other"}) == {PASSWORD_KEY: None}
 

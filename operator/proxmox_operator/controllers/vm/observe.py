@@ -99,8 +99,8 @@ class Observer:
             return _with(facts, pending=pending, ready_checks=checks, ha=ha)
         return facts
 
-    def wanted(self, vm: ProxmoxVM) -> Wanted:
-        """What the config is compared with. Only for an object that has a VMID.
+    def wanted(self, vm: ProxmoxVM, *, running: bool = False) -> Wanted:
+        """What the config is compared with, of a VM that is ``running`` or not. Only for an object that has a VMID.
 
         What a write of this process has earned counts before it is in the status: a password is sent once.
         """
@@ -109,6 +109,7 @@ class Observer:
             vm=vm.model_copy(update={"status": status}),
             mark=self.mark(vm, vm.status.vmid or 0, vm.status.uuid or ""),
             started=vm.status.started,
+            running=running,
             storage=self._access.storage,
             bridge=self._access.bridge,
         )
@@ -286,7 +287,7 @@ class Observer:
             self._memory.forget_config()
         config = await self._config(node, vmid, guest)
         raw = config.raw
-        wanted = self.wanted(vm)
+        wanted = self.wanted(vm, running=power in ("Running", "Paused"))
         whose = owner(
             wanted.mark,
             description=raw.get("description", ""),

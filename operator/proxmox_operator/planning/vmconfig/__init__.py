@@ -7,12 +7,28 @@ that the spec lists are compared; an unset block is unmanaged. Source of the key
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from proxmox_operator.planning.vmconfig.changes import ConfigDiff, Grow, Problem, Put, Remove, Wanted
+from proxmox_operator.planning import disks
+from proxmox_operator.planning.vmconfig.changes import (
+    Change,
+    ConfigDiff,
+    Grow,
+    Problem,
+    Put,
+    Remove,
+    Wanted,
+    result,
+)
 from proxmox_operator.planning.vmconfig.cloudinit import PASSWORD_KEY, cloud_init, password_reference
+from proxmox_operator.planning.vmconfig.devices import pci_devices, usb_devices
 from proxmox_operator.planning.vmconfig.drives import boot_disk, listed_disks, recorded_disks
-from proxmox_operator.planning.vmconfig.general import firmware, general, hardware, own_tags
+from proxmox_operator.planning.vmconfig.effects import effect, reruns_cloud_init
+from proxmox_operator.planning.vmconfig.firmware import firmware
+from proxmox_operator.planning.vmconfig.general import general, own_tags
+from proxmox_operator.planning.vmconfig.hardware import machine, memory, peripherals, processor
 from proxmox_operator.planning.vmconfig.networks import networks, recorded_networks
+from proxmox_operator.planning.vmconfig.possible import impossible
 
 __all__ = [
     "PASSWORD_KEY",
@@ -29,17 +45,46 @@ __all__ = [
     "recorded_networks",
 ]
 
+_AREAS = (
+    general,
+    processor,
+    memory,
+    machine,
+    peripherals,
+    firmware,
+    pci_devices,
+    usb_devices,
+    boot_disk,
+    listed_disks,
+    networks,
+    cloud_init,
+)
+
 
 def diff(wanted: Wanted, config: Mapping[str, str]) -> ConfigDiff:
     """Compare the config (values as Proxmox returns them, pending ones merged) with what is wanted."""
-    changes = [
-        change
-        for area in (general, hardware, firmware, boot_disk, listed_disks, networks, cloud_init)
-        for change in area(wanted, config)
-    ]
+    changes = [change for area in _AREAS for change in area(wanted, config)]
+    after = result(config, changes)
+    changes += impossible(wanted.vm.spec, after)
+    seeded = wanted.started and disks.has_cloud_init_drive(after)
+    changes = [_judged(change, config, after, wanted, seeded=seeded) for change in changes]
     return ConfigDiff(
         puts=tuple(change for change in changes if isinstance(change, Put)),
         removes=tuple(change for change in changes if isinstance(change, Remove)),
         grows=tuple(change for change in changes if isinstance(change, Grow)),
         problems=tuple(change for change in changes if isinstance(change, Problem)),
+    )
+
+
+def _judged(
+    change: Change, config: Mapping[str, str], after: Mapping[str, str], wanted: Wanted, *, seeded: bool
+) -> Change:
+    """The change with its effect on the VM as it runs, and on the guest's cloud-init."""
+    if not isinstance(change, Put | Remove):
+        return change
+    was, new = config.get(change.key), after.get(change.key)
+    return replace(
+        change,
+        effect=effect(change.key, was, new, config) if wanted.running else None,
+        reruns_cloud_init=seeded and reruns_cloud_init(change.key, was, new, after),
     )

@@ -1,29 +1,33 @@
 """The words of a config diff: what is compared with what, and the writes and problems that come of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.api.quantity import format_gib
+from proxmox_operator.planning.canonical import Value, meaning, spelled
 from proxmox_operator.planning.identity import Mark, user_text
+from proxmox_operator.planning.vmconfig.effects import Effect
 
 
 @dataclass(frozen=True, kw_only=True)
 class Put:
     """Write ``key``; ``was`` is the old value, for the sentence a person reads.
 
-    ``value`` is ``None`` for a secret, which is filled in only when the call is made.
+    ``value`` is ``None`` for a secret, which is filled in only when the call is made. ``storage``: where a volume is
+    allocated. ``effect`` is what it does to the running VM, None while it does not run.
     """
 
     key: str
     value: str | None
     was: str | None = None
     storage: str | None = None
+    effect: Effect | None = None
+    reruns_cloud_init: bool = False
 
     def sentence(self) -> str:
-        if self.value is None:
-            return f"{self.key}: set from its Secret"
-        return f"{self.key}: {_short(self.was)} -> {_short(self.value)}"
+        what = "set from its Secret" if self.value is None else f"{_short(self.was)} -> {_short(self.value)}"
+        return f"{self.key}: {what}{_when(self)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +36,11 @@ class Remove:
 
     key: str
     was: str
+    effect: Effect | None = None
+    reruns_cloud_init: bool = False
 
     def sentence(self) -> str:
-        return f"{self.key}: {_short(self.was)} -> unset"
+        return f"{self.key}: {_short(self.was)} -> unset{_when(self)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +70,14 @@ Change = Put | Remove | Grow | Problem
 class Wanted:
     """Everything beside the config that the diff depends on.
 
-    ``started`` is whether the VM was ever started: firmware and UUID are only set before.
+    ``started`` is whether the VM was ever started: firmware and UUID are only set before. ``running``: whether it does
+    now, so that changes have the effects of :mod:`.effects`.
     """
 
     vm: ProxmoxVM
     mark: Mark
     started: bool
+    running: bool = False
     storage: str | None
     bridge: str | None
 
@@ -97,9 +105,34 @@ class ConfigDiff:
         return not self.grows and not self.removes and [put.key for put in self.puts] == ["description"]
 
 
-def put(config: Mapping[str, str], key: str, value: str) -> Iterator[Put]:
-    if config.get(key) != value:
-        yield Put(key=key, value=value, was=config.get(key))
+def put(config: Mapping[str, str], key: str, value: Value, default: Value = None) -> Iterator[Put]:
+    """Write ``key`` unless it says ``value`` already, by itself or as Proxmox's ``default``."""
+    if meaning(config.get(key), default) != value:
+        yield Put(key=key, value=spelled(value), was=config.get(key))
+
+
+def result(config: Mapping[str, str], changes: Iterable[Change]) -> dict[str, str]:
+    """The config as it would be after ``changes``; what Proxmox makes of a value (volumes, MACs) is left as written."""
+    after = dict(config)
+    for change in changes:
+        if isinstance(change, Put):
+            after[change.key] = change.value or ""
+        elif isinstance(change, Remove):
+            after.pop(change.key, None)
+    return after
+
+
+_WORDS = {
+    Effect.REPLUG: "unplugs the device and plugs it in again",
+    Effect.RESTART: "at the next cold boot",
+    Effect.STOPPED: "once the VM is stopped",
+}
+
+
+def _when(change: Put | Remove) -> str:
+    words = [_WORDS[change.effect]] if change.effect in _WORDS else []
+    words += ["re-runs cloud-init at the next boot"] if change.reruns_cloud_init else []
+    return f" ({'; '.join(words)})" if words else ""
 
 
 def _short(value: str | None) -> str:

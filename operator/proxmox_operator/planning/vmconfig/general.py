@@ -1,14 +1,25 @@
-"""Name, description, flags, tags, processor, memory and firmware."""
+"""Name, description, start with the node, protection, kind of guest, and tags."""
 
 import re
 from collections.abc import Iterator, Mapping
 
-from proxmox_operator.api import ProxmoxVM
-from proxmox_operator.api.quantity import parse_quantity
-from proxmox_operator.planning import disks
+from proxmox_operator.api import ProxmoxVM, Startup
+from proxmox_operator.planning.canonical import amended
 from proxmox_operator.planning.identity import render_description, user_text
 from proxmox_operator.planning.propstring import parse_flag, parse_props, render_props
-from proxmox_operator.planning.vmconfig.changes import Change, Problem, Put, Remove, Wanted, put
+from proxmox_operator.planning.vmconfig.changes import Change, Put, Remove, Wanted, put
+
+OS_TYPES = {
+    "Linux": "l26",
+    "Windows11": "win11",
+    "Windows10": "win10",
+    "Windows8": "win8",
+    "Windows7": "win7",
+    "WindowsXP": "wxp",
+    "Windows2008": "w2k8",
+    "Solaris": "solaris",
+    "Other": "other",
+}
 
 
 def general(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
@@ -18,10 +29,9 @@ def general(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     text = vm.spec.description if vm.spec.description is not None else user_text(current)
     if current.rstrip() != (described := render_description(wanted.mark, text)):
         yield Put(key="description", value=described, was=current)
-    if vm.spec.wanted_power != "Unmanaged":
-        onboot = vm.spec.wanted_power == "Running"
-        if parse_flag(config.get("onboot", "0")) != onboot:
-            yield Put(key="onboot", value=str(int(onboot)), was=config.get("onboot"))
+    yield from _startup(vm, config)
+    if vm.spec.os_type is not None:
+        yield from put(config, "ostype", OS_TYPES[vm.spec.os_type], "other")
     protected = parse_flag(config.get("protection", "0"))
     if vm.spec.protection is True and not protected:
         yield Put(key="protection", value="1", was=config.get("protection"))
@@ -33,6 +43,23 @@ def general(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
 def own_tags(vm: ProxmoxVM) -> tuple[str, ...]:
     """The tags that are ours: the spec's, and the namespace, since VMs of two namespaces look alike in the GUI."""
     return tuple(sorted({tag.lower() for tag in vm.spec.tags} | {vm.metadata.namespace}))
+
+
+def _startup(vm: ProxmoxVM, config: Mapping[str, str]) -> Iterator[Change]:
+    """With the node: else nothing boots where Kubernetes itself runs on this Proxmox.
+
+    Order and delays are written only where they are listed: they need Sys.Modify on /.
+    """
+    startup, power = vm.spec.startup or Startup(), vm.spec.wanted_power
+    on_boot = startup.on_boot if power == "Unmanaged" or startup.on_boot is not None else power == "Running"
+    if on_boot is not None:
+        yield from put(config, "onboot", on_boot, default=False)
+    fields = {"order": startup.order, "up": startup.up_delay, "down": startup.down_delay}
+    current = parse_props(config.get("startup", ""), "order")
+    listed = {part: value for part, value in fields.items() if value is not None}
+    props = amended(current, listed, dict.fromkeys(listed, -1))  # numbers, none of which is the default
+    if props != current:
+        yield Put(key="startup", value=render_props(props, None), was=config.get("startup"))
 
 
 def _tags(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
@@ -47,78 +74,3 @@ def _tags(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
         yield (
             Put(key="tags", value=";".join(result), was=was) if result else Remove(key="tags", was=was or "")
         )
-
-
-def hardware(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
-    spec = wanted.vm.spec
-    if spec.cpu is not None:
-        for key, number in (("cores", spec.cpu.cores), ("sockets", spec.cpu.sockets)):
-            if number is not None and config.get(key, "1") != str(number):
-                yield Put(key=key, value=str(number), was=config.get(key))
-        props = parse_props(config.get("cpu", ""), "cputype")
-        if spec.cpu.type is not None and props.get("cputype") != spec.cpu.type:
-            value = render_props({**props, "cputype": spec.cpu.type}, "cputype")
-            yield Put(key="cpu", value=value, was=config.get("cpu"))
-    if spec.memory is not None:
-        size, minimum = _mib(spec.memory.size), spec.memory.minimum
-        if parse_props(config.get("memory", ""), "current").get("current") != size:
-            yield Put(key="memory", value=size, was=config.get("memory"))
-        if minimum is not None:
-            yield from put(config, "balloon", _mib(minimum))
-    props = parse_props(config.get("agent", ""), "enabled")
-    if spec.agent is not None and parse_flag(props.get("enabled", "0")) != spec.agent:
-        value = render_props({**props, "enabled": str(int(spec.agent))}, "enabled")
-        yield Put(key="agent", value=value, was=config.get("agent"))
-
-
-def firmware(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
-    """UUID and firmware belong to the installed system: written before the first start, never after."""
-    if not wanted.started:
-        props = parse_props(config.get("smbios1", ""), "uuid")
-        if props.get("uuid", "").lower() != wanted.mark.uuid.lower():
-            value = render_props({**props, "uuid": wanted.mark.uuid}, None)
-            yield Put(key="smbios1", value=value, was=config.get("smbios1"))
-    firmware = wanted.vm.spec.firmware
-    if firmware is None:
-        return
-    changes = list(_firmware_changes(wanted, config))
-    if wanted.started and changes:
-        keys = ", ".join(change.key for change in changes if isinstance(change, Put)) or "a disk is missing"
-        message = (
-            f"spec.firmware differs from the VM's ({keys}), which was started already: restore the old value"
-        )
-        yield Problem(reason="FirmwareImmutable", message=message)
-    else:
-        yield from changes
-
-
-def _firmware_changes(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Put | Problem]:
-    firmware = wanted.vm.spec.firmware
-    assert firmware is not None  # noqa: S101 - narrowed by the caller
-    storage = disks.boot_storage(config) or wanted.storage
-    if firmware.uefi is not None and (config.get("bios", "seabios") == "ovmf") != firmware.uefi:
-        yield Put(key="bios", value="ovmf" if firmware.uefi else "seabios", was=config.get("bios"))
-    wants_efi, wants_tpm = (
-        bool(asked) and key not in config
-        for asked, key in ((firmware.uefi, "efidisk0"), (firmware.tpm, "tpmstate0"))
-    )
-    if storage is None and (wants_efi or wants_tpm):
-        message = (
-            "spec.firmware: there is no storage for its disks: set defaults.storage on the ProxmoxCluster"
-        )
-        yield Problem(reason="StorageNotChosen", message=message)
-        return
-    efi = parse_props(config.get("efidisk0", ""), "file")
-    if firmware.secure_boot and efi and not parse_flag(efi.get("pre-enrolled-keys", "0")):
-        message = "spec.firmware.secureBoot: the source's EFI disk holds no enrolled keys: clone a source that has them"
-        yield Problem(reason="SecureBootMissing", message=message)
-    if wants_efi:
-        keys = int(bool(firmware.secure_boot))
-        value = f"{storage}:1,efitype=4m,pre-enrolled-keys={keys}"
-        yield Put(key="efidisk0", value=value, storage=storage)
-    if wants_tpm:
-        yield Put(key="tpmstate0", value=f"{storage}:1,version=v2.0", storage=storage)
-
-
-def _mib(quantity: str) -> str:
-    return str(parse_quantity(quantity) >> 20)

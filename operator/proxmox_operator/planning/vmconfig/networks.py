@@ -1,12 +1,12 @@
 """The listed network devices; a MAC address, once there, is sent again with every change."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from proxmox_operator.api import Network, NetworkStatus
-from proxmox_operator.planning import disks
-from proxmox_operator.planning.propstring import parse_props, render_props
+from proxmox_operator.planning.canonical import Value, amended
+from proxmox_operator.planning.propstring import render_props
 from proxmox_operator.planning.vmconfig.changes import Change, Problem, Put, Wanted
+from proxmox_operator.planning.vmconfig.effects import nic_parts
 
 NIC_MODELS = {
     "VirtIO": "virtio",
@@ -16,8 +16,14 @@ NIC_MODELS = {
     "VMXNET3": "vmxnet3",
 }
 
-
-_MAC_ADDRESS = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+_DEFAULTS: dict[str, Value] = {
+    "tag": 0,
+    "mtu": 0,
+    "queues": 1,
+    "rate": 0.0,
+    "firewall": False,
+    "link_down": False,
+}
 
 
 def networks(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
@@ -27,43 +33,55 @@ def networks(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
             message = f"spec.networks[{network.name}].bridge: name one, or set defaults.bridge on the ProxmoxCluster"
             yield Problem(reason="BridgeNotChosen", message=message)
             continue
-        current = parse_props(config.get(network.name, ""), "model")
-        mac = network.mac or _mac(current) or recorded.get(network.name)
-        props = _nic(network, bridge, mac)
-        if disks.canonical(_as_model(current)) != disks.canonical(_as_model(props)):
-            yield Put(key=network.name, value=render_props(props, "model"), was=config.get(network.name))
+        current = nic_parts(config.get(network.name, ""))
+        mac = network.mac or current.get("macaddr") or recorded.get(network.name)
+        props = amended(current, _parts(network, bridge, mac, current), _DEFAULTS)
+        if props != current:
+            yield Put(key=network.name, value=_rendered(props), was=config.get(network.name))
 
 
-def _nic(network: Network, bridge: str, mac: str | None) -> dict[str, str]:
-    model = NIC_MODELS[network.model]
-    props: dict[str, str | None] = {
-        "model": None if mac else model,
-        model: mac.upper() if mac else None,
+def _parts(network: Network, bridge: str, mac: str | None, current: Mapping[str, str]) -> dict[str, Value]:
+    """All that the spec has words for. Trunks stay as they are spelled where they are the same VLANs."""
+    trunks = _vlans((vlans.start, vlans.end) for vlans in network.trunks)
+    same = _vlans(_ranges(current.get("trunks", ""))) == trunks
+    return {
+        "model": NIC_MODELS[network.model],
+        "macaddr": mac.upper() if mac else None,
         "bridge": bridge,
-        "tag": str(network.vlan) if network.vlan else None,
-        "mtu": str(network.mtu) if network.mtu else None,
-        "queues": str(network.queues) if network.queues else None,
-        "firewall": "1" if network.firewall else None,
-        "link_down": "1" if network.connected is False else None,
+        "tag": network.vlan,
+        "trunks": current.get("trunks") if same else trunks or None,
+        "mtu": network.mtu,
+        "queues": network.queues,
+        "rate": network.rate_limit,
+        "firewall": network.firewall,
+        "link_down": not network.connected,
     }
-    return {key: value for key, value in props.items() if value is not None}
 
 
-def _as_model(props: Mapping[str, str]) -> dict[str, str]:
-    """``virtio=MAC`` and ``model=virtio,macaddr=MAC`` are the same NIC."""
-    result: dict[str, str] = {}
-    for key, value in props.items():
-        if key == "macaddr":
-            result[key] = value.upper()
-        elif _MAC_ADDRESS.fullmatch(value):
-            result |= {"model": key, "macaddr": value.upper()}
+def _ranges(trunks: str) -> Iterator[tuple[int, int]]:
+    """``2;4-6`` as Proxmox writes VLANs; what cannot be read is left out."""
+    for part in trunks.split(";"):
+        first, _, last = part.partition("-")
+        if first.isdecimal() and (last or first).isdecimal():
+            yield int(first), int(last or first)
+
+
+def _vlans(ranges: Iterable[tuple[int, int]]) -> str:
+    """The VLANs of ``ranges`` in one spelling: sorted, merged, each once."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if merged and start <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
-            result[key] = value
-    return result
+            merged.append((start, end))
+    return ";".join(str(start) if start == end else f"{start}-{end}" for start, end in merged)
 
 
-def _mac(props: Mapping[str, str]) -> str | None:
-    return _as_model(props).get("macaddr")
+def _rendered(parts: Mapping[str, str]) -> str:
+    """``virtio=MAC,bridge=...``; without a MAC Proxmox makes one."""
+    rest = {part: text for part, text in parts.items() if part not in ("model", "macaddr")}
+    model, mac = parts["model"], parts.get("macaddr")
+    return render_props({model: mac, **rest} if mac else {"model": model, **rest}, "model")
 
 
 def recorded_networks(wanted: Wanted, config: Mapping[str, str]) -> tuple[NetworkStatus, ...]:
@@ -72,5 +90,5 @@ def recorded_networks(wanted: Wanted, config: Mapping[str, str]) -> tuple[Networ
     return tuple(
         NetworkStatus(name=name, mac=mac)
         for name in names
-        if (mac := _mac(parse_props(config.get(name, ""), "model")))
+        if (mac := nic_parts(config.get(name, "")).get("macaddr"))
     )
