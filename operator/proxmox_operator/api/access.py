@@ -75,7 +75,8 @@ class BridgeGrant(Wire):
     name: BridgeGrantName
     """Bridge or SDN vnet such as vmbr0; * means all of them. Required."""
     vlans: Annotated[tuple[VlanRange, ...], Field(max_length=32)] = ()
-    """VLANs that may be used, at most 32 ranges; untagged traffic is then not granted. Default: any, and untagged."""
+    """VLANs that may be used, as vlan or in trunks, at most 32 ranges. Untagged is then not granted: where a device has
+    neither, the guest may tag its frames itself and reaches every VLAN of the bridge. Default: any, and untagged."""
 
 
 class MaxSizes(Wire):
@@ -107,9 +108,11 @@ class AccessGrant(Wire):
     allow: Literal["Listed", "Everything"] = "Listed"
     """Whether only what is listed here is granted, or everything. Default: Listed."""
     clone_from: Annotated[tuple[VMIDRange, ...], Field(max_length=64)] = ()
-    """VMIDs of templates and VMs that may be cloned, at most 64 ranges. Default: none."""
+    """VMIDs of templates and VMs that may be cloned, with the storages and networks they are on, at most 64 ranges.
+    Default: none."""
     adopt: Annotated[tuple[VMIDRange, ...], Field(max_length=64)] = ()
-    """VMIDs of existing VMs that may be taken over by spec.source.adopt, at most 64 ranges. Default: none."""
+    """VMIDs of existing VMs that may be taken over by spec.source.adopt, with all that they have, at most 64 ranges.
+    Default: none."""
     vmids: Annotated[tuple[VMIDRange, ...], Field(max_length=64)] = ()
     """VMIDs that may be asked for in spec.vmid, at most 64 ranges. Default: none."""
     storages: Annotated[tuple[StorageGrant, ...], Field(max_length=64)] = ()
@@ -117,11 +120,11 @@ class AccessGrant(Wire):
     bridges: Annotated[tuple[BridgeGrant, ...], Field(max_length=64)] = ()
     """Bridges that may be used, at most 64. Default: only spec.defaults.bridge, untagged."""
     nodes: Annotated[tuple[NodeName, ...], Field(max_length=64)] = ()
-    """Nodes that VMs may be made on or moved to, at most 64. Default: any."""
+    """Nodes that VMs may be made on or moved to, at most 64; where HA moves them is Proxmox's. Default: any."""
     mappings: Annotated[tuple[MappingGrant, ...], Field(max_length=64)] = ()
     """Resource mappings of PCI and USB devices that may be used, at most 64; * means all of them. Default: none."""
     max_sizes: MaxSizes | None = None
-    """Largest sizes that one VM may ask for. Default: no limit."""
+    """Largest sizes that one VM may ask for, or be given by its source. Default: no limit."""
     recover: bool = False
     """Whether VMs of an earlier namespace or of another Kubernetes cluster may be taken back; never part of Everything.
     Default: false."""

@@ -108,7 +108,8 @@ class Defaults(Wire):
     storage: StorageName | None = None
     """Proxmox storage of disks that name none. Default: none; each disk then must name one."""
     bridge: BridgeName | None = None
-    """Bridge of networks that name none, untagged for everybody. Default: none; each network then must name one."""
+    """Bridge of networks that name none, untagged for everybody: a guest may tag its frames itself, so it should carry
+    no VLAN that is not for everybody. Default: none; each network then must name one."""
 
 
 class Limits(Wire):

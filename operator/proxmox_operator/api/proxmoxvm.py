@@ -126,7 +126,10 @@ class Clone(Wire):
 
 
 class Adopt(Wire):
-    """Existing VM of the same Proxmox cluster that is taken over, as it is and without a restart."""
+    """Existing VM of the same Proxmox cluster that is taken over as it is, without a restart.
+
+    Only a mark in its notes and what spec lists are written. One that carries another ProxmoxVM's mark is refused.
+    """
 
     rules = (
         Rule(
@@ -229,6 +232,11 @@ class VMSpec(Wire):
             field=".vmid",
         ),
         Rule(
+            cel="!has(self.source.adopt) || !has(self.networks) || self.networks.all(n, has(n.bridge))",
+            message="spec.networks of an adopted VM must name their bridge: it would be moved to the default one",
+            field=".networks",
+        ),
+        Rule(
             cel=(
                 "!has(self.display) || self.display.type != 'Serial'"
                 " || (has(self.serialConsole) && self.serialConsole)"
@@ -258,7 +266,7 @@ class VMSpec(Wire):
     """ProxmoxCluster that the VM is made in; immutable. Default: the only one there is, or the one marked as
     default."""
     name: HostName | None = None
-    """Name in Proxmox, a DNS label of at most 63 characters. Default: metadata.name."""
+    """Name in Proxmox, a DNS label of at most 63 characters. Default: metadata.name; unmanaged for an adopted VM."""
     description: Description | None = None
     """Notes in Proxmox, at most 7000 characters; the operator keeps its mark beside them. Default: unmanaged."""
     source: Source
@@ -302,7 +310,7 @@ class VMSpec(Wire):
     """Network devices, at most 32, told apart by name; devices that are not listed are not touched. Default: none."""
     tags: Tags = ()
     """Tags in Proxmox, at most 32, besides the namespace, which always is one, and those that others have set.
-    Default: none."""
+    Default: none; for an adopted VM not even the namespace."""
     agent: bool | None = None
     """Whether the VM has the device of the QEMU guest agent. Default: unmanaged."""
     cloud_init: CloudInit | None = None
@@ -347,7 +355,10 @@ class ProxmoxVM(Resource):
     kind: ClassVar[str] = "ProxmoxVM"
     rules = (
         Rule(
-            cel=f"has(self.spec.name) || self.metadata.name.matches(r'^{_HOST_NAME}$')",
+            cel=(
+                f"has(self.spec.name) || has(self.spec.source.adopt)"
+                f" || self.metadata.name.matches(r'^{_HOST_NAME}$')"
+            ),
             message=(
                 "metadata.name cannot name the VM in Proxmox, as it is no DNS label of at most 63 "
                 "characters: set spec.name"

@@ -198,7 +198,7 @@ class ClusterReconciler:
         except ValueError as error:
             raise NeedsHuman(f"ProxmoxCluster {name}: {error}", reason="InvalidSpec") from None
         old, member.session, member.fingerprint = member.session, session, fingerprint
-        member.marks.clear()
+        member.seen.clear()
         self._context.metrics.watch_inventory(name, lambda: session.inventory.age)
         session.start()
         if old is not None:
@@ -207,6 +207,8 @@ class ClusterReconciler:
     def _changed_in_proxmox(self, member: Member, vmids: set[int], nodes: set[str]) -> None:
         for vmid in vmids & member.keys.keys():
             self._context.queue.add(member.keys[vmid])
+        for key in member.longing_for(vmids - member.keys.keys()):
+            self._context.queue.add(key)
         if nodes:
             self._context.queue.add(Key(CLUSTER_KIND, "", member.name))
 

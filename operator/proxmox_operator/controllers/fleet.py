@@ -15,7 +15,7 @@ from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context,
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import NeedsHuman, NotReadYet, OperatorError, Unreachable, Waiting
 from proxmox_operator.kube.client import Raw
-from proxmox_operator.planning.identity import Mark
+from proxmox_operator.planning.identity import Signs
 from proxmox_operator.proxmox.permissions import Feature
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.traces import traces
@@ -40,11 +40,12 @@ class Member:
 
     ``problem`` is why no VM can be worked on now (set by the cluster controller). ``keys`` tells which object a VMID
     belongs to; ``promised`` is what VMs in the making, or on the move, will take, by object UID; ``waiting`` are
-    objects that no node could host, woken when there is more room; ``marks`` is what a search for lost VMs has read of
-    VMs that belong to no known object. ``passes`` counts VMs being worked on now; ``queued`` are those that wait until
-    one of them is done (:meth:`Fleet.share`). ``cluster`` is the object at its newest (``raw``), ``acted_on`` as the
-    cluster's own last pass saw it, which can hang for minutes. ``major`` is the version of Proxmox VE, ``lacking`` what
-    only some VMs ask for and the credentials are not enough for, with the remedy.
+    objects that no node could host, woken when there is more room; ``seen`` is what a search has read of VMs that
+    belong to no known object, all of them last at ``swept_at``; ``awaited`` are objects that wait for a VM which is not
+    theirs yet, by its VMID (None: for any). ``passes`` counts VMs being worked on now; ``queued`` are those that wait
+    until one of them is done (:meth:`Fleet.share`). ``cluster`` is the object at its newest (``raw``), ``acted_on`` as
+    the cluster's own last pass saw it, which can hang for minutes. ``major`` is the version of Proxmox VE, ``lacking``
+    what only some VMs ask for and the credentials are not enough for, with the remedy.
     """
 
     name: str
@@ -55,7 +56,9 @@ class Member:
     keys: dict[int, Key] = field(default_factory=dict)
     promised: dict[str, Promise] = field(default_factory=dict)
     waiting: dict[Key, None] = field(default_factory=dict)
-    marks: dict[int, Mark | None] = field(default_factory=dict)
+    seen: dict[int, Signs] = field(default_factory=dict)
+    swept_at: float = 0.0
+    awaited: dict[Key, int | None] = field(default_factory=dict)
     cursor: int | None = None
     major: int | None = None
     lacking: Mapping[Feature, str] = field(default_factory=dict)
@@ -94,6 +97,10 @@ class Member:
         """The object no longer has this VMID; another object that has it keeps it."""
         if self.keys.get(vmid) == key:
             del self.keys[vmid]
+
+    def longing_for(self, vmids: set[int]) -> list[Key]:
+        """The objects that wait for one of these VMs, which have come, changed, or been let go."""
+        return [key for key, awaited in self.awaited.items() if vmids and awaited in {*vmids, None}]
 
 
 class Fleet:

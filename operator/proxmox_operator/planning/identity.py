@@ -7,12 +7,15 @@ copy of the description, and that copy is not ours. Not here: reading configs, a
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from enum import Enum
 
+from proxmox_operator.planning.propstring import parse_props
+
 _MARK = re.compile(r"<!-- proxmox-operator (\{(?:(?!--).)*\}) -->")
-_TOMBSTONE = "<!-- proxmox-operator released "
+_TOMBSTONE = re.compile(r"<!-- proxmox-operator released \S+ vmid=\d+ -->")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ def render_tombstone(description: str, mark: Mark) -> str:
 
     A tombstone is never taken for a mark, so the VM is not found again except by an explicit adoption.
     """
-    note = f"{_TOMBSTONE}{mark.namespace}/{mark.name} vmid={mark.vmid} -->"
+    note = f"<!-- proxmox-operator released {mark.namespace}/{mark.name} vmid={mark.vmid} -->"
     text = user_text(description)
     return f"{text}\n\n{note}" if text else note
 
@@ -84,21 +87,36 @@ _TYPES = {field.name: field.type for field in dataclass_fields(Mark)}
 
 
 def user_text(description: str) -> str:
-    """The description without our mark: what a person wrote."""
+    """The description without marks and tombstones: what a person wrote."""
     text = _MARK.sub(lambda comment: comment[0] if _mark_of(comment) is None else "", description)
-    return text.lstrip("\n").rstrip()
+    return _TOMBSTONE.sub("", text).lstrip("\n").rstrip()
 
 
-def owner(mine: Mark, *, description: str, smbios_uuid: str | None, lock: str | None) -> Owner:
+@dataclass(frozen=True, kw_only=True)
+class Signs:
+    """What a config says of whose VM it is: any mark that can be read, and the SMBIOS UUID."""
+
+    mark: Mark | None
+    uuid: str | None
+
+
+def signs_of(config: Mapping[str, str]) -> Signs:
+    """The signs in a config as Proxmox returned it."""
+    return Signs(
+        mark=read_mark(config.get("description", "")),
+        uuid=parse_props(config.get("smbios1", ""), "uuid").get("uuid"),
+    )
+
+
+def owner(mine: Mark, signs: Signs, *, lock: str | None) -> Owner:
     """Whose the VM under ``mine.vmid`` is, judged by its config.
 
     The mark decides; the SMBIOS UUID, which is ours only after the first config write, stands in for a
     mark lost in a GUI edit. A stub that is being cloned holds neither yet, and one that is half destroyed no more.
     """
-    found = read_mark(description)
-    if found is not None:
-        return Owner.OURS if _same(found, mine) else Owner.FOREIGN
-    if smbios_uuid is not None and smbios_uuid.lower() == mine.uuid.lower():
+    if signs.mark is not None:
+        return Owner.OURS if _same(signs.mark, mine) else Owner.FOREIGN
+    if signs.uuid is not None and signs.uuid.lower() == mine.uuid.lower():
         return Owner.UNMARKED
     if lock in ("clone", "create", "destroyed"):
         return Owner.PENDING

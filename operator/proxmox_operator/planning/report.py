@@ -13,6 +13,7 @@ from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable, Wait
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import (
     Absent,
+    Adopt,
     AlignHA,
     Blocked,
     Bury,
@@ -50,6 +51,7 @@ PAUSED = "Paused"
 _DOING: dict[type, tuple[str, str]] = {
     Hold: ("Creating", "a VMID is being chosen"),
     Reserve: ("Cloning", "the source is being cloned"),
+    Adopt: ("Adopting", "the mark of this object is being written into the VM's description"),
     Reclaim: ("Recovering", "a VM that carries this object's mark is being taken back"),
     Clone: ("Cloning", "the source is being cloned"),
     Configure: ("Configuring", "the config is being written"),

@@ -16,6 +16,7 @@ from proxmox_operator.planning.identity import (
     read_mark,
     render_description,
     render_tombstone,
+    signs_of,
     user_text,
 )
 from unit.planning.make import MARK, UUID
@@ -35,7 +36,7 @@ LOOKALIKES = (
     "<!-- proxmox-operator {} -->",
     "<!-- proxmox-operator {not json} -->",
     "<!-- proxmox-operator {",
-    "<!-- proxmox-operator released shop/web-1 vmid=10000 -->",
+    "<!-- proxmox-operator released -->",
     '<!-- proxmox-operator {"vmid":10000} -->',
     "<!-- proxmox-operator",
     "} -->",
@@ -79,6 +80,13 @@ def test_a_tombstone_is_no_mark_and_leaves_the_text(mark, text):
     assert user_text(buried).startswith(text.lstrip("\n").rstrip())
 
 
+def test_the_tombstone_of_an_earlier_owner_is_no_text_of_a_person_and_never_piles_up():
+    buried = render_tombstone(render_description(MARK, "notes"), MARK)
+    again = render_description(replace(MARK, name="a--b"), user_text(buried))
+    assert user_text(buried) == user_text(again) == "notes"
+    assert render_tombstone(again, MARK) == buried
+
+
 @pytest.mark.parametrize(
     "name", ["a--b", "a---b", "web-1", "------", "<!--", "-->", "Ünï\u2013cødé\u2028", '"}']
 )
@@ -106,7 +114,7 @@ def test_a_mark_with_a_field_of_another_type_is_no_mark(key, value):
     fields = asdict(MARK) | {key: value}
     forged = f"<!-- proxmox-operator {json.dumps(fields)} -->"
     assert read_mark(forged) is None
-    verdict = owner(MARK, description=forged, smbios_uuid=None, lock=None)
+    verdict = owner(MARK, signs_of({"description": forged}), lock=None)
     assert verdict is Owner.FOREIGN
 
 
@@ -116,7 +124,8 @@ def test_deeply_nested_text_in_a_mark_is_only_text():
 
 def of(mark: Mark | None, *, uuid: str | None = None, lock: str | None = None, text: str = "") -> Owner:
     description = render_description(mark, text) if mark is not None else text
-    return owner(MARK, description=description, smbios_uuid=uuid, lock=lock)
+    config = {"description": description} | ({"smbios1": f"uuid={uuid},base64=1"} if uuid else {})
+    return owner(MARK, signs_of(config), lock=lock)
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ import pytest
 from proxmox_operator import errors
 from proxmox_operator.api import Availability, Condition, find_condition
 from proxmox_operator.planning import report
+from proxmox_operator.planning.adoption import Adoptee
 from proxmox_operator.planning.availability import HAResource
 from proxmox_operator.planning.harules import DropRule
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import (
     Absent,
+    Adopt,
     AlignHA,
     Blocked,
     Bury,
@@ -44,6 +46,7 @@ STEPS = (
     Reclaim(vmid=1, uuid="u"),
     Hold(),
     Clone(source=TEMPLATE, place=PLACE),
+    Adopt(adoptee=Adoptee(vmid=104, node="pve1")),
     Configure(diff=EMPTY),
     GrowDisks(diff=EMPTY),
     RecordStart(),

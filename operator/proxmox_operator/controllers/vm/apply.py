@@ -18,6 +18,7 @@ from proxmox_operator.errors import NeedsHuman, Outdated
 from proxmox_operator.planning.identity import read_mark, render_description, render_tombstone, user_text
 from proxmox_operator.planning.lifecycle import (
     Absent,
+    Adopt,
     AlignHA,
     Bury,
     ClearHAError,
@@ -78,6 +79,8 @@ class Applier:
                 await self._hold(facts.vm)
             case Reserve():
                 await self._reserve(facts, step)
+            case Adopt():
+                await self._adopt(facts.vm, step)
             case Reclaim():
                 await self._reclaim(facts.vm, step)
             case Clone():
@@ -153,6 +156,26 @@ class Applier:
             self._member.forget(reserved, vm_key(vm))
         return vm.spec.vmid or await self._fleet.next_vmid(self._member), str(uuid4())
 
+    async def _adopt(self, vm: ProxmoxVM, step: Adopt) -> None:
+        """Our mark, beside what a person wrote, under the digest of the config that was found fit to be taken over.
+
+        The digest decides between two who want one VM, also from two Kubernetes clusters. The intent is recorded
+        first: a call that comes late must not meet an object that has been let go.
+        """
+        adoptee = step.adoptee
+        mark = self._observer.mark(vm, adoptee.vmid, adoptee.uuid or str(uuid4()))
+        intent = Task(action="Adopting", upid=None, node=adoptee.node, since=self._now())
+        await self._record(cluster=self._member.name, task=intent)
+        self._member.seen.pop(adoptee.vmid, None)
+        with self._memory.sending():
+            await self._session.vms.set_config(
+                adoptee.node,
+                adoptee.vmid,
+                {"description": render_description(mark, user_text(adoptee.description))},
+                digest=adoptee.digest,
+                background_delay=10,
+            )
+
     async def _reclaim(self, vm: ProxmoxVM, step: Reclaim) -> None:
         """Write the mark anew under the digest of what was read; ours only once that has succeeded.
 
@@ -165,7 +188,7 @@ class Applier:
         config = await self._session.vms.config(guest.node, step.vmid)
         description = config.raw.get("description", "")
         found = read_mark(description)
-        self._member.marks.pop(step.vmid, None)
+        self._member.seen.pop(step.vmid, None)
         if found is None or found.vmid != step.vmid or found.uuid != step.uuid:
             raise Outdated(f"VM {step.vmid} no longer carries the mark")
         mark = self._observer.mark(vm, step.vmid, step.uuid)
@@ -175,6 +198,7 @@ class Applier:
                 guest.node, step.vmid, {"description": renewed}, digest=config.digest, background_delay=10
             )
             return
+        adopting = vm.status.task is not None and vm.status.task.action == "Adopting"
         self._member.keys[step.vmid] = vm_key(vm)
         await self._record(
             cluster=self._member.name,
@@ -182,9 +206,13 @@ class Applier:
             uuid=step.uuid,
             node=guest.node,
             provisioning=None,
+            task=None,
             started=True,
         )
-        self._event(vm, "Recovered", f"took VM {step.vmid} back, which carries this object's mark")
+        if adopting:
+            self._event(vm, "Adopted", f"took over VM {step.vmid} on {guest.node} as it is")
+        else:
+            self._event(vm, "Recovered", f"took VM {step.vmid} back, which carries this object's mark")
 
     async def _clone(self, facts: Facts, step: Clone) -> None:
         vm, source, place = facts.vm, step.source, step.place

@@ -3,33 +3,33 @@
 Reads only what the decision needs in the state the VM is in, and never turns "cannot see" into "is not there".
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from proxmox_operator.api import Provisioning, ProxmoxVM, find_condition
 from proxmox_operator.controllers.context import Context, NamespaceFacts, vm_key
 from proxmox_operator.controllers.fleet import Member, Promise
 from proxmox_operator.controllers.vm import agent, availability, holds
+from proxmox_operator.controllers.vm.adoption import Adoption
 from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.nodes import gather_nodes, terms_of
-from proxmox_operator.controllers.vm.search import find_marked
+from proxmox_operator.controllers.vm.search import Search, find_marked
 from proxmox_operator.controllers.vm.source import read_template
 from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Unreachable, Waiting
 from proxmox_operator.planning import disks
-from proxmox_operator.planning.access import Access, violations
+from proxmox_operator.planning.access import Access, inherited_violations, violations
+from proxmox_operator.planning.adoption import MAKING, Adoptee, as_adopted, refusal
 from proxmox_operator.planning.availability import HA
-from proxmox_operator.planning.identity import Mark, Owner, owner
+from proxmox_operator.planning.identity import Mark, Owner, owner, signs_of
 from proxmox_operator.planning.lifecycle import Absent, Existence, Facts, Power, Present, Unknown
 from proxmox_operator.planning.placement import Placed, Template, Unschedulable, place
-from proxmox_operator.planning.propstring import parse_flag, parse_props
+from proxmox_operator.planning.propstring import parse_flag
 from proxmox_operator.planning.vmconfig import ConfigDiff, Wanted, diff
 from proxmox_operator.proxmox.errors import NotHere, classify_task
 from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.tasks import UPID
 from proxmox_operator.proxmox.vm import Presence, VMConfig
-
-IN_THE_MAKING = frozenset({"clone", "create", "destroyed"})
-"""Locks of a VM that a task is making or destroying, or that a dead task has left so."""
 
 FRESH = 5.0
 """Seconds for which a config counts as just read: within one pass, and between the steps of a creation."""
@@ -75,14 +75,13 @@ class Observer:
         existence = await self._existence(vm, vm.status.vmid)
         facts = Facts(vm=vm, now=now, denied=denied, existence=existence, settles_at=self._settles_at(vm))
         creating = vm.status.provisioning is not None and vm.metadata.deletion_timestamp is None
-        if isinstance(existence, Present) and (
-            existence.owner is Owner.PENDING or existence.lock in IN_THE_MAKING
-        ):
+        if isinstance(existence, Present) and (existence.owner is Owner.PENDING or existence.lock in MAKING):
             return _with(facts, working=await self._find_clone(vm, vm.status.vmid, existence.node))
         if isinstance(existence, Present) and existence.owner is Owner.FOREIGN and creating and not denied:
             source, placed = await self._place(vm)
             return _with(facts, source=source, place=placed)
-        if isinstance(existence, Absent) and not vm.status.started and vm.metadata.deletion_timestamp is None:
+        unmade = not vm.status.started and vm.spec.source.adopt is None
+        if isinstance(existence, Absent) and unmade and vm.metadata.deletion_timestamp is None:
             if vm.status.provisioning is None:
                 source, placed = await self._place(vm)
                 return _with(facts, source=source, place=placed)
@@ -129,17 +128,72 @@ class Observer:
     # An object without a VM
 
     async def _without_vm(self, vm: ProxmoxVM, now: datetime, denied: tuple[str, ...]) -> Facts:
-        found = await find_marked(
-            self._context, self._member, self._session, vm, self._namespace, self._access
+        search = Search(
+            context=self._context,
+            member=self._member,
+            session=self._session,
+            vm=vm,
+            namespace=self._namespace,
+            access=self._access,
         )
+        if vm.spec.source.adopt is not None:
+            facts = Facts(vm=vm, now=now, denied=denied, settles_at=self._settles_at(vm))
+            return await self._to_adopt(facts, search)
+        found = await find_marked(search)
         if isinstance(found, Unknown):
             return Facts(vm=vm, now=now, denied=denied, existence=found)
         facts = Facts(vm=vm, now=now, denied=denied, claimed=found)
         if found is not None or denied or vm.metadata.deletion_timestamp or vm.spec.management == "Observe":
             return facts
         self._refuse_taken_vmid(vm)
+        source = await self._source(vm)
+        if too_large := inherited_violations(vm, source.config, self._access):
+            return _with(facts, denied=tuple(too_large))
         source, placed = await self._place(vm)
         return _with(facts, source=source, place=placed)
+
+    async def _to_adopt(self, facts: Facts, search: Search) -> Facts:
+        """An object that has not taken over its VM yet; of one that is not granted nothing is read or told."""
+        vm, adopt = facts.vm, facts.vm.spec.source.adopt
+        deleting = vm.metadata.deletion_timestamp is not None
+        if adopt is None or (facts.denied and not deleting):
+            return facts
+        adoption = Adoption(search)
+        found = await adoption.find(adopt)
+        if isinstance(found, Unknown):
+            return _with(facts, existence=found)
+        claims = [search.claimed(each.mark, standing_on=each.vmid) for each in found]
+        claimed = next((claim for claim in claims if claim is not None), None)
+        facts = _with(facts, adoptees=found, claimed=claimed)
+        if len(found) != 1 or deleting:
+            return facts
+        adopted, config = as_adopted(vm, found[0]), adoption.configs.get(found[0].vmid)
+        refused = violations(adopted, self._access)
+        if config is not None and claimed is None:
+            refused += inherited_violations(vm, config.raw, self._access)
+        if refused:
+            return _with(facts, denied=tuple(refused))
+        why = refusal(vm, found)
+        ready = claimed.granted if claimed is not None else why is None or why.passes
+        if vm.spec.management == "Observe" and ready and config is not None and found[0].lock not in MAKING:
+            return _with(facts, vm=adopted, existence=await self._as_named(adopted, found[0], config))
+        return facts
+
+    async def _as_named(self, adopted: ProxmoxVM, adoptee: Adoptee, config: VMConfig) -> Present:
+        """A VM that is only looked at: what would be written to it besides the mark, were it taken over."""
+        inventory = self._session.inventory.current
+        guest = inventory.guests.get(adoptee.vmid) if inventory is not None else None
+        power = await self._power(adopted, adoptee.vmid, adoptee.node, guest)
+        wanted = self.wanted(adopted, running=power in ("Running", "Paused"))
+        return Present(
+            node=adoptee.node,
+            power=power,
+            lock=config.lock,
+            owner=Owner.UNMARKED,
+            diff=diff(replace(wanted, mark=None), config.raw),
+            detached=tuple(disks.detached(config.raw)),
+            protected=parse_flag(config.raw.get("protection", "0")),
+        )
 
     def _refuse_taken_vmid(self, vm: ProxmoxVM) -> None:
         asked, inventory = vm.spec.vmid, self._session.inventory.current
@@ -288,12 +342,8 @@ class Observer:
         config = await self._config(node, vmid, guest)
         raw = config.raw
         wanted = self.wanted(vm, running=power in ("Running", "Paused"))
-        whose = owner(
-            wanted.mark,
-            description=raw.get("description", ""),
-            smbios_uuid=parse_props(raw.get("smbios1", ""), "uuid").get("uuid"),
-            lock=config.lock,
-        )
+        mark = self.mark(vm, vmid, vm.status.uuid or "")
+        whose = owner(mark, signs_of(raw), lock=config.lock)
         ours = whose in (Owner.OURS, Owner.UNMARKED)
         changes = diff(wanted, raw) if ours else ConfigDiff()
         return Present(

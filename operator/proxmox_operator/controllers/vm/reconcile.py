@@ -76,6 +76,7 @@ class VMReconciler:
         member = self._fleet.resolve(vm.status.cluster, asked)
         if vm.status.vmid is not None:
             member.keys[vm.status.vmid] = vm_key(vm)
+            member.awaited.pop(vm_key(vm), None)
         if member.cluster.spec.lost and vm.metadata.deletion_timestamp is not None:
             return await self._abandon(vm, keeper, member)
         if is_paused(member.cluster.metadata.annotations):
@@ -262,8 +263,11 @@ class VMReconciler:
         for member in self._fleet:
             member.promised.pop(uid, None)
             member.waiting.pop(key, None)
+            member.awaited.pop(key, None)
             for vmid in [vmid for vmid, owner in member.keys.items() if owner == key]:
                 del member.keys[vmid]
+                for waiting in member.longing_for({vmid}):
+                    self._context.queue.add(waiting)
 
 
 def _refuse_leaving(vm: ProxmoxVM, member: Member) -> None:

@@ -112,13 +112,15 @@ class StatusKeeper:
             **memory.written,
         }
         task = vm.status.task
-        if task is not None and task.upid in memory.ended:
+        in_vain = vm.status.vmid is None and facts.settles_at is not None and facts.now >= facts.settles_at
+        if task is not None and (task.upid in memory.ended or in_vain):
             changes["task"] = None
         existence = facts.existence
         if isinstance(existence, Present) and existence.owner in (Owner.OURS, Owner.UNMARKED):
             changes["node"] = existence.node
             if existence.power != "Unknown":
                 changes["power"] = existence.power
+        if isinstance(existence, Present) and _is_ours(vm, existence):
             if existence.power in ("Running", "Paused"):
                 changes["started"] = True  # whoever started it: its disks may hold data
             if existence.lock not in ("clone", "create"):
@@ -159,6 +161,11 @@ def _ha(vm: ProxmoxVM, ha: HA | None, present: Present) -> HAStatus | None:
 
 _WHEN = {"Running": "started", "Stopped": "stopped"}
 """The state that the HA manager has for a VM when nothing is left to be done."""
+
+
+def _is_ours(vm: ProxmoxVM, present: Present) -> bool:
+    """One that ``management: Observe`` only looks at, before it is taken over, leaves no trace but node and power."""
+    return present.owner in (Owner.OURS, Owner.UNMARKED) and vm.status.vmid is not None
 
 
 def _addresses(vm: ProxmoxVM, memory: Memory, present: Present) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from proxmox_operator.planning.lifecycle.facts import (
 from proxmox_operator.planning.lifecycle.ha import ha_sentences, ha_verdict
 from proxmox_operator.planning.lifecycle.living import LIVING, OBSERVING, UNMADE
 from proxmox_operator.planning.lifecycle.steps import (
+    Adopt,
     AlignHA,
     Blocked,
     Bury,
@@ -44,6 +45,7 @@ from proxmox_operator.planning.lifecycle.steps import (
 
 __all__ = [
     "Absent",
+    "Adopt",
     "AlignHA",
     "Blocked",
     "Bury",

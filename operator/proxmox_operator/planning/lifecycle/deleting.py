@@ -46,8 +46,14 @@ def _only_looking(facts: Facts) -> Step | None:
 
 
 def _settling(facts: Facts) -> Step | None:
-    """A call whose answer was lost may still reach Proxmox; only then is absence final."""
-    if facts.settles_at is not None and facts.now < facts.settles_at and isinstance(facts.existence, Absent):
+    """A call whose answer was lost may still reach Proxmox; only then is absence final.
+
+    An adoption may have been sent for an object that has no VMID yet.
+    """
+    nothing_found = isinstance(facts.existence, Absent) or (
+        facts.vm.status.vmid is None and facts.claimed is None
+    )
+    if facts.settles_at is not None and facts.now < facts.settles_at and nothing_found:
         left = (facts.settles_at - facts.now).total_seconds()
         return Wait(
             reason="Settling", message="an unanswered call may still take effect", after=max(left, 0.05)

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from proxmox_operator.api import ProxmoxVM
+from proxmox_operator.planning.adoption import Adoptee
 from proxmox_operator.planning.availability import HA
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle.steps import Wait
@@ -51,7 +52,7 @@ Existence = Absent | Unknown | Present
 
 @dataclass(frozen=True, kw_only=True)
 class Claimed:
-    """A VM found by its mark after the status was lost.
+    """A VM found by its mark: the status was lost, or the mark has just been written by an adoption.
 
     ``own``: the mark is of this very cluster and namespace. ``granted``: it may be taken back, being our own
     or by a grant.
@@ -69,7 +70,8 @@ class Facts:
 
     ``denied`` lists violations of the cluster's grants. ``working`` names a Proxmox task or call of ours that has not
     ended. ``settles_at``: before this time a call of ours whose answer was lost may still take effect.
-    ``source`` and ``place`` are gathered only while there is a VM to be created.
+    ``source`` and ``place`` are gathered only while there is a VM to be created, ``adoptees`` (what
+    ``spec.source.adopt`` names) only while none has been taken over.
     """
 
     vm: ProxmoxVM
@@ -79,6 +81,7 @@ class Facts:
     working: str | None = None
     settles_at: datetime | None = None
     claimed: Claimed | None = None
+    adoptees: tuple[Adoptee, ...] | None = None
     source: Template | None = None
     place: Placed | Unschedulable | None = None
     ha: HA | None = None

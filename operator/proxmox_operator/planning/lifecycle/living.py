@@ -1,5 +1,6 @@
 """The chains of an object that is to have a VM, or that only looks at one."""
 
+from proxmox_operator.planning.adoption import refusal
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle.checks import (
     Check,
@@ -19,6 +20,7 @@ from proxmox_operator.planning.lifecycle.checks import (
 from proxmox_operator.planning.lifecycle.facts import Absent, Facts, Present
 from proxmox_operator.planning.lifecycle.ha import availability, ha_sentences, through_ha
 from proxmox_operator.planning.lifecycle.steps import (
+    Adopt,
     Blocked,
     Clone,
     Configure,
@@ -49,6 +51,26 @@ def _recover(facts: Facts) -> Step | None:
     return Reclaim(vmid=found.vmid, uuid=found.uuid)
 
 
+def _not_to_be_adopted(facts: Facts) -> Step | None:
+    """Said before the finalizer is added: an object that takes nothing over holds nothing."""
+    if facts.vm.spec.source.adopt is None or facts.claimed is not None:
+        return None
+    if facts.adoptees is None:
+        return Wait(
+            reason="NotObserved", message="the VM to be taken over has not been looked at", unknown=True
+        )
+    why = refusal(facts.vm, facts.adoptees)
+    if why is None:
+        return None
+    if why.passes:
+        return Wait(reason=why.reason, message=why.message, after=30.0)
+    return Blocked(reason=why.reason, message=why.message)
+
+
+def _adopt(facts: Facts) -> Step | None:
+    return Adopt(adoptee=facts.adoptees[0]) if facts.adoptees else None
+
+
 def _taken(facts: Facts) -> Step | None:
     """Somebody else's VM on the VMID we were about to use: another VMID, unless this very one was asked for."""
     vm, existence = facts.vm, facts.existence
@@ -64,13 +86,18 @@ def _missing(facts: Facts) -> Step | None:
     vm = facts.vm
     if not isinstance(facts.existence, Absent):
         return None
-    if vm.status.started:
+    if vm.status.started or vm.spec.source.adopt is not None:
+        adopted = vm.spec.source.adopt is not None
+        before, otherwise = (
+            ("was taken over as it was", "delete this object")
+            if adopted
+            else ("was running before, so data may be gone", "delete this object and apply it anew")
+        )
         return Blocked(
             reason="Missing",
             message=(
-                f"VM {vm.status.vmid} no longer exists in Proxmox and was running before, so data may be gone: restore "
-                f"it from a backup as VM {vm.status.vmid} and it is taken up again, or delete this object and apply it "
-                "anew"
+                f"VM {vm.status.vmid} no longer exists in Proxmox and {before}: restore it from a backup as VM "
+                f"{vm.status.vmid} and it is taken up again, or {otherwise}"
             ),
         )
     intent = vm.status.provisioning
@@ -133,6 +160,14 @@ def _settled(facts: Facts) -> Step:
     )
 
 
+def _not_there_to_observe(facts: Facts) -> Step | None:
+    """Whatever would refuse an adoption is said to an object that only looks, too."""
+    if facts.vm.status.vmid is not None:
+        return None
+    step = _recover(facts)
+    return step if isinstance(step, Blocked) else _not_to_be_adopted(facts)
+
+
 def _observe(facts: Facts) -> Step:
     existence = facts.existence
     if isinstance(existence, Present) and existence.owner in (Owner.OURS, Owner.UNMARKED):
@@ -146,7 +181,7 @@ def _observe(facts: Facts) -> Step:
     return Blocked(reason="ObserveOnly", message="management is Observe: no VM is created; set it to Manage")
 
 
-UNMADE: tuple[Check, ...] = (unknown, denied, hold, _recover, reserve)
+UNMADE: tuple[Check, ...] = (unknown, denied, _not_to_be_adopted, hold, _recover, _adopt, reserve)
 
 LIVING: tuple[Check, ...] = (
     working,
@@ -165,4 +200,4 @@ LIVING: tuple[Check, ...] = (
     _settled,
 )
 
-OBSERVING: tuple[Check, ...] = (working, unknown, foreign, denied, _observe)
+OBSERVING: tuple[Check, ...] = (working, unknown, foreign, denied, _not_there_to_observe, _observe)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from proxmox_operator.api import Availability
+from proxmox_operator.planning.adoption import Adoptee
 from proxmox_operator.planning.availability import HAResource
 from proxmox_operator.planning.harules import DropRule, PutRule
 from proxmox_operator.planning.placement import Placed, Template
@@ -24,6 +25,16 @@ class Reclaim:
 
     vmid: int
     uuid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adopt:
+    """Write our mark beside the text of an existing VM's description, under the digest of what was judged.
+
+    It is ours only when the mark has been read back (:class:`Reclaim`).
+    """
+
+    adoptee: Adoptee
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +157,6 @@ class Settled:
 
 
 Step = (
-    Reserve | Reclaim | Hold | Clone | Configure | GrowDisks | RecordStart | Start | Stop
+    Reserve | Adopt | Reclaim | Hold | Clone | Configure | GrowDisks | RecordStart | Start | Stop
     | JoinHA | AlignHA | ClearHAError | LeaveHA | SetRule | Destroy | Bury | Release | Wait | Blocked | Settled
 )  # fmt: skip

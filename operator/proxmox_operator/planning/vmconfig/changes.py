@@ -26,6 +26,8 @@ class Put:
     reruns_cloud_init: bool = False
 
     def sentence(self) -> str:
+        if self.key == "description" and user_text(self.value or "") == user_text(self.was or ""):
+            return f"description: the mark of this object is written beside the text{_when(self)}"
         what = "set from its Secret" if self.value is None else f"{_short(self.was)} -> {_short(self.value)}"
         return f"{self.key}: {what}{_when(self)}"
 
@@ -71,11 +73,12 @@ class Wanted:
     """Everything beside the config that the diff depends on.
 
     ``started`` is whether the VM was ever started: firmware and UUID are only set before. ``running``: whether it does
-    now, so that changes have the effects of :mod:`.effects`.
+    now, so that changes have the effects of :mod:`.effects`. ``mark`` is None for a VM that is only looked at and not
+    ours.
     """
 
     vm: ProxmoxVM
-    mark: Mark
+    mark: Mark | None
     started: bool
     running: bool = False
     storage: str | None

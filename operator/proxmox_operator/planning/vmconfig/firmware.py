@@ -9,7 +9,7 @@ from proxmox_operator.planning.vmconfig.changes import Change, Problem, Put, Wan
 
 def firmware(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     """UUID and firmware belong to the installed system: written before the first start, never after."""
-    if not wanted.started:
+    if not wanted.started and wanted.mark is not None:
         props = parse_props(config.get("smbios1", ""), "uuid")
         if props.get("uuid", "").lower() != wanted.mark.uuid.lower():
             value = render_props({**props, "uuid": wanted.mark.uuid}, None)

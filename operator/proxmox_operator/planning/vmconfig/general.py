@@ -24,11 +24,10 @@ OS_TYPES = {
 
 def general(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     vm = wanted.vm
-    yield from put(config, "name", vm.spec.name or vm.metadata.name)
-    current = config.get("description", "")
-    text = vm.spec.description if vm.spec.description is not None else user_text(current)
-    if current.rstrip() != (described := render_description(wanted.mark, text)):
-        yield Put(key="description", value=described, was=current)
+    name = vm.spec.name or (vm.metadata.name if vm.spec.source.adopt is None else None)
+    if name is not None:
+        yield from put(config, "name", name)
+    yield from _description(wanted, config.get("description", ""))
     yield from _startup(vm, config)
     if vm.spec.os_type is not None:
         yield from put(config, "ostype", OS_TYPES[vm.spec.os_type], "other")
@@ -40,8 +39,25 @@ def general(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     yield from _tags(wanted, config)
 
 
+def _description(wanted: Wanted, current: str) -> Iterator[Put]:
+    text = wanted.vm.spec.description
+    if text is None:
+        text = user_text(current)
+    if wanted.mark is not None:
+        described = render_description(wanted.mark, text)
+        if current.rstrip() != described:
+            yield Put(key="description", value=described, was=current)
+    elif text.rstrip() != user_text(current):
+        yield Put(key="description", value=text, was=current)
+
+
 def own_tags(vm: ProxmoxVM) -> tuple[str, ...]:
-    """The tags that are ours: the spec's, and the namespace, since VMs of two namespaces look alike in the GUI."""
+    """The tags that are ours: the spec's, and the namespace, since VMs of two namespaces look alike in the GUI.
+
+    None on an adopted VM whose spec lists none.
+    """
+    if vm.spec.source.adopt is not None and not vm.spec.tags:
+        return ()
     return tuple(sorted({tag.lower() for tag in vm.spec.tags} | {vm.metadata.namespace}))
 
 
