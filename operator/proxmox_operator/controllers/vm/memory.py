@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from proxmox_operator.api import Task
 from proxmox_operator.errors import Waiting
+from proxmox_operator.planning.harules import RefusedRule
 from proxmox_operator.planning.lifecycle import Power
 from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.tasks import TaskResult, TaskTracker
@@ -48,7 +49,7 @@ class Memory:
     pass that read the config. ``agent_at``: when the guest agent answered last. ``settled_under`` are the grants of
     the last settled pass. ``written`` holds status fields that a config write has earned. ``first_start``: this
     process made the VM and is about to start it, so nobody else can have stopped it. ``asked_of_ha`` is the power that
-    the HA manager was asked for and when, ``rule_refused`` what Proxmox said to a rule of HA and when.
+    the HA manager was asked for and when, ``rule_refused`` a rule of HA that Proxmox has refused and when.
     """
 
     config: VMConfig | None = None
@@ -71,7 +72,7 @@ class Memory:
     settled_under: tuple[object, ...] | None = None
     written: dict[str, object] = field(default_factory=dict)
     asked_of_ha: tuple[Power, float] | None = None
-    rule_refused: tuple[str, float] | None = None
+    rule_refused: tuple[RefusedRule, float] | None = None
 
     def forget_config(self) -> None:
         """After every write: what was read is old."""
@@ -116,8 +117,8 @@ class Memory:
         """What the HA manager was asked for, as long as it may not have taken it up."""
         return self.asked_of_ha[0] if self.asked_of_ha and now - self.asked_of_ha[1] < HA_LAG else None
 
-    def rule_refused_until(self, now: float) -> str | None:
-        """What Proxmox said to a rule, until it is time to try again."""
+    def rule_not_to_try(self, now: float) -> RefusedRule | None:
+        """A rule that Proxmox has refused, until it is time to try again."""
         return (
             self.rule_refused[0] if self.rule_refused and now - self.rule_refused[1] < REFUSED_FOR else None
         )
