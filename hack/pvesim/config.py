@@ -184,6 +184,8 @@ class Config(Apply):
         for key in _split(v.get("delete")):
             touched |= self._request_delete(vm, key, user, force=bool(v.get("force")))
         for key in sorted(change, key=natural):
+            if key == "boot":
+                self._check_boot(vm, str(change[key]), change)
             self._request_set(vm, key, change[key], user)
         self.drop_used(vm)
         for key in [key for key, value in vm.pending.items() if vm.config.get(key) == value]:
@@ -248,8 +250,6 @@ class Config(Apply):
             value = unique_tags(value)
         elif key == "description":
             value = str(value).rstrip()
-        elif key == "boot":
-            self._check_boot(vm, str(value))
         elif key == "ostype" and "machine" not in vm.pending:
             self._pin_machine(vm, value)
         elif key == "cipassword":
@@ -287,9 +287,10 @@ class Config(Apply):
             vm.pending["boot"] = f"order={order};{key}"
 
     @staticmethod
-    def _check_boot(vm: SimVm, value: str) -> None:
+    def _check_boot(vm: SimVm, value: str, change: Values) -> None:
+        """A device may also be one that the same call makes."""
         for device in parse(value).get("order", "").split(";"):
-            if device and device not in vm.merged():
+            if device and device not in vm.merged() and device not in change:
                 raise die(f"invalid bootorder: device '{device}' does not exist'")
 
 

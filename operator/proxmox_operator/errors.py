@@ -101,9 +101,13 @@ class Unauthorized(NeedsHuman):
 
 
 class Forbidden(NeedsHuman):
-    """The credentials lack a privilege (HTTP 403); the message names path and privilege."""
+    """The credentials lack a privilege (HTTP 403) on ``path``, where that is known; the message names both."""
 
     default_reason = "PermissionDenied"
+
+    def __init__(self, message: str, *, reason: str | None = None, path: str = "") -> None:
+        super().__init__(message, reason=reason)
+        self.path = path
 
 
 class Rejected(NeedsHuman):

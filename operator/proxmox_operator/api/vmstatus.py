@@ -133,7 +133,8 @@ class VMStatus(Status):
     moved_to: str | None = None
     """Value of the move-to annotation that was last acted on, or as it was found on a new object."""
     managed: tuple[str, ...] = ()
-    """Blocks of spec that are managed; one that is taken out of spec keeps its last value, and an Event says so."""
+    """Fields and items of spec that are managed, at most 50, such as cpu.cores and networks[net0]; one that is taken
+    out of spec keeps its last value, and an Event says so."""
     tags: tuple[str, ...] = ()
     """Tags that are ours, spec.tags and the namespace; only these are removed again."""
     protection_set: bool = False

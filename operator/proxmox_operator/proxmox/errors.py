@@ -408,6 +408,8 @@ def classify_task(exitstatus: str) -> errors.OperatorError | None:
     """
     if exitstatus == "OK" or re.fullmatch(r"WARNINGS: \d+", exitstatus):
         return None
+    if _PRIVILEGE.search(exitstatus):
+        return _forbidden(exitstatus, "")
     return _match(exitstatus, exitstatus) or errors.Transient(
         f"the Proxmox task failed: {clip(exitstatus)}; retried", reason="TaskFailed"
     )
@@ -434,5 +436,6 @@ def _forbidden(message: str, at: str) -> errors.OperatorError:
     path, privileges = match["path"], match["privileges"].replace("|", " or ")
     return errors.Forbidden(
         f"the credentials lack {privileges} on {path}{at}: grant it, for example with "
-        f"`pveum acl modify {path} --tokens '<tokenID>' --roles <role with {privileges}>`"
+        f"`pveum acl modify {path} --tokens '<tokenID>' --roles <role with {privileges}>`",
+        path=path,
     )

@@ -62,7 +62,7 @@ LIVE, REPLUG, RESTART, STOPPED, NEVER = Effect
     ],
 )
 def test_what_a_change_does_by_default(key, old, new, expected):
-    assert effect(key, old, new, {"cores": "2"}) == expected
+    assert effect(key, old, new, {"cores": "2", "ostype": "l26"}) == expected
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,11 @@ def test_what_a_change_does_by_default(key, old, new, expected):
 )
 def test_what_hotplug_changes_about_it(key, old, new, hotplug, expected):
     assert effect(key, old, new, {"cores": "2", "hotplug": hotplug}) == expected
+
+
+def test_a_usb_device_is_plugged_only_into_a_guest_that_copes():
+    assert effect("usb0", None, "mapping=key", {"ostype": "win7"}) == RESTART
+    assert effect("usb0", None, "mapping=key", {}) == RESTART
 
 
 @pytest.mark.parametrize(

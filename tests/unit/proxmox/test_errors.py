@@ -165,6 +165,13 @@ def test_a_text_means_the_same_in_an_answer_and_in_a_task(text, kind, reason):
         assert len(error.message) > len(text) + 10, "it must say what to do"
 
 
+def test_a_privilege_that_is_missed_only_in_the_task_is_told_like_any_other():
+    error = classify_task("403 Permission check failed (/mapping/pci/gpu, Mapping.Use)\n")
+    assert isinstance(error, errors.Forbidden)
+    assert error.path == "/mapping/pci/gpu"
+    assert "the credentials lack Mapping.Use on /mapping/pci/gpu: grant it" in error.message
+
+
 def test_every_rule_has_a_text_that_reaches_it():
     unused = [
         rule.pattern.pattern

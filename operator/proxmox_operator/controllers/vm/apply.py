@@ -14,7 +14,7 @@ from proxmox_operator.controllers.vm.availability import HAWriter, Record
 from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.observe import Observer
 from proxmox_operator.engine.queue import Key
-from proxmox_operator.errors import NeedsHuman, Outdated
+from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated
 from proxmox_operator.planning.identity import read_mark, render_description, render_tombstone, user_text
 from proxmox_operator.planning.lifecycle import (
     Absent,
@@ -46,7 +46,13 @@ from proxmox_operator.proxmox.errors import AlreadyRunning
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.tasks import TaskResult
 
-_NOTHING_WRITTEN = {"disks": (), "tags": (), "protection_set": False, "password_from": None}
+_NOTHING_WRITTEN = {
+    "disks": (),
+    "managed": (),
+    "tags": (),
+    "protection_set": False,
+    "password_from": None,
+}
 """What a status says of an earlier VM's config and is not true of a new one."""
 
 
@@ -245,15 +251,20 @@ class Applier:
             raise Outdated("the config was not read in this pass")
         changes = {put.key: await self._value(vm, put) for put in step.diff.puts}
         slots = {put.storage for put in step.diff.puts if put.storage is not None}
-        with self._memory.sending():
-            upid = await self._session.vms.set_config(
-                present.node,
-                _vmid(vm),
-                changes,
-                delete=[removal.key for removal in step.diff.removes],
-                digest=config.digest,
-                slots=slots,
-            )
+        try:
+            with self._memory.sending():
+                upid = await self._session.vms.set_config(
+                    present.node,
+                    _vmid(vm),
+                    changes,
+                    delete=[removal.key for removal in step.diff.removes],
+                    digest=config.digest,
+                    slots=slots,
+                )
+        except Forbidden as error:
+            if fields := step.diff.needing(error.path):
+                error.message = f"{error.message}, or remove {fields}"
+            raise
         if PASSWORD_KEY in changes:
             self._memory.written["password_from"] = password_reference(vm)
         if "tags" in changes:

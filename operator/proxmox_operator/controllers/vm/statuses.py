@@ -15,7 +15,13 @@ from proxmox_operator.planning import report
 from proxmox_operator.planning.availability import HA
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import Facts, Present, Step
-from proxmox_operator.planning.vmconfig import own_tags, recorded_disks, recorded_networks
+from proxmox_operator.planning.vmconfig import (
+    managed,
+    no_longer_managed,
+    own_tags,
+    recorded_disks,
+    recorded_networks,
+)
 
 PROGRESS_AFTER = 2.0
 """Seconds after which progress that is still the same is worth showing."""
@@ -132,16 +138,28 @@ class StatusKeeper:
                 wanted = observer.wanted(vm)
                 changes["disks"] = recorded_disks(wanted, memory.config.raw)
                 changes["networks"] = recorded_networks(wanted, memory.config.raw)
+                changes["managed"] = managed(facts.vm.spec)
             changes["addresses"] = _addresses(vm, memory, existence)
             changes["ha"] = _ha(vm, facts.ha, existence)
         return vm.status.model_copy(update=changes)
 
     async def _write(self, status: VMStatus) -> None:
         before = self.raw
+        let_go = self._let_go(status)
         self.raw = await self._context.status.write(self.raw, status.dump())
         self._vm = None
+        if let_go is not None:
+            self._context.events.normal(self.raw, "NoLongerManaged", let_go)
         if self._memory is not None and self.raw is not before:
             self._memory.status_at = self._context.clock()
+
+    def _let_go(self, status: VMStatus) -> str | None:
+        """That something was taken out of the spec, of the same VM; never on a first look, which only records."""
+        config = self._memory.config if self._memory is not None else None
+        before = VMStatus.model_validate(self.raw.get("status") or {})
+        if config is None or before.vmid != status.vmid:
+            return None
+        return no_longer_managed(before.managed, status.managed, config.raw)
 
 
 def _ha(vm: ProxmoxVM, ha: HA | None, present: Present) -> HAStatus | None:

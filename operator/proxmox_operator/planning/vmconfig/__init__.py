@@ -27,6 +27,7 @@ from proxmox_operator.planning.vmconfig.effects import effect, reruns_cloud_init
 from proxmox_operator.planning.vmconfig.firmware import firmware
 from proxmox_operator.planning.vmconfig.general import general, own_tags
 from proxmox_operator.planning.vmconfig.hardware import machine, memory, peripherals, processor
+from proxmox_operator.planning.vmconfig.managed import managed, no_longer_managed
 from proxmox_operator.planning.vmconfig.networks import networks, recorded_networks
 from proxmox_operator.planning.vmconfig.possible import impossible
 
@@ -39,6 +40,8 @@ __all__ = [
     "Remove",
     "Wanted",
     "diff",
+    "managed",
+    "no_longer_managed",
     "own_tags",
     "password_reference",
     "recorded_disks",

@@ -1,5 +1,6 @@
 """The words of a config diff: what is compared with what, and the writes and problems that come of it."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ class Put:
     def sentence(self) -> str:
         if self.key == "description" and user_text(self.value or "") == user_text(self.was or ""):
             return f"description: the mark of this object is written beside the text{_when(self)}"
-        what = "set from its Secret" if self.value is None else f"{_short(self.was)} -> {_short(self.value)}"
+        what = "set from its Secret" if self.value is None else f"{short(self.was)} -> {short(self.value)}"
         return f"{self.key}: {what}{_when(self)}"
 
 
@@ -42,7 +43,7 @@ class Remove:
     reruns_cloud_init: bool = False
 
     def sentence(self) -> str:
-        return f"{self.key}: {_short(self.was)} -> unset{_when(self)}"
+        return f"{self.key}: {short(self.was)} -> unset{_when(self)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +104,16 @@ class ConfigDiff:
         changes: tuple[Put | Remove | Grow, ...] = (*self.puts, *self.removes, *self.grows)
         return tuple(change.sentence() for change in changes)
 
+    def needing(self, path: str) -> str:
+        """The fields that need a privilege on ``path`` besides those on the VM; empty where none does."""
+        mapping = re.fullmatch(r"/mapping/(pci|usb)/(.+)", path)
+        if mapping is not None:
+            named = [put.key for put in self.puts if f"mapping={mapping[2]}" in (put.value or "").split(",")]
+            return ", ".join(f"spec.{mapping[1]}Devices[{name}]" for name in named)
+        if path == "/" and any(put.key == "startup" for put in self.puts):
+            return "spec.startup.order, upDelay and downDelay"
+        return ""
+
     def only_mark(self) -> bool:
         """Whether the mark, lost in an edit, is all there is to write."""
         return not self.grows and not self.removes and [put.key for put in self.puts] == ["description"]
@@ -138,7 +149,7 @@ def _when(change: Put | Remove) -> str:
     return f" ({'; '.join(words)})" if words else ""
 
 
-def _short(value: str | None) -> str:
+def short(value: str | None) -> str:
     """A value as it fits a sentence."""
     if value is None:
         return "unset"

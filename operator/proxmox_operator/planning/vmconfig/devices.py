@@ -35,13 +35,15 @@ def _mapped(
     defaults: Mapping[str, Value],
 ) -> Iterator[Change]:
     current = parse_props(config.get(slot, ""), "host")
-    if (host := current.pop("host", "spice")) != "spice":
+    props = amended(current, parts, defaults)
+    if props == current:
+        return
+    if current.get("host", "spice") != "spice" or "romfile" in current:
         message = (
-            f"{field}: the slot holds the node's device {host} itself, which only root@pam can change: choose another "
-            "name, or remove that device as root"
+            f"{field}: {slot} is {config[slot]}, which only root@pam can change: choose another name, or remove that "
+            "device as root"
         )
         yield Problem(reason="DeviceSlotTaken", message=message)
         return
-    props = amended(current, parts, defaults)
-    if props != current or slot not in config:
-        yield Put(key=slot, value=render_props(props, None), was=config.get(slot))
+    props.pop("host", None)
+    yield Put(key=slot, value=render_props(props, None), was=config.get(slot))

@@ -15,6 +15,9 @@ from proxmox_operator.planning.propstring import parse_props
 
 Config = Mapping[str, str]
 
+USB_GUESTS = frozenset(("l26", "win8", "win10", "win11"))
+"""Values of ``ostype`` with which Proxmox plugs USB devices into a running VM."""
+
 
 class Effect(IntEnum):
     """What a change does to a running VM, from the mildest to the gravest.
@@ -76,6 +79,11 @@ def _vcpus(_: str | None, new: str | None, config: Config) -> Effect:
 
 def _balloon(old: str | None, new: str | None, _: Config) -> Effect:
     return Effect.RESTART if (old == "0") != (new == "0") else Effect.LIVE
+
+
+def _usb(_: str | None, __: str | None, config: Config) -> Effect:
+    plugged = "usb" in hotplug_features(config) and config.get("ostype") in USB_GUESTS
+    return Effect.LIVE if plugged else Effect.RESTART
 
 
 def _machine(old: str | None, new: str | None, _: Config) -> Effect:
@@ -162,7 +170,14 @@ TABLE: tuple[Row, ...] = (
     Row(field="firmware.tpm", key="tpmstate0", effect=_NEVER),
     Row(field="", key="smbios1", effect=_NEVER),
     Row(field="pciDevices", key=_PCI, effect=_RESTART),
-    Row(field="usbDevices", key=_USB, effect=_LIVE, hotplug="usb"),
+    Row(
+        field="usbDevices",
+        key=_USB,
+        effect=_LIVE,
+        hotplug="usb",
+        rule=_usb,
+        also="osType Linux, or Windows8 and later",
+    ),
     Row(field="networks (added)", key=_NET, part="", effect=_LIVE, hotplug="network", also=_RERUNS),
     *(
         Row(field=f"networks.{field}", key=_NET, part=part, effect=_LIVE)

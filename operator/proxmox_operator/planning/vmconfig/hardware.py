@@ -58,7 +58,8 @@ def memory(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     if memory is None:
         return
     size = _mib(memory.size)
-    if parse_props(config.get("memory", DEFAULT_MEMORY), "current").get("current") != size:
+    enough = {size, str(whole_dimms(int(size)))} if "memory" in hotplug_features(config) else {size}
+    if parse_props(config.get("memory", DEFAULT_MEMORY), "current").get("current") not in enough:
         yield Put(key="memory", value=size, was=config.get("memory"))
     balloon = config.get("balloon")
     if memory.minimum is not None:
@@ -69,6 +70,19 @@ def memory(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
         yield Remove(key="balloon", was="0")  # the device without a minimum, as by default
     if memory.shares is not None:
         yield from put(config, "shares", memory.shares, default=1000)
+
+
+def whole_dimms(wanted: int) -> int:
+    """The MiB that Proxmox makes of a wish where memory is plugged in: 1024 and 32 DIMMs of each size, from 512 MiB
+    doubling. Writing the wish again would not bring it nearer.
+    """
+    size, dimm = 1024, 512
+    while True:
+        for _ in range(32):
+            if size >= wanted:
+                return size
+            size += dimm
+        dimm *= 2
 
 
 def machine(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:

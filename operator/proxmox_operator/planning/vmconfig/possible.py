@@ -11,6 +11,9 @@ from proxmox_operator.planning.propstring import parse_props
 from proxmox_operator.planning.vmconfig.changes import Problem
 from proxmox_operator.planning.vmconfig.effects import chipset, hotplug_features, processors
 
+LEAST_PLUGGED = 1024
+"""MiB that a VM must have where memory can be plugged in."""
+
 
 def impossible(spec: VMSpec, after: Mapping[str, str]) -> Iterator[Problem]:
     """Problems of the config as it would be ``after`` all changes."""
@@ -46,6 +49,15 @@ def _memory(spec: VMSpec, after: Mapping[str, str]) -> Iterator[Problem]:
             message=(
                 f"spec.memory.size: {size}Mi is less than the {least}Mi to which the VM may be ballooned: set "
                 "spec.memory.minimum, or size higher"
+            ),
+        )
+
+    if spec.memory is not None and "memory" in hotplug_features(after) and size < LEAST_PLUGGED:
+        yield Problem(
+            reason="MemoryTooSmall",
+            message=(
+                f"spec.memory.size: {size}Mi is less than the {LEAST_PLUGGED}Mi that hotplug of memory needs: set size "
+                "higher, or remove Memory from the VM's hotplug"
             ),
         )
 
