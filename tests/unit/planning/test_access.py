@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxmox_operator.api import LabelRequirement, LabelSelector
-from proxmox_operator.planning.access import Access, access_of, selects, violations
-from unit.planning.make import a_vm, cluster
+from proxmox_operator.planning.access import Access, access_of, inherited_violations, selects, violations
+from unit.planning.make import UUID, a_vm, cluster, made
 
 CLONE = {"cloneFrom": [{"start": 9000, "end": 9099}]}
 LABELS = {"kubernetes.io/metadata.name": "shop", "team": "web"}
@@ -26,6 +26,17 @@ def refused(*grants, labels=LABELS, **spec):
 
 NET = {"name": "net0"}
 DISK = {"name": "data", "size": "5Gi"}
+TRUNK = NET | {"bridge": "vmbr1"}
+VLANS = {
+    "bridges": [
+        {
+            "name": "vmbr1",
+            "vlans": [{"start": 10, "end": 15}, {"start": 16, "end": 20}, {"start": 30, "end": 30}],
+        }
+    ]
+}
+ADOPTED_BY_UUID: dict[str, Any] = {"source": {"adopt": {"uuid": UUID}}}
+HA_ON_NODES = {"ha": True, "rule": {"nodeAffinity": {"nodes": [{"name": "pve1"}, {"name": "pve2"}]}}}
 
 
 @pytest.mark.parametrize(
@@ -101,6 +112,95 @@ DISK = {"name": "data", "size": "5Gi"}
             [],
             id="all",
         ),
+        pytest.param(
+            [CLONE | VLANS],
+            {
+                "networks": [
+                    TRUNK | {"vlan": 10, "trunks": [{"start": 12, "end": 14}, {"start": 30, "end": 30}]},
+                    TRUNK | {"name": "net1", "vlan": 10, "trunks": [{"start": 14, "end": 16}]},
+                    TRUNK | {"name": "net2", "vlan": 10, "trunks": [{"start": 19, "end": 31}]},
+                    TRUNK | {"name": "net3", "trunks": [{"start": 12, "end": 12}]},
+                ]
+            },
+            ["spec.networks[net2].trunks", "spec.networks[net3]"],
+            id="a trunk is access to all of its VLANs, and without a VLAN to the untagged one as well",
+        ),
+        pytest.param(
+            [CLONE, {"bridges": [{"name": "vmbr1", "vlans": [{"start": 10, "end": 15}]}]}, VLANS],
+            {"networks": [TRUNK | {"vlan": 30, "trunks": [{"start": 10, "end": 20}]}]},
+            [],
+            id="the VLANs of several grants add up to those of a trunk",
+        ),
+        pytest.param(
+            [CLONE],
+            {"networks": [NET | {"trunks": [{"start": 1, "end": 4094}]}]},
+            ["spec.networks[net0].trunks"],
+            id="the default bridge is everybody's, its VLANs are not",
+        ),
+        pytest.param(
+            [CLONE | {"bridges": [{"name": "*"}]}],
+            {"networks": [TRUNK | {"trunks": [{"start": 1, "end": 4094}]}]},
+            [],
+            id="a bridge without VLANs: any trunk",
+        ),
+        pytest.param(
+            [CLONE | {"mappings": ["gpu"]}],
+            {
+                "pciDevices": [
+                    {"name": "hostpci0", "mapping": "gpu"},
+                    {"name": "hostpci1", "mapping": "nic"},
+                ],
+                "usbDevices": [{"name": "usb0", "mapping": "dongle"}],
+            },
+            ["spec.pciDevices[hostpci1].mapping", "spec.usbDevices[usb0].mapping"],
+            id="devices by the names of their mappings",
+        ),
+        pytest.param(
+            [CLONE | {"mappings": ["*"]}],
+            {"usbDevices": [{"name": "usb0", "mapping": "dongle"}]},
+            [],
+            id="all devices",
+        ),
+        pytest.param(
+            [CLONE], {"source": {"adopt": {"vmid": 104}}}, ["spec.source.adopt"], id="no VM may be taken over"
+        ),
+        pytest.param(
+            [{"adopt": [{"start": 100, "end": 104}]}],
+            {"source": {"adopt": {"vmid": 104}}},
+            [],
+            id="unless granted",
+        ),
+        pytest.param(
+            [{"adopt": [{"start": 100, "end": 103}]}],
+            {"source": {"adopt": {"vmid": 104}}},
+            ["spec.source.adopt"],
+            id="just outside of what may be taken over",
+        ),
+        pytest.param(
+            [CLONE | {"cloneFrom": [{"start": 100, "end": 200}], "vmids": [{"start": 100, "end": 200}]}],
+            {"source": {"adopt": {"vmid": 104}}},
+            ["spec.source.adopt"],
+            id="cloning a VM or asking for its VMID is not taking it over",
+        ),
+        pytest.param(
+            [{"adopt": [{"start": 104, "end": 104}]}],
+            {"source": {"adopt": {"vmid": 104}}, "vmid": 104},
+            [],
+            id="the VMID that an adopted VM has is not asked for",
+        ),
+        pytest.param([CLONE], ADOPTED_BY_UUID, ["spec.source.adopt"], id="nor by its UUID"),
+        pytest.param(
+            [{"adopt": [{"start": 104, "end": 104}]}],
+            ADOPTED_BY_UUID,
+            [],
+            id="which VM it is comes out when it is found",
+        ),
+        pytest.param(
+            [CLONE | {"nodes": ["pve1"]}],
+            {"availability": HA_ON_NODES},
+            ["spec.availability.rule.nodeAffinity.nodes"],
+            id="HA is not sent to a node that is not granted",
+        ),
         pytest.param([CLONE], {"placement": {"nodes": ["pve7"]}}, [], id="a grant without nodes means any"),
         pytest.param(
             [CLONE | {"nodes": ["pve1"]}],
@@ -165,6 +265,53 @@ DISK = {"name": "data", "size": "5Gi"}
 )
 def test_what_is_refused(grants, spec, fields):
     assert refused(*grants, **spec) == fields
+
+
+def test_a_vm_adopted_by_its_uuid_is_judged_by_the_vmid_it_has():
+    access = granted({"adopt": [{"start": 104, "end": 104}]})
+    assert violations(a_vm(status=made(vmid=104), **ADOPTED_BY_UUID), access) == []
+    [sentence] = violations(a_vm(status=made(vmid=105), **ADOPTED_BY_UUID), access)
+    assert sentence == "spec.source.adopt: taking over VM 105 is not granted (access[].adopt)"
+
+
+LARGE = {
+    "cores": "4",
+    "sockets": "2",
+    "memory": "8192",
+    "scsi0": "local-lvm:base-9000-disk-0,size=32G",
+    "ide2": "local:iso/x.iso,media=cdrom,size=700G",
+}
+
+
+@pytest.mark.parametrize(
+    ("limits", "spec", "fields"),
+    [
+        pytest.param({}, {}, [], id="no limits"),
+        pytest.param({"cores": 8, "memory": "8Gi", "disk": "32Gi"}, {}, [], id="exactly the largest"),
+        pytest.param(
+            {"cores": 7, "memory": "8191Mi", "disk": "31Gi"},
+            {},
+            ["spec.cpu", "spec.memory", "spec.source"],
+            id="all above",
+        ),
+        pytest.param({"cores": 4}, {"cpu": {"cores": 4, "sockets": 1}}, [], id="the spec's cores instead"),
+        pytest.param({"cores": 4}, {"cpu": {"cores": 4}}, ["spec.cpu"], id="times the source's sockets"),
+        pytest.param({"cores": 4}, {"cpu": {"sockets": 1}}, [], id="the source's cores in one socket"),
+        pytest.param({"memory": "4Gi"}, {"memory": {"size": "4Gi"}}, [], id="the spec's memory instead"),
+        pytest.param({"disk": "16Gi"}, {"bootDisk": {"size": "16Gi"}}, ["spec.source"], id="no disk shrinks"),
+    ],
+)
+def test_what_the_source_brings_along_counts_where_the_spec_says_nothing(limits, spec, fields):
+    found = inherited_violations(a_vm(**spec), LARGE, granted(CLONE | {"maxSizes": limits}))
+    assert [sentence.partition(":")[0] for sentence in found] == fields
+    assert inherited_violations(a_vm(**spec), LARGE, granted({"allow": "Everything"})) == []
+
+
+def test_a_source_that_says_nothing_has_the_sizes_of_proxmox():
+    assert (
+        inherited_violations(a_vm(), {}, granted(CLONE | {"maxSizes": {"cores": 1, "memory": "512Mi"}})) == []
+    )
+    assert inherited_violations(a_vm(), {}, granted(CLONE | {"maxSizes": {"memory": "511Mi"}})) != []
 
 
 def test_every_refusal_names_the_grant_that_is_missing():
