@@ -1,13 +1,14 @@
 """Several clusters at once, what each write leaves in the audit log, and that no secret gets out."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from controlplane import Cluster
-from harness.clusters import Estate
+from harness.clusters import Estate, Site
 from proxmox_operator.api.names import PAUSED
 from proxmox_operator.engine import logs
 from proxmox_operator.kube.resources import SECRETS
@@ -54,6 +55,51 @@ def test_a_cluster_that_hangs_does_not_slow_the_other_down(estate: Estate) -> No
     for name in stuck:
         bad.world.wait_ready(name)
     assert len(bad.sim.world().vmids) == 1 + len(stuck)
+
+
+def a_day(site: Site) -> float:
+    """VMs are made, one is stopped by somebody and started again, another is changed, all are deleted: in seconds."""
+    began = time.monotonic()
+    names = [site.make(cpu={"cores": 1}) for _ in range(3)]
+    vmids = [site.world.wait_ready(name) for name in names]
+    site.sim.stop(vmids[0])
+    site.world.edit(names[1], cpu={"cores": 2})
+    site.until(lambda: site.sim.vm(vmids[0]).status == "running", "the VM was started again")
+    site.until(
+        lambda: str(site.sim.vm(vmids[1]).config.get("cores")) == "2" or bool(site.sim.vm(vmids[1]).pending),
+        "cores",
+    )
+    for name in names:
+        site.world.delete(name)
+    for name in names:
+        site.world.wait_gone(name)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "is slow", "is dead"])
+def test_making_keeping_and_deleting_take_no_longer_beside_a_cluster_in_trouble(
+    estate: Estate, trouble: str
+) -> None:
+    """Of the bad cluster new VMs wait, others have drifted or are to be deleted: as much work as it can ask for."""
+    good, bad = estate.site(), estate.site()
+    theirs = [bad.ready()[0] for _ in range(4)]
+    undisturbed = min(a_day(good) for _ in range(2))
+    for endpoint in bad.sim.endpoints.values():
+        endpoint.hang() if trouble == "hangs" else endpoint.down() if trouble == "is dead" else None
+    if trouble == "is slow":
+        bad.sim.slow_api(2.0)
+    for name in theirs[:2]:
+        bad.world.delete(name)
+    for name in theirs[2:]:
+        bad.world.edit(name, cpu={"cores": 2})
+    for _ in range(8):
+        bad.make()
+    beside = min(a_day(good) for _ in range(2))
+    assert beside < 2.5 * undisturbed + 0.5
+    assert set(bad.sim.world().vmids) - {9000}, "and nothing was made up about the other one's VMs"
+    for endpoint in bad.sim.endpoints.values():
+        endpoint.resume() if trouble == "hangs" else endpoint.up()
+    bad.sim.slow_api(0.0)
 
 
 def test_a_pause_holds_at_once_though_the_cluster_hangs(estate: Estate) -> None:
