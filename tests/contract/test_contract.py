@@ -161,11 +161,11 @@ async def test_power_the_second_start_pending_values_and_the_agent_of_a_stopped_
     assert error is None or isinstance(error, AlreadyRunning)
     config = await pve.vms.config(pve.node, vmid)
     await pve.succeed(pve.vms.set_config(pve.node, vmid, {"cores": 3}, digest=config.digest))
-    assert "cores" in {change.key for change in await pve.vms.pending(pve.node, vmid)}
+    assert "cores" in {change.key for change in (await pve.vms.config(pve.node, vmid)).pending}
     await pve.succeed(pve.vms.stop(pve.node, vmid))
     assert (await pve.vms.status(pve.node, vmid)).status == "stopped"
     await pve.succeed(pve.vms.start(pve.node, vmid))
-    assert await pve.vms.pending(pve.node, vmid) == []
+    assert (await pve.vms.config(pve.node, vmid)).pending == ()
 
 
 async def test_a_protected_vm_is_not_destroyed(pve: Proxmox, vmid: int):

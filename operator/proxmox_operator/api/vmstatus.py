@@ -62,14 +62,21 @@ class DetachedDisk(Wire):
 
 
 class Restart(Wire):
-    """Restart that is under way."""
+    """Restart that is under way, or that has not brought about what it was for."""
 
     cause: str
     """What it is for: token= and the annotation's value, or pending= and a hash of the changes that wait for it."""
-    phase: Literal["Stopping", "Starting"]
-    """Whether the VM is still to be shut down, or to be started again."""
+    phase: Literal["Stopping", "Starting", "TimedOut", "NotApplied"]
+    """Whether the VM is still to be shut down (Stopping) or to be started again (Starting), its guest did not shut down
+    in time and was left running (TimedOut), or the same changes still wait after it (NotApplied). The latter two stay
+    as long as they are true: no restart is tried twice for the same cause."""
     since: AwareDatetime
     """When it began."""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has begun and is not over."""
+        return self.phase in ("Stopping", "Starting")
 
 
 class HAStatus(Wire):
@@ -125,11 +132,11 @@ class VMStatus(Status):
     detached_disks: Annotated[tuple[DetachedDisk, ...], ListMap("name")] = ()
     """Disks that were taken off spec.disks and are kept; they would be destroyed together with the VM."""
     restart: Restart | None = None
-    """Restart that is under way."""
+    """Restart that is under way, or that has not brought about what it was for."""
     ha: HAStatus | None = None
     """The VM and Proxmox's HA manager; absent where neither availability nor Proxmox has put it under HA."""
     restarted_for: str | None = None
-    """Cause of the last restart, or the annotation's value as it was found on a new object."""
+    """Value of the restart annotation that was last acted on, or as it was found on a new object."""
     moved_to: str | None = None
     """Value of the move-to annotation that was last acted on, or as it was found on a new object."""
     managed: tuple[str, ...] = ()

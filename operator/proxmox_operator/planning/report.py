@@ -26,6 +26,7 @@ from proxmox_operator.planning.lifecycle import (
     Hold,
     JoinHA,
     LeaveHA,
+    NoteRestart,
     Present,
     Reclaim,
     RecordStart,
@@ -41,6 +42,7 @@ from proxmox_operator.planning.lifecycle import (
     ha_sentences,
     ha_verdict,
 )
+from proxmox_operator.planning.lifecycle.restarting import outlook
 
 PLAN_LENGTH = 50
 """Sentences kept in ``status.plan``; a count stands for the rest."""
@@ -59,6 +61,7 @@ _DOING: dict[type, tuple[str, str]] = {
     RecordStart: ("Starting", "the VM is being started"),
     Start: ("Starting", "the VM is being started"),
     Stop: ("Stopping", "the guest is being shut down"),
+    NoteRestart: ("Restarting", "the VM is being restarted"),
     JoinHA: ("JoiningHA", "the VM is being put under HA"),
     AlignHA: ("ConfiguringHA", "the settings of HA are being written"),
     ClearHAError: ("HARecovering", "the HA manager's error state is being cleared"),
@@ -89,6 +92,9 @@ def verdict_of_step(step: Step) -> Verdict:
             return Verdict(False, reason, message, progressing=False, stalled=True)
         case Wait(reason=reason, message=message, unknown=unknown):
             return Verdict(None if unknown else False, reason, message, progressing=True, stalled=False)
+        case Stop(restart=restart):
+            reason, message = _DOING[NoteRestart if restart is not None else Stop]
+            return Verdict(False, reason, message, progressing=True, stalled=False)
         case _:
             reason, message = _DOING[type(step)]
             return Verdict(False, reason, message, progressing=True, stalled=False)
@@ -149,13 +155,12 @@ def vm_conditions(facts: Facts, verdict: Verdict) -> tuple[Condition, ...]:
             result = set_condition(result, name, state, reason, message, generation=generation, now=now)
     if unseen:
         return result
-    if facts.pending or find_condition(result, "RestartRequired") is not None:
-        message = "; ".join(facts.pending)[:1000] or "no change waits for a cold boot"
-        reason = "PendingChanges" if facts.pending else "NothingPending"
-        required = bool(facts.pending)
-        result = set_condition(
-            result, "RestartRequired", required, reason, message, generation=generation, now=now
-        )
+    if isinstance(facts.existence, Present) and facts.existence.owner in (Owner.OURS, Owner.UNMARKED):
+        required, reason, message, _ = outlook(facts)
+        if required or find_condition(result, "RestartRequired") is not None:
+            result = set_condition(
+                result, "RestartRequired", required, reason, message, generation=generation, now=now
+            )
     verdict_of_ha = ha_verdict(facts)
     if verdict_of_ha is None:
         result = tuple(condition for condition in result if condition.type != "HighlyAvailable")
@@ -216,7 +221,8 @@ def plan_sentences(facts: Facts) -> tuple[str, ...]:
     existence = facts.existence
     sentences = list(existence.diff.sentences()) if isinstance(existence, Present) else []
     sentences += ha_sentences(facts)
-    sentences += [f"at the next cold boot: {sentence}" for sentence in facts.pending]
+    if isinstance(existence, Present):
+        sentences += [f"at the next cold boot: {change.sentence()}" for change in existence.pending]
     if len(sentences) > PLAN_LENGTH:
         sentences = [*sentences[:PLAN_LENGTH], f"and {len(sentences) - PLAN_LENGTH} more"]
     return tuple(sentences)

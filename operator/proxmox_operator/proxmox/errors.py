@@ -227,9 +227,9 @@ RULES: tuple[Rule, ...] = (
     _rule(r"(?:VM|CT) (?:\d+ )?(?:is )?not running", NotRunning, "VMNotRunning", "reads its state again"),
     _rule(
         r"quit/powerdown failed",
-        errors.Transient,
+        errors.NeedsHuman,
         "ShutdownTimeout",
-        "the guest did not shut down in time (spec.shutdown)",
+        "the guest did not shut down in time: shut it down yourself, or set spec.shutdown.force to true",
     ),
     _rule(
         r"hotplug problem|error (?:un)?plugging|hot-?unplug",

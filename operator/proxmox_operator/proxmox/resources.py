@@ -20,7 +20,8 @@ GuestType = Literal["qemu", "lxc"]
 @dataclass(frozen=True, slots=True)
 class Guest:
     """A VM or container. ``status`` None: Proxmox has no data (just made, or its node silent): never
-    "stopped". ``maxmem`` in bytes and ``maxcpu`` are what it is configured with.
+    "stopped". ``maxmem`` in bytes and ``maxcpu`` are what it is configured with. ``uptime``: seconds since QEMU was
+    started, as of when its node told last.
     """
 
     vmid: int
@@ -36,6 +37,10 @@ class Guest:
     maxmem: int = 0
     maxcpu: int = 0
     uptime: int = field(default=0, compare=False)
+
+    def is_as(self, before: "Guest") -> bool:
+        """Whether nothing has happened to it since: the same facts, load aside, and not started anew."""
+        return self == before and self.uptime >= before.uptime
 
     @property
     def occupies(self) -> bool:
@@ -174,11 +179,12 @@ def _int(value: Any) -> int | None:
 
 
 def changed_guests(before: Inventory | None, after: Inventory) -> set[int]:
-    """VMIDs that appeared, vanished or differ in anything but uptime."""
+    """VMIDs that appeared, vanished, were started anew or differ in anything else than load."""
     if before is None:
         return set(after.guests)
     old, new = before.guests, after.guests
-    return {vmid for vmid in old.keys() | new.keys() if old.get(vmid) != new.get(vmid)}
+    changed = old.keys() ^ new.keys()
+    return changed | {vmid for vmid in old.keys() & new.keys() if not new[vmid].is_as(old[vmid])}
 
 
 def changed_nodes(before: Inventory | None, after: Inventory) -> set[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from proxmox_operator import errors
+from proxmox_operator.planning.vmconfig import PendingChange
 
 from .agent import AgentGate, parse_interfaces
 from .audit import current_actor, is_upid
@@ -25,12 +26,13 @@ from .tasks import UPID, TaskTracker
 
 @dataclass(frozen=True, slots=True)
 class VMConfig:
-    """A VM's configuration, all values as text; pending values are merged in. ``digest`` covers the whole
-    file.
+    """A VM's configuration, all values as text. ``raw`` is what is written, ``pending`` what of it waits for a
+    cold boot; ``digest`` covers the whole file.
     """
 
     raw: Mapping[str, str]
     digest: str
+    pending: tuple[PendingChange, ...] = ()
 
     @property
     def lock(self) -> str | None:
@@ -44,26 +46,15 @@ class VMConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class PendingChange:
-    """A key whose running value differs from what is written; both None-able. ``delete``: goes at the next
-    cold boot.
-    """
-
-    key: str
-    value: str | None
-    pending: str | None
-    delete: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class LiveStatus:
     """Live state from the VM's node. ``status`` is running or stopped; ``qmpstatus`` finer (paused,
-    prelaunch ...).
+    prelaunch ...). ``uptime``: seconds since QEMU was started; a reboot from inside the guest does not end it.
     """
 
     status: str
     qmpstatus: str | None
     lock: str | None
+    uptime: int = 0
 
 
 class Presence(StrEnum):
@@ -101,31 +92,32 @@ class VMs:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    async def config(self, node: str, vmid: int, *, current: bool = False) -> VMConfig:
-        """``GET .../config``; ``current``: the running values instead of the written ones. Raises NotHere."""
-        data: dict[str, Any] = await self._client.get(_vm(node, vmid, "config"), current=current or None)
-        digest = str(data.pop("digest", ""))
-        raw = {str(key): str(value) for key, value in data.items() if value is not None}
-        return VMConfig(MappingProxyType(raw), digest)
-
-    async def pending(self, node: str, vmid: int) -> list[PendingChange]:
-        """``GET .../pending``: only what waits for a cold boot."""
+    async def config(self, node: str, vmid: int) -> VMConfig:
+        """``GET .../pending``: everything that is written, what of it waits for a cold boot, and the digest, in one
+        call (``GET .../config`` does not tell what waits). Raises NotHere.
+        """
         items: list[dict[str, Any]] = await self._client.get(_vm(node, vmid, "pending"))
-        return [
-            PendingChange(
-                str(item["key"]),
-                _text(item.get("value")),
-                _text(item.get("pending")),
-                bool(item.get("delete")),
-            )
-            for item in items
-            if "pending" in item or item.get("delete")
-        ]
+        raw: dict[str, str] = {}
+        waiting: list[PendingChange] = []
+        for item in items:
+            key, was = str(item["key"]), _text(item.get("value"))
+            becomes = None if item.get("delete") else _text(item.get("pending", was))
+            if becomes is not None:
+                raw[key] = becomes
+            if "pending" in item or item.get("delete"):
+                waiting.append(PendingChange(key=key, was=was, becomes=becomes))
+        digest = raw.pop("digest", None)
+        if digest is None:
+            message = f"Proxmox tells no digest of the config of VM {vmid}, and no write is safe without one"
+            raise errors.NeedsHuman(message, reason="DigestMissing")
+        return VMConfig(MappingProxyType(raw), digest, tuple(waiting))
 
     async def status(self, node: str, vmid: int) -> LiveStatus:
         """``GET .../status/current``: live, unlike the inventory."""
         data: dict[str, Any] = await self._client.get(_vm(node, vmid, "status", "current"))
-        return LiveStatus(str(data["status"]), data.get("qmpstatus"), data.get("lock") or None)
+        return LiveStatus(
+            str(data["status"]), data.get("qmpstatus"), data.get("lock") or None, int(data.get("uptime") or 0)
+        )
 
     async def vmid_free(self, vmid: int) -> bool:
         """``GET /cluster/nextid?vmid=``: whether no guest has this id, whatever we may see of it. Needs no

@@ -21,10 +21,12 @@ from proxmox_operator.planning.lifecycle import (
     Clone,
     Configure,
     Destroy,
+    Due,
     GrowDisks,
     Hold,
     JoinHA,
     LeaveHA,
+    NoteRestart,
     Present,
     Reclaim,
     RecordStart,
@@ -39,9 +41,10 @@ from proxmox_operator.planning.lifecycle import (
     Wait,
     plan,
 )
+from proxmox_operator.planning.lifecycle.restarting import under_way
 from proxmox_operator.planning.placement import Unschedulable
-from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, Problem, Put
-from unit.planning.make import INTENT, PLACE, TEMPLATE, UUID, a_vm, facts, later, present
+from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, PendingChange, Problem, Put
+from unit.planning.make import INTENT, NOW, PLACE, TEMPLATE, UUID, a_vm, facts, later, present
 
 HA_STEPS = (JoinHA, AlignHA, ClearHAError, LeaveHA, SetRule)
 TOUCHES = (Clone, Configure, GrowDisks, RecordStart, Start, Stop, Destroy, Bury, Reclaim, *HA_STEPS)
@@ -58,6 +61,8 @@ DIFFS = (
     ConfigDiff(grows=(Grow(slot="scsi0", size=2, was=1),)),
     ConfigDiff(puts=(PUT,), problems=(Problem(reason="DiskMissing", message="gone"),)),
 )
+WAITS = PendingChange(key="cores", was="1", becomes="2", field="spec.cpu.cores")
+NOT_OURS = PendingChange(key="vga", was=None, becomes="std")
 UNSEEN = Unknown(reason="Unreachable", message="nothing answered")
 
 
@@ -76,6 +81,10 @@ def presents(**fixed):
         "detached": mostly((), ("local-lvm:vm-10000-disk-3",)),
         "protected": mostly(False, True),
         "hold": mostly(None, "the node is shutting down"),
+        "pending": st.sampled_from(((), (WAITS,), (NOT_OURS,))),
+        "restart": mostly(None, Due(cause="token=1", why="asked for")),
+        "obstacle": mostly(None, "the node has no such bridge"),
+        "booted_after": st.sampled_from((None, later(-60), later(60))),
     }
     return st.builds(Present, **(usual | fixed))
 
@@ -88,7 +97,17 @@ STATUS = {
     "started": st.booleans(),
     "provisioning": st.sampled_from((None, INTENT)),
     "protectionSet": st.booleans(),
+    "restartedFor": mostly(None, "1"),
+    "restart": mostly(
+        None,
+        *(
+            {"cause": cause, "phase": phase, "since": NOW.isoformat()}
+            for cause in ("token=1", "pending=0")
+            for phase in ("Stopping", "Starting", "TimedOut", "NotApplied")
+        ),
+    ),
 }
+WINDOW = {"start": "02:00", "end": "04:00"}
 SPEC = {
     "power": st.sampled_from(("Running", "Stopped", "Unmanaged")),
     "management": mostly("Manage", "Observe"),
@@ -99,6 +118,7 @@ SPEC = {
     "shutdown": mostly({}, {"force": False}),
     "readiness": mostly({}, {"agent": True}),
     "availability": st.sampled_from((None, {"ha": True}, {"ha": False}, {"ha": True, "maxRestart": 2})),
+    "updates": mostly({}, {"restart": "Automatic"}, {"restart": "Automatic", "window": WINDOW}),
 }
 
 RESOURCES = st.builds(
@@ -146,8 +166,8 @@ def all_facts(vm=None, **fixed):
         "source": mostly(TEMPLATE, None),
         "place": mostly(PLACE, None, Unschedulable(reasons={"pve1": "MemoryFull"})),
         "ready_checks": mostly((), (Wait(reason="AgentNotConnected", message="not yet"),)),
-        "pending": mostly((), ("cores: 1 -> 2",)),
         "ha": st.one_of(st.none(), HAS),
+        "stop_failed": mostly(None, "the guest did not obey"),
     }
     return st.builds(facts, objects() if vm is None else vm, **(usual | fixed))
 
@@ -277,11 +297,38 @@ def test_what_was_ever_started_is_never_made_anew(given_facts):
 @always
 def test_the_power_is_changed_only_towards_what_is_wanted(given_facts):
     vm, step = given_facts.vm, plan(given_facts)
+    restarting = under_way(vm) is not None
     if isinstance(step, Start | RecordStart):
-        assert vm.spec.wanted_power == "Running"
-        assert vm.status.started == isinstance(step, Start)
-    if isinstance(step, Stop):
+        assert vm.spec.wanted_power == "Running" or restarting
+        assert restarting or vm.status.started == isinstance(step, Start)
+    if isinstance(step, Stop) and step.restart is None:
         assert vm.spec.wanted_power == "Stopped" or vm.metadata.deletion_timestamp is not None
+
+
+@given(FACTS)
+@always
+def test_a_vm_is_shut_down_to_be_started_again_only_while_it_runs_and_nothing_stands_in_the_way(given_facts):
+    vm, step, existence = given_facts.vm, plan(given_facts), given_facts.existence
+    if isinstance(step, Stop) and step.restart is not None:
+        assert vm.spec.wanted_power != "Stopped"
+        assert (existence.power, existence.lock, existence.hold) == ("Running", None, None)
+        assert under_way(vm) is not None or existence.obstacle is None
+        assert under_way(vm) is None or under_way(vm).phase == "Stopping"
+
+
+@given(
+    all_facts(
+        objects(deleting=False, started=st.just(True), **RESERVED),
+        existence=presents(power=st.just("Stopped")),
+    )
+)
+@always
+def test_a_vm_that_was_shut_down_to_be_started_again_is_started_whatever_its_config_lacks(given_facts):
+    vm, existence = given_facts.vm, given_facts.existence
+    begun = under_way(vm) is not None and vm.spec.management == "Manage" and vm.spec.wanted_power != "Stopped"
+    free = existence.lock is None and existence.hold is None and existence.owner in OURS
+    if begun and free and not given_facts.denied and not given_facts.working:
+        assert isinstance(plan(given_facts), Start | NoteRestart | Configure | GrowDisks | Hold)
 
 
 @given(FACTS)

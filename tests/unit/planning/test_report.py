@@ -25,6 +25,7 @@ from proxmox_operator.planning.lifecycle import (
     Hold,
     JoinHA,
     LeaveHA,
+    NoteRestart,
     Reclaim,
     RecordStart,
     Release,
@@ -37,7 +38,7 @@ from proxmox_operator.planning.lifecycle import (
     Unknown,
     Wait,
 )
-from proxmox_operator.planning.vmconfig import ConfigDiff, Problem, Put
+from proxmox_operator.planning.vmconfig import ConfigDiff, PendingChange, Problem, Put
 from unit.planning.make import NOW, PLACE, TEMPLATE, a_vm, facts, later, made, present
 
 EMPTY = ConfigDiff()
@@ -52,6 +53,7 @@ STEPS = (
     RecordStart(),
     Start(),
     Stop(grace=later(1) - NOW, force=True),
+    NoteRestart(restart=None, restarted_for="1"),
     JoinHA(state="started", wish=Availability(ha=True)),
     AlignHA(changes={"state": "started"}, was=HAResource()),
     ClearHAError(),
@@ -61,6 +63,8 @@ STEPS = (
     Bury(),
     Release(),
 )
+
+WAITS = PendingChange(key="cores", was="2", becomes="4", field="spec.cpu.cores")
 
 
 def condition(type, status, reason="Before", message="before"):
@@ -208,10 +212,11 @@ def test_the_agent_has_no_condition_where_nobody_asked_for_it():
 
 
 def test_a_restart_is_required_until_nothing_waits_for_it():
-    vm, waits = a_vm(status=made()), ("cores: 2 -> 4",)
+    vm = a_vm(status=made(), cpu={"cores": 4})
     assert "RestartRequired" not in conditions(facts(vm, existence=present()))
-    shown = conditions(facts(vm, existence=present(), pending=waits))["RestartRequired"]
-    assert (shown.status, shown.message) == ("True", "cores: 2 -> 4")
+    shown = conditions(facts(vm, existence=present(pending=(WAITS,))))["RestartRequired"]
+    assert (shown.status, shown.reason) == ("True", "PendingChanges")
+    assert shown.message.startswith("spec.cpu.cores (cores): 2 -> 4; stop and start the VM")
     asked = a_vm(status=made(), conditions=(condition("RestartRequired", "True"),))
     assert conditions(facts(asked, existence=present()))["RestartRequired"].status == "False"
 
@@ -239,13 +244,11 @@ def test_an_object_that_is_paused_from_the_start_is_not_ready():
 
 def test_the_plan_is_bounded_and_counts_the_rest():
     many = ConfigDiff(puts=tuple(Put(key=f"k{number}", value="1") for number in range(70)))
-    plan = report.plan_sentences(
-        facts(a_vm(status=made()), existence=present(diff=many), pending=("x: 1 -> 2",))
-    )
+    plan = report.plan_sentences(facts(a_vm(status=made()), existence=present(diff=many, pending=(WAITS,))))
     assert len(plan) == report.PLAN_LENGTH + 1
     assert plan[-1] == "and 21 more"
 
 
 def test_what_waits_for_a_boot_stands_in_the_plan():
-    plan = report.plan_sentences(facts(a_vm(status=made()), existence=present(), pending=("cores: 2 -> 4",)))
-    assert plan == ("at the next cold boot: cores: 2 -> 4",)
+    plan = report.plan_sentences(facts(a_vm(status=made()), existence=present(pending=(WAITS,))))
+    assert plan == ("at the next cold boot: spec.cpu.cores (cores): 2 -> 4",)

@@ -80,7 +80,7 @@ TEXTS = [
     ),
     ("VM 100 qmp command 'guest-ping' failed - got timeout", AgentUnavailable, "AgentUnavailable"),
     ("Agent error: Invalid parameter 'pid'", AgentUnavailable, "AgentUnavailable"),
-    ("VM quit/powerdown failed - got timeout", errors.Transient, "ShutdownTimeout"),
+    ("VM quit/powerdown failed - got timeout", errors.NeedsHuman, "ShutdownTimeout"),
     ("storage 'ceph' does not exist", errors.NeedsHuman, "StorageNotFound"),
     ("storage 'ceph' is not available on node 'pve1'", errors.NeedsHuman, "StorageNotUsable"),
     ("storage 'ceph' is disabled", errors.NeedsHuman, "StorageNotUsable"),

@@ -67,10 +67,23 @@ def test_an_unknown_status_is_no_data_and_never_stopped():
 
 
 def test_appearing_vanishing_and_changing_guests_are_told_and_mere_load_is_not():
-    before = snapshot(vm(1), vm(2), vm(3), vm(4, uptime=1, mem=5, cpu=0.1))
-    after = snapshot(vm(1, status="stopped"), vm(2, node="pve2"), vm(4, uptime=9, mem=6, cpu=0.9), vm(5))
+    load = {"mem": 5, "cpu": 0.1, "disk": 1, "netin": 1, "netout": 1, "diskread": 1, "diskwrite": 1}
+    before = snapshot(vm(1), vm(2), vm(3), vm(4, uptime=1, **load))
+    more = {key: value * 2 for key, value in load.items()}
+    after = snapshot(vm(1, status="stopped"), vm(2, node="pve2"), vm(4, uptime=9, **more), vm(5))
     assert changed_guests(before, after) == {1, 2, 3, 5}
     assert changed_guests(None, after) == {1, 2, 4, 5}
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [{"name": "db"}, {"tags": "b"}, {"lock": "backup"}, {"maxcpu": 4}, {"maxmem": 2 << 30}, {"uptime": 3}],
+)
+def test_a_fact_of_the_config_that_changes_is_told_and_so_is_a_boot_between_two_polls(fact):
+    usual = {"name": "web", "tags": "a", "maxcpu": 2, "maxmem": 1 << 30, "uptime": 600}
+    before = snapshot(vm(1, **usual))
+    assert changed_guests(before, snapshot(vm(1, **(usual | fact)))) == {1}
+    assert changed_guests(before, snapshot(vm(1, **(usual | {"uptime": 605})))) == set()
 
 
 def test_a_node_that_goes_offline_or_grows_is_told_and_its_load_is_not():

@@ -169,7 +169,7 @@ async def test_a_template_and_bridges_are_read_once_for_many(sim, open_session):
     assert {config.digest for config in configs} == {configs[0].digest}
     bridges = await asyncio.gather(*(session.bridges("pve1") for _ in range(20)))
     assert set(bridges) == {frozenset({"vmbr0", "vmbr1"})}
-    assert len(sim.recorder.matching("GET", "/config$")) == 1
+    assert len(sim.recorder.matching("GET", "/qemu/9000/pending$")) == 1
     assert len(sim.recorder.matching("GET", "/network$")) == 1
 
 

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import pytest
 
 from proxmox_operator import errors
+from proxmox_operator.planning.vmconfig import PendingChange
 from proxmox_operator.proxmox.agent import AgentGate, parse_interfaces
 from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.client import Limits
@@ -141,10 +142,30 @@ async def test_pending_values_are_listed_with_both_sides(sim, open_session):
     session = open_session(sim)
     config = await session.vms.config("pve1", 100)
     await session.vms.set_config("pve1", 100, {"cores": 4}, digest=config.digest)
-    (change,) = await session.vms.pending("pve1", 100)
-    assert (change.key, change.value, change.pending, change.delete) == ("cores", "1", "4", False)
-    assert (await session.vms.config("pve1", 100)).raw["cores"] == "4"
-    assert (await session.vms.config("pve1", 100, current=True)).raw["cores"] == "1"
+    config = await session.vms.config("pve1", 100)
+    assert (config.raw["cores"], config.pending) == (
+        "4",
+        (PendingChange(key="cores", was="1", becomes="4"),),
+    )
+
+
+async def test_a_key_that_goes_at_the_next_boot_is_read_as_gone(sim, open_session):
+    sim.add_vm(100, running=True, cores=2)
+    sim.edit_config(100, delete="cores", vga="std")
+    config = await open_session(sim).vms.config("pve1", 100)
+    assert "cores" not in config.raw
+    assert config.pending == (
+        PendingChange(key="cores", was="2", becomes=None),
+        PendingChange(key="vga", was=None, becomes="std"),
+    )
+
+
+async def test_a_config_without_a_digest_is_not_taken_for_one():
+    answers = {"GET /nodes/pve1/qemu/100/pending": [{"key": "cores", "value": 1}]}
+    with client_over(MockTransport(answers)) as client:
+        vms = VMs(client, TaskTracker(client), AllocationSlots(2))
+        with pytest.raises(errors.NeedsHuman, match="no digest"):
+            await vms.config("pve1", 100)
 
 
 async def test_destroying_removes_the_vm_and_its_disks_and_touches_no_stray_volume(sim, open_session):

@@ -7,7 +7,7 @@ object again. Errors are left to the reconciler, which looks again before anythi
 from datetime import datetime
 from uuid import uuid4
 
-from proxmox_operator.api import Provisioning, ProxmoxVM, Task
+from proxmox_operator.api import Provisioning, ProxmoxVM, Restart, Task
 from proxmox_operator.controllers.context import CLUSTER_KIND, Context, vm_key
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.vm.availability import HAWriter, Record
@@ -25,11 +25,13 @@ from proxmox_operator.planning.lifecycle import (
     Clone,
     Configure,
     Destroy,
+    Due,
     Facts,
     GrowDisks,
     Hold,
     JoinHA,
     LeaveHA,
+    NoteRestart,
     Power,
     Present,
     Reclaim,
@@ -105,6 +107,8 @@ class Applier:
                 await self._stop(facts, step)
             case JoinHA() | AlignHA() | ClearHAError() | LeaveHA() | SetRule():
                 await self._ha.write(facts, step)
+            case NoteRestart():
+                await self._note_restart(facts.vm, step)
             case Destroy():
                 await self._destroy(facts)
             case Bury():
@@ -272,7 +276,6 @@ class Applier:
             self._memory.written["tags"] = tuple({*vm.status.tags, *own_tags(vm)})
         if "protection" in changes:
             self._memory.written["protection_set"] = changes["protection"] == "1"
-        self._memory.pending_unread = present.power == "Running"
         self._tell_changes(vm, step)
         if upid is not None:
             await self._working("Configuring", upid, vm)
@@ -341,15 +344,19 @@ class Applier:
     async def _stop(self, facts: Facts, step: Stop) -> None:
         vm, present = facts.vm, _present(facts)
         seconds = max(1, int(step.grace.total_seconds()))
+        if step.restart is not None:
+            await self._intend_restart(vm, present, step.restart)
         with self._memory.sending():
             upid = await self._session.vms.shutdown(
                 present.node, _vmid(vm), timeout=seconds, force=step.force
             )
-        self._tell_power_drift(
-            vm, "the VM was started in Proxmox while spec.power is Stopped: shutting it down"
-        )
+        if step.restart is None:
+            self._tell_power_drift(
+                vm, "the VM was started in Proxmox while spec.power is Stopped: shutting it down"
+            )
         asked = self._asked(facts, "Stopped")
-        await self._working(asked or "Stopping", upid, vm, record=asked is None)
+        record = asked is None or step.restart is not None
+        await self._working(asked or "Stopping", upid, vm, record=record)
 
     def _asked(self, facts: Facts, power: Power) -> str | None:
         """Under HA the task only asks the manager, which acts later: what the task brings about is not the power."""
@@ -358,10 +365,27 @@ class Applier:
         self._memory.asked_of_ha = (power, self._context.clock())
         return "AskingHA"
 
+    async def _intend_restart(self, vm: ProxmoxVM, present: Present, restart: Due) -> None:
+        """The intent is recorded first: whoever finds the VM stopped starts it again, also when the answer is lost."""
+        begun = vm.status.restart
+        if begun is None or begun.cause != restart.cause or not begun.under_way:
+            begun = Restart(cause=restart.cause, phase="Stopping", since=self._now())
+            self._event(vm, "Restarting", f"restarting VM {vm.status.vmid}: {restart.why}")
+        task = Task(action="Stopping", upid=None, node=present.node, since=self._now())
+        await self._record(restart=begun, task=task)
+
+    async def _note_restart(self, vm: ProxmoxVM, step: NoteRestart) -> None:
+        self._memory.stop_failed = None
+        await self._record(restart=step.restart, restarted_for=step.restarted_for, task=None)
+        if step.told is not None:
+            reason = "RestartFailed" if step.failed else "Restarted"
+            self._event(vm, reason, step.told, warning=step.failed)
+
     def _tell_power_drift(self, vm: ProxmoxVM, message: str) -> None:
         """A power change that nobody asked for since the last settled pass was made behind our back."""
         if (
             vm.metadata.deletion_timestamp is None
+            and (vm.status.restart is None or not vm.status.restart.under_way)
             and self._memory.settled_generation == vm.metadata.generation
         ):
             self._context.metrics.drifted(vm.kind, "corrected")

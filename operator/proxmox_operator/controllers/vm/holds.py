@@ -1,11 +1,9 @@
-"""Why a VM's power must be left alone for now, and what waits for its next cold boot.
+"""Why a VM's power must be left alone for now.
 
 A node that shuts down stops its guests itself; starting them again would fight the administrator (traps: 17).
 """
 
-from proxmox_operator.planning.vmconfig import PASSWORD_KEY
 from proxmox_operator.proxmox.session import ClusterSession
-from proxmox_operator.proxmox.vm import PendingChange
 
 _NODE_WIDE = {
     "stopall": "is stopping all its guests (shutdown or maintenance)",
@@ -40,15 +38,3 @@ async def reason_to_wait(session: ClusterSession, node: str, vmid: int, lock: st
         if task.upid.type in _OWN and task.upid.id in (str(vmid), ""):
             return f"a Proxmox task is working on VM {vmid} ({task.upid.type}); waiting until it has ended"
     return None
-
-
-def pending_sentence(change: PendingChange) -> str:
-    """One pending change for a person; a password is never shown."""
-    if change.key == PASSWORD_KEY:
-        return f"{change.key} changes"
-    new = "removed" if change.delete else change.pending
-    return f"{change.key}: {_clip(change.value or 'unset')} -> {_clip(new or 'unset')}"
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."

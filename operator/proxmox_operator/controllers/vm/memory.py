@@ -50,6 +50,8 @@ class Memory:
     the last settled pass. ``written`` holds status fields that a config write has earned. ``first_start``: this
     process made the VM and is about to start it, so nobody else can have stopped it. ``asked_of_ha`` is the power that
     the HA manager was asked for and when, ``rule_refused`` a rule of HA that Proxmox has refused and when.
+    ``stop_failed``: why the shutdown of a restart has just failed. ``restart_at``: when changes that wait for a restart
+    are to be looked at again.
     """
 
     config: VMConfig | None = None
@@ -63,8 +65,8 @@ class Memory:
     power_at: float = 0.0
     guest: Guest | None = None
     status_at: float = 0.0
-    pending_unread: bool = False
-    pending: tuple[str, ...] = ()
+    stop_failed: str | None = None
+    restart_at: float | None = None
     agent_tries: int = 0
     agent_at: float | None = None
     addresses: tuple[str, ...] | None = None
@@ -128,7 +130,8 @@ class Memory:
         work, self.work = self.work, None
         if work is not None:
             self.ended.append(work.upid)
-            if work.action not in _BRINGS_ABOUT:
+            boot_applies = self.config is not None and bool(self.config.pending)
+            if work.action not in _BRINGS_ABOUT or boot_applies:
                 self.forget_config()
         return work
 

@@ -3,15 +3,17 @@
 Reads only what the decision needs in the state the VM is in, and never turns "cannot see" into "is not there".
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from proxmox_operator.api import Provisioning, ProxmoxVM, find_condition
+from proxmox_operator.api import Provisioning, ProxmoxVM
 from proxmox_operator.controllers.context import Context, NamespaceFacts, vm_key
 from proxmox_operator.controllers.fleet import Member, Promise
 from proxmox_operator.controllers.vm import agent, availability, holds
 from proxmox_operator.controllers.vm.adoption import Adoption
-from proxmox_operator.controllers.vm.memory import Memory, Work
+from proxmox_operator.controllers.vm.memory import LAG, Memory, Work
 from proxmox_operator.controllers.vm.nodes import gather_nodes, terms_of
 from proxmox_operator.controllers.vm.search import Search, find_marked
 from proxmox_operator.controllers.vm.source import read_template
@@ -21,10 +23,19 @@ from proxmox_operator.planning.access import Access, inherited_violations, viola
 from proxmox_operator.planning.adoption import MAKING, Adoptee, as_adopted, refusal
 from proxmox_operator.planning.availability import HA
 from proxmox_operator.planning.identity import Mark, Owner, owner, signs_of
-from proxmox_operator.planning.lifecycle import Absent, Existence, Facts, Power, Present, Unknown
+from proxmox_operator.planning.lifecycle import (
+    Absent,
+    Existence,
+    Facts,
+    Power,
+    Present,
+    Unknown,
+    restarting,
+)
 from proxmox_operator.planning.placement import Placed, Template, Unschedulable, place
-from proxmox_operator.planning.propstring import parse_flag
-from proxmox_operator.planning.vmconfig import ConfigDiff, Wanted, diff
+from proxmox_operator.planning.propstring import parse_flag, parse_props, parse_tags
+from proxmox_operator.planning.startable import obstacle
+from proxmox_operator.planning.vmconfig import ConfigDiff, Wanted, diff, with_fields
 from proxmox_operator.proxmox.errors import NotHere, classify_task
 from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.session import ClusterSession
@@ -92,10 +103,9 @@ class Observer:
                 return _with(facts, source=source, place=placed)
             return _with(facts, source=source, place=recorded)
         if isinstance(existence, Present):
-            pending = await self._pending(vm, existence)
             checks = await agent.checks(self._session, vm, existence, self._memory, now=self._context.clock())
             ha = await self._ha(vm, existence)
-            return _with(facts, pending=pending, ready_checks=checks, ha=ha)
+            return _with(facts, ready_checks=checks, ha=ha, stop_failed=self._memory.stop_failed)
         return facts
 
     def wanted(self, vm: ProxmoxVM, *, running: bool = False) -> Wanted:
@@ -183,7 +193,7 @@ class Observer:
         """A VM that is only looked at: what would be written to it besides the mark, were it taken over."""
         inventory = self._session.inventory.current
         guest = inventory.guests.get(adoptee.vmid) if inventory is not None else None
-        power = await self._power(adopted, adoptee.vmid, adoptee.node, guest)
+        power = (await self._power(adopted, adoptee.vmid, adoptee.node, guest)).power
         wanted = self.wanted(adopted, running=power in ("Running", "Paused"))
         return Present(
             node=adoptee.node,
@@ -331,58 +341,107 @@ class Observer:
         )
 
     async def _present(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> Present:
-        power = await self._power(vm, vmid, node, guest)
+        began = self._context.clock()
+        seen = await self._power(vm, vmid, node, guest)
         deleting = vm.metadata.deletion_timestamp is not None
         wanted_power = "Stopped" if deleting else vm.spec.wanted_power
-        changing = wanted_power not in ("Unmanaged", power) and not self._memory.first_start
-        changing = changing and (vm.status.started or power == "Running")
+        changing = wanted_power not in ("Unmanaged", seen.power) and not self._memory.first_start
+        changing = changing and (vm.status.started or seen.power == "Running")
+        changing = changing or (restarting.is_wished(vm) and not deleting)
         if deleting or changing:
             # No digest guards a start, a shutdown or a destroy: whose the VM is, and what hangs on it, is read live.
             self._memory.forget_config()
         config = await self._config(node, vmid, guest)
         raw = config.raw
-        wanted = self.wanted(vm, running=power in ("Running", "Paused"))
+        wanted = self.wanted(vm, running=seen.power in ("Running", "Paused"))
         mark = self.mark(vm, vmid, vm.status.uuid or "")
         whose = owner(mark, signs_of(raw), lock=config.lock)
         ours = whose in (Owner.OURS, Owner.UNMARKED)
-        changes = diff(wanted, raw) if ours else ConfigDiff()
+        pending = with_fields(config.pending, vm, raw) if ours and seen.power in ("Running", "Paused") else ()
+        due = restarting.due(vm, seen.power, pending, self._context.now()) if ours else None
+        if due is not None:
+            seen = await self._confirmed(vmid, node, guest, seen, config, began)
+            due = due if seen.power == "Running" else None
         return Present(
             node=node,
-            power=power if ours and config.lock != "clone" else "Unknown",
+            power=seen.power if ours and config.lock != "clone" else "Unknown",
             lock=config.lock,
             owner=whose,
-            diff=changes,
+            diff=diff(wanted, raw) if ours else ConfigDiff(),
             detached=tuple(disks.detached(raw)),
             protected=parse_flag(raw.get("protection", "0")),
             hold=await holds.reason_to_wait(self._session, node, vmid, config.lock)
-            if ours and changing
+            if ours and (changing or due is not None)
             else None,
+            pending=pending if seen.power != "Stopped" else (),
+            restart=due,
+            obstacle=await self._obstacle(node, raw) if due is not None else None,
+            booted_after=seen.booted_after,
+        )
+
+    async def _confirmed(
+        self, vmid: int, node: str, guest: Guest | None, seen: "_Seen", config: VMConfig, began: float
+    ) -> "_Seen":
+        """Before a shutdown that the VM's own changes ask for: its power and its config as they are now.
+
+        Raises Outdated where the config is another one.
+        """
+        if self._memory.config_at < began:
+            self._memory.forget_config()
+            if (await self._config(node, vmid, guest)).digest != config.digest:
+                raise Outdated(f"the config of VM {vmid} has changed since it was read")
+        return seen if seen.live else await self._live(vmid, node)
+
+    async def _obstacle(self, node: str, config: Mapping[str, str]) -> str | None:
+        """Why the VM would not start with this config."""
+        inventory = self._session.inventory.current
+        info = inventory.nodes.get(node) if inventory is not None else None
+        return obstacle(
+            config,
+            node=node,
+            cpus=info.maxcpu if info is not None else None,
+            memory=info.maxmem if info is not None else None,
+            bridges=await self._session.bridges(node),
         )
 
     async def _config(self, node: str, vmid: int, guest: Guest | None) -> VMConfig:
         memory, clock = self._memory, self._context.clock
-        if memory.config is None or clock() - memory.config_at > FRESH or _lock(guest) != _lock(memory.guest):
+        if (
+            memory.config is None
+            or clock() - memory.config_at > FRESH
+            or (_shown(guest) != _shown(memory.guest) and _shown(guest) != _promised(memory.config))
+        ):
             memory.config = await self._session.vms.config(node, vmid)
             memory.config_at = clock()
             memory.guest = guest
         return memory.config
 
-    async def _power(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> Power:
+    async def _power(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> "_Seen":
         """The power state; asked live where the inventory, which lags, does not show what is wanted."""
         believed = self._memory.believed_power(guest, self._context.clock())
         if believed is not None:
-            return believed
+            return _Seen(believed)
         if self._memory.first_start or (not vm.status.started and vm.status.provisioning is not None):
-            return "Stopped"
+            return _Seen("Stopped")
         deleting = vm.metadata.deletion_timestamp is not None
         wanted = "Stopped" if deleting else vm.spec.wanted_power
         shown = _POWER.get(guest.status or "") if guest is not None else None
-        if shown is not None and shown == wanted and not deleting:
-            return shown
+        if shown is None or shown != wanted or deleting or restarting.is_wished(vm):
+            return await self._live(vmid, node)
+        uptime = guest.uptime if guest is not None and shown == "Running" else None
+        return _Seen(shown, self._booted_after(uptime, LAG))
+
+    async def _live(self, vmid: int, node: str) -> "_Seen":
+        """``GET .../status/current``: never behind."""
         live = await self._session.vms.status(node, vmid)
         if live.qmpstatus in ("paused", "suspended"):
-            return "Paused"
-        return _POWER.get(live.status, "Unknown")
+            return _Seen("Paused", live=True)
+        power = _POWER.get(live.status, "Unknown")
+        return _Seen(power, self._booted_after(live.uptime, 2.0) if power == "Running" else None, live=True)
+
+    def _booted_after(self, uptime: int | None, accuracy: float) -> datetime | None:
+        """A moment that its boot was certainly after, ``accuracy`` being how old ``uptime`` can be."""
+        return self._context.now() - timedelta(seconds=uptime + accuracy) if uptime else None
 
     async def _ha(self, vm: ProxmoxVM, present: Present) -> HA | None:
         config = self._memory.config
@@ -392,16 +451,13 @@ class Observer:
             self._context, self._member, self._session, vm, self._memory, config.raw
         )
 
-    async def _pending(self, vm: ProxmoxVM, present: Present) -> tuple[str, ...]:
-        """What waits for a cold boot; asked only after a write to a running VM and as long as something waits."""
-        memory = self._memory
-        if present.power != "Running":
-            memory.pending = ()
-        elif memory.pending_unread or _restart_required(vm):
-            changes = await self._session.vms.pending(present.node, vm.status.vmid or 0)
-            memory.pending = tuple(holds.pending_sentence(change) for change in changes)
-            memory.pending_unread = False
-        return memory.pending
+
+class _Seen(NamedTuple):
+    """A power state, as it is now (``live``) or as the inventory or an ended task of ours tells."""
+
+    power: Power
+    booted_after: datetime | None = None
+    live: bool = False
 
 
 def _recorded_place(vm: ProxmoxVM, intent: Provisioning) -> Placed:
@@ -411,17 +467,23 @@ def _recorded_place(vm: ProxmoxVM, intent: Provisioning) -> Placed:
     )
 
 
-def _lock(guest: Guest | None) -> str | None:
-    """The lock that the inventory shows; where it changes, what was read is old.
+def _shown(guest: Guest | None) -> tuple[object, ...] | None:
+    """What the inventory shows of the config; where it changes, what was read is old.
 
-    That of a VM in the making is shown late and says nothing.
+    The lock of a VM in the making is shown late and says nothing.
     """
-    return guest.lock if guest is not None and guest.lock not in ("clone", "create") else None
+    if guest is None:
+        return None
+    lock = guest.lock if guest.lock not in ("clone", "create") else None
+    return lock, guest.name, guest.tags, guest.maxcpu, guest.maxmem
 
 
-def _restart_required(vm: ProxmoxVM) -> bool:
-    shown = find_condition(vm.status.conditions, "RestartRequired")
-    return shown is not None and shown.status == "True"
+def _promised(config: VMConfig) -> tuple[object, ...]:
+    """What the inventory will show of this config; then nobody else has changed it since."""
+    raw = config.raw
+    cores = int(raw.get("cores", "1")) * int(raw.get("sockets", "1"))
+    memory = int(parse_props(raw.get("memory", ""), "current").get("current", "512")) << 20
+    return config.lock, raw.get("name"), parse_tags(raw.get("tags", "")), int(raw.get("vcpus", cores)), memory
 
 
 _POWER: dict[str, Power] = {"running": "Running", "stopped": "Stopped", "paused": "Paused"}

@@ -5,6 +5,7 @@ This is the loop and nothing else: reading is ``observe``, deciding is ``plannin
 """
 
 import logging
+from math import inf
 
 from proxmox_operator.api import InvalidObject, ProxmoxVM, find_condition
 from proxmox_operator.api.names import FINALIZER
@@ -26,7 +27,7 @@ from proxmox_operator.errors import (
     Waiting,
 )
 from proxmox_operator.planning.access import access_of
-from proxmox_operator.planning.lifecycle import Blocked, Facts, Release, Settled, Wait, plan
+from proxmox_operator.planning.lifecycle import Blocked, Facts, Release, Settled, Wait, plan, restarting
 from proxmox_operator.planning.report import PAUSED, verdict_of_step
 from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.errors import AlreadyRunning, OutcomeUnknown
@@ -143,6 +144,8 @@ class VMReconciler:
                 if work.action == "Starting":
                     # Its memory shows in what its node uses now.
                     member.promised.pop(vm.metadata.uid, None)
+            elif error.reason == "ShutdownTimeout" and restarting.under_way(vm) is not None:
+                memory.stop_failed = error.message
             elif not isinstance(error, OutcomeUnknown):
                 if work.sets_password:
                     memory.written["password_from"] = None  # may not have been set: sent again
@@ -173,7 +176,9 @@ class VMReconciler:
             and not _owes_addresses(vm, memory)
             and now < memory.reread_at
             and guest.node == vm.status.node
-            and (memory.guest is None or memory.guest == guest)
+            and (memory.guest is None or guest.is_as(memory.guest))
+            and not restarting.is_wished(vm)
+            and not (restarting.awaits_window(vm) and (memory.restart_at is None or memory.restart_at <= now))
             and (believed or guest.status or "").lower() == (vm.status.power or "").lower()
         )
 
@@ -191,6 +196,7 @@ class VMReconciler:
             memory.reread_at = self._context.clock() + self._interval(member) * self._context.rng.uniform(
                 0.9, 1.1
             )
+            memory.restart_at = self._restart_at(facts)
         await keeper.report(facts, verdict_of_step(step))
         if isinstance(step, Settled):
             return Outcome.again(self._soonest(facts, member, memory))
@@ -203,10 +209,17 @@ class VMReconciler:
         return Outcome.again(step.after)
 
     def _soonest(self, facts: Facts, member: Member, memory: Memory) -> float:
-        """When to look again at a settled VM: for addresses the agent owes, else when its config is due."""
+        """When to look again at a settled VM: for addresses the agent owes, a window, or when its config is due."""
         if _owes_addresses(facts.vm, memory):
             return 2.0**memory.agent_tries
         return self._next_reread(member, memory)
+
+    def _restart_at(self, facts: Facts) -> float:
+        """When more may be known of changes that wait for a restart; never where nothing can change by itself."""
+        again = restarting.outlook(facts).again
+        if again is None:
+            return inf
+        return self._context.clock() + (again - self._context.now()).total_seconds()
 
     def _interval(self, member: Member) -> float:
         """Seconds between two readings of one config: stretched so that all of them stay below the cluster's rate."""
@@ -214,7 +227,8 @@ class VMReconciler:
         return max(self._context.settings.config_reread, len(member.keys) / rate)
 
     def _next_reread(self, member: Member, memory: Memory) -> float:
-        return max(memory.reread_at - self._context.clock(), 1.0)
+        at = min(memory.reread_at, memory.restart_at if memory.restart_at is not None else inf)
+        return max(at - self._context.clock(), 1.0)
 
     async def _abandon(self, vm: ProxmoxVM, keeper: StatusKeeper, member: Member) -> Outcome:
         """The cluster will not come back: let the object go and say what was left behind."""

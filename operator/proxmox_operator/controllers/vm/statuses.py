@@ -14,7 +14,7 @@ from proxmox_operator.kube.client import Raw
 from proxmox_operator.planning import report
 from proxmox_operator.planning.availability import HA
 from proxmox_operator.planning.identity import Owner
-from proxmox_operator.planning.lifecycle import Facts, Present, Step
+from proxmox_operator.planning.lifecycle import Facts, Present, Step, restarting
 from proxmox_operator.planning.vmconfig import (
     managed,
     no_longer_managed,
@@ -117,6 +117,9 @@ class StatusKeeper:
             "plan": report.plan_sentences(facts),
             **memory.written,
         }
+        if vm.status.vmid is None:
+            # Found on an object that is new, or has lost its status: nobody can tell what it was meant for.
+            changes["restarted_for"] = restarting.token_of(vm)
         task = vm.status.task
         in_vain = vm.status.vmid is None and facts.settles_at is not None and facts.now >= facts.settles_at
         if task is not None and (task.upid in memory.ended or in_vain):
@@ -131,6 +134,7 @@ class StatusKeeper:
                 changes["started"] = True  # whoever started it: its disks may hold data
             if existence.lock not in ("clone", "create"):
                 changes["provisioning"] = None
+            changes["restart"], changes["restarted_for"] = restarting.recorded(vm, existence)
             if not any(put.key == "tags" for put in existence.diff.puts):
                 memory.written.pop("tags", None)
                 changes["tags"] = own_tags(facts.vm)

@@ -104,8 +104,10 @@ def locked(facts: Facts) -> Step | None:
     if not isinstance(existence, Present) or not existence.lock:
         return None
     deleting = vm.metadata.deletion_timestamp is not None
+    restarting = vm.status.restart is not None and vm.status.restart.under_way
     if (
         not deleting
+        and not restarting
         and existence.diff == ConfigDiff()
         and vm.spec.wanted_power in ("Unmanaged", existence.power)
     ):
@@ -139,6 +141,14 @@ def the_vm(facts: Facts) -> Present:
     if not isinstance(facts.existence, Present):
         raise AssertionError("only asked once the VM is known to be present")  # noqa: TRY004
     return facts.existence
+
+
+def power_for_now(vm: ProxmoxVM) -> str:
+    """The power state to bring about next: while a restart is under way not always that of the spec."""
+    restart, wanted = vm.status.restart, vm.spec.wanted_power
+    if restart is None or not restart.under_way or wanted == "Stopped":
+        return wanted
+    return "Stopped" if restart.phase == "Stopping" else "Running"
 
 
 def power_unknown() -> Wait:

@@ -8,9 +8,9 @@ from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.planning.adoption import Adoptee
 from proxmox_operator.planning.availability import HA
 from proxmox_operator.planning.identity import Owner
-from proxmox_operator.planning.lifecycle.steps import Wait
+from proxmox_operator.planning.lifecycle.steps import Due, Wait
 from proxmox_operator.planning.placement import Placed, Template, Unschedulable
-from proxmox_operator.planning.vmconfig import ConfigDiff
+from proxmox_operator.planning.vmconfig import ConfigDiff, PendingChange
 
 Power = Literal["Running", "Stopped", "Paused", "Unknown"]
 
@@ -45,6 +45,14 @@ class Present:
     protected: bool = False
     hold: str | None = None
     """Why its power must not be touched now (a node shutting down, a backup in stop mode, hibernation)."""
+    pending: tuple[PendingChange, ...] = ()
+    """What its next cold boot applies; nothing waits while it is off."""
+    restart: Due | None = None
+    """The restart that is to begin, if nothing stands in its way."""
+    obstacle: str | None = None
+    """Why it would not start again where it is, as far as that is visible; asked only where ``restart`` is."""
+    booted_after: datetime | None = None
+    """A moment before which it was certainly not started; None where that is not known."""
 
 
 Existence = Absent | Unknown | Present
@@ -87,5 +95,5 @@ class Facts:
     ha: HA | None = None
     """None where neither ``spec.availability`` nor Proxmox has anything to do with HA."""
     ready_checks: tuple[Wait, ...] = ()
-    pending: tuple[str, ...] = ()
-    """Changes that Proxmox applies at the next cold boot, as sentences."""
+    stop_failed: str | None = None
+    """Why the shutdown of a restart has just failed: the guest did not obey in time."""

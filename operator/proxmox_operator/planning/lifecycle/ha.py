@@ -2,7 +2,7 @@
 
 from proxmox_operator.planning.availability import HA, differences, sentences
 from proxmox_operator.planning.harules import DropRule, PutRule, RuleProblem, next_rule
-from proxmox_operator.planning.lifecycle.checks import stop, the_vm
+from proxmox_operator.planning.lifecycle.checks import power_for_now, stop, the_vm
 from proxmox_operator.planning.lifecycle.facts import Facts, Present
 from proxmox_operator.planning.lifecycle.steps import (
     AlignHA,
@@ -43,7 +43,7 @@ def _requested(facts: Facts, ha: HA) -> str | None:
 
     A VM that is to be stopped is asked for with its grace period first, and the first start is recorded first.
     """
-    power, wanted = the_vm(facts).power, facts.vm.spec.wanted_power
+    power, wanted = the_vm(facts).power, power_for_now(facts.vm)
     if wanted == "Unmanaged":
         is_left_to_others = ha.resource is not None and ha.resource.state != "ignored"
         return None if is_left_to_others else _REQUESTS.get(power)
@@ -88,7 +88,7 @@ def _rule_change(facts: Facts, ha: HA) -> PutRule | DropRule | RuleProblem | Non
 
 def through_ha(facts: Facts, ha: HA) -> Step:
     """Bring the wanted power about by way of the manager: Proxmox makes a request of each start and shutdown."""
-    vm, wanted = facts.vm, facts.vm.spec.wanted_power
+    vm, wanted = facts.vm, power_for_now(facts.vm)
     if ha.failed:
         return Blocked(reason="HAError", message=error_message(facts))
     requested = ha.resource is not None and ha.resource.state in _ANSWERS[wanted]

@@ -19,6 +19,7 @@ from proxmox_operator.planning.lifecycle.checks import (
 )
 from proxmox_operator.planning.lifecycle.facts import Absent, Facts, Present
 from proxmox_operator.planning.lifecycle.ha import availability, ha_sentences, through_ha
+from proxmox_operator.planning.lifecycle.restarting import begin, go_on
 from proxmox_operator.planning.lifecycle.steps import (
     Adopt,
     Blocked,
@@ -136,6 +137,8 @@ def _power(facts: Facts) -> Step | None:
     wanted = vm.spec.wanted_power
     if present.power == "Unknown":
         return power_unknown()
+    if (step := go_on(facts)) is not None:
+        return step
     if wanted in ("Unmanaged", present.power):
         return None
     if present.power == "Paused":
@@ -196,6 +199,7 @@ LIVING: tuple[Check, ...] = (
     _problems,
     _configure,
     availability,
+    begin,
     _power,
     _settled,
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from proxmox_operator.api import Availability
+from proxmox_operator.api import Availability, Restart
 from proxmox_operator.planning.adoption import Adoptee
 from proxmox_operator.planning.availability import HAResource
 from proxmox_operator.planning.harules import DropRule, PutRule
@@ -75,11 +75,36 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Due:
+    """A restart that is to begin: its ``cause`` as the status records it, and ``why``, for a person."""
+
+    cause: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stop:
-    """Shut it down, by force after ``grace`` when ``force`` is set."""
+    """Shut it down, by force after ``grace`` when ``force`` is set.
+
+    ``restart``: in order to start it again. Its intent is recorded first.
+    """
 
     grace: timedelta
     force: bool
+    restart: Due | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoteRestart:
+    """Record how far a restart has come, and which annotation's value it has fulfilled.
+
+    ``restart`` is None once it is over. ``told``: an Event's message; a warning where ``failed``.
+    """
+
+    restart: Restart | None
+    restarted_for: str | None
+    told: str | None = None
+    failed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +182,6 @@ class Settled:
 
 
 Step = (
-    Reserve | Adopt | Reclaim | Hold | Clone | Configure | GrowDisks | RecordStart | Start | Stop
+    Reserve | Adopt | Reclaim | Hold | Clone | Configure | GrowDisks | RecordStart | Start | Stop | NoteRestart
     | JoinHA | AlignHA | ClearHAError | LeaveHA | SetRule | Destroy | Bury | Release | Wait | Blocked | Settled
 )  # fmt: skip

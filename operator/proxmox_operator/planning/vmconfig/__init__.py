@@ -25,31 +25,36 @@ from proxmox_operator.planning.vmconfig.devices import pci_devices, usb_devices
 from proxmox_operator.planning.vmconfig.drives import boot_disk, listed_disks, recorded_disks
 from proxmox_operator.planning.vmconfig.effects import effect, reruns_cloud_init
 from proxmox_operator.planning.vmconfig.firmware import firmware
-from proxmox_operator.planning.vmconfig.general import general, own_tags
+from proxmox_operator.planning.vmconfig.general import general, own_tags, updates
 from proxmox_operator.planning.vmconfig.hardware import machine, memory, peripherals, processor
 from proxmox_operator.planning.vmconfig.managed import managed, no_longer_managed
 from proxmox_operator.planning.vmconfig.networks import networks, recorded_networks
+from proxmox_operator.planning.vmconfig.pending import PendingChange, fingerprint, with_fields
 from proxmox_operator.planning.vmconfig.possible import impossible
 
 __all__ = [
     "PASSWORD_KEY",
     "ConfigDiff",
     "Grow",
+    "PendingChange",
     "Problem",
     "Put",
     "Remove",
     "Wanted",
     "diff",
+    "fingerprint",
     "managed",
     "no_longer_managed",
     "own_tags",
     "password_reference",
     "recorded_disks",
     "recorded_networks",
+    "with_fields",
 ]
 
 _AREAS = (
     general,
+    updates,
     processor,
     memory,
     machine,

@@ -7,7 +7,8 @@ from proxmox_operator.api import ProxmoxVM, Startup
 from proxmox_operator.planning.canonical import amended
 from proxmox_operator.planning.identity import render_description, user_text
 from proxmox_operator.planning.propstring import parse_flag, parse_props, render_props
-from proxmox_operator.planning.vmconfig.changes import Change, Put, Remove, Wanted, put
+from proxmox_operator.planning.vmconfig.changes import Change, Problem, Put, Remove, Wanted, put
+from proxmox_operator.planning.window import zone
 
 OS_TYPES = {
     "Linux": "l26",
@@ -90,3 +91,14 @@ def _tags(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
         yield (
             Put(key="tags", value=";".join(result), was=was) if result else Remove(key="tags", was=was or "")
         )
+
+
+def updates(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Problem]:
+    """No key of a config, but a promise that cannot be kept is said as early as one."""
+    window = wanted.vm.spec.updates.window
+    if window is not None and zone(window) is None:
+        message = (
+            f"spec.updates.window.timeZone: the time zone database has no {window.time_zone}: set another name, such "
+            "as Europe/Berlin or UTC"
+        )
+        yield Problem(reason="UnknownTimeZone", message=message)
