@@ -19,7 +19,7 @@ from fakepve.model import PveError, TaskError
 from fakepve.server import API, GENERIC, USER, error, params
 
 from .core import Values
-from .ha import HighAvailability
+from .ha_status import HighAvailability
 from .recorder import Answer, Call, DropAfter, DropBefore, Interceptor, Late, Recorder, is_mutating, masked
 
 ENDPOINT = web.AppKey("endpoint", str)

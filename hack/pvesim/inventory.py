@@ -123,9 +123,8 @@ class Inventory(Migration):
         for key in ("lock", "tags"):
             if vm.config.get(key):
                 out[key] = vm.config[key]
-        if vm.ha_managed:
-            out["hastate"] = vm.ha_state
-        return out
+        service = self.ha_services.get(f"vm:{vm.vmid}")
+        return out | ({"hastate": service.state} if service is not None else {})
 
     def _used_memory(self, node: Node) -> int:
         running = (vm for vm in self.vms if vm.node == node.name and vm.running)
@@ -135,6 +134,8 @@ class Inventory(Migration):
         online = self.online(node.name)
         out: Values = {"id": f"node/{node.name}", "node": node.name, "type": "node", "level": ""}
         out["status"] = "online" if online else "offline"
+        if node.name in self.ha_nodes:
+            out["hastate"] = self.ha_nodes[node.name]
         if self.allowed(user, f"/nodes/{node.name}", "Sys.Audit"):
             out |= {"maxcpu": node.cpus, "maxmem": node.memory, "maxdisk": 64 * GIB}
             if online:

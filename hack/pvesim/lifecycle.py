@@ -91,7 +91,10 @@ class Lifecycle(MoveDisk):
             vm.config = full
             if pool:
                 self._pool_join(pool, vmid)
-            if v.get("start"):
+            if v.get("ha-managed"):
+                self.say("Add as HA resource")
+                self.ha_resources[f"vm:{vmid}"] = {"state": "started" if v.get("start") else "stopped"}
+            elif v.get("start"):
                 self.say("Execute autostart")
                 await self._post_start({"node": node, "vmid": vmid}, user)
 
@@ -163,7 +166,7 @@ class Lifecycle(MoveDisk):
         def early() -> SimVm:
             vm = self.load_config(node, vmid)
             self._check_protection(vm, f"can't remove VM {vmid}")
-            if vm.ha_managed and not v.get("purge"):
+            if f"vm:{vmid}" in self.ha_resources and not v.get("purge"):
                 raise die(f"unable to remove VM {vmid} - used in HA resources and purge parameter not set.")
             if vm.running:
                 raise die(f"VM {vmid} is running - destroy failed")
@@ -212,6 +215,9 @@ class Lifecycle(MoveDisk):
         self._fw()["guests"].pop(vmid, None)
         if v.get("purge"):
             self.say(f"purging VM {vmid} from related configurations..")
+            if f"vm:{vmid}" in self.ha_resources:
+                self.leave_ha(f"vm:{vmid}", purge=True)
+                self.say(f"NOTE: removed VM {vmid} from HA resource configuration.")
         await self.work(0.5)
         await self.checkpoint("destroy:zombie")
         self.forget(vm)

@@ -9,14 +9,14 @@ import json
 from typing import Any
 
 from .core import Values, die
+from .ha_rules_api import HaRules
 from .props import print_props
-from .tasks import Tasks
 
 KINDS = ("pci", "usb")
 SEES = ("Mapping.Modify", "Mapping.Use", "Mapping.Audit")
 
 
-class Mappings(Tasks):
+class Mappings(HaRules):
     """GET /cluster/mapping/{pci,usb} and one entry of them."""
 
     def __init__(self, **settings: Any) -> None:

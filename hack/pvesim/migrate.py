@@ -29,6 +29,8 @@ class MigrateChecks(Agent):
         vm = self.load_config(v["node"], v["vmid"])
         self.check_lock(vm)
         resources, mapped, missing = self.local_resources(vm.config, running=vm.running)
+        managed = self.ha_managed(vm)
+        dependent, blocking = self.motion_info(vm) if managed else ([], {})
         allowed, refused = [], {}
         for node in sorted(self.nodes):
             if node == vm.node:
@@ -37,6 +39,7 @@ class MigrateChecks(Agent):
             storages = self._unavailable_storages(vm.config, node)
             problems |= {"unavailable_storages": storages} if storages else {}
             problems |= {"unavailable-resources": missing[node]} if missing[node] else {}
+            problems |= {"blocking-ha-resources": blocking[node]} if node in blocking else {}
             if problems:
                 refused[node] = problems
             else:
@@ -50,7 +53,7 @@ class MigrateChecks(Agent):
             "mapped-resources": sorted(mapped),
             "mapped-resource-info": mapped,
             "has-dbus-vmstate": 1,
-        }
+        } | ({"dependent-ha-resources": dependent} if managed else {})
 
     def _unavailable_storages(self, config: Values, node: str) -> list[str]:
         """check_local_storage_availability: the config's storages that are not configured for a node."""
@@ -126,14 +129,14 @@ class MigrateChecks(Agent):
             self._check_enabled(parts[0], vm.node)
             self._check_enabled(parts[0], target)
 
-    def check_devices(self, vm: SimVm, target: str) -> None:
+    def check_devices(self, vm: SimVm, target: str, *, force: bool = False) -> None:
         """The part of prepare() about devices of the host.
 
         :raises PveError: the VM holds one, or a mapped one does not exist on the target or cannot move live.
         """
         local, mapped, missing = self.local_resources(vm.config, running=vm.running)
         blocking = [key for key in local if key not in mapped]
-        if blocking:
+        if blocking and not force:
             raise die(f"can't migrate VM which uses local devices: {', '.join(blocking)}")
         if missing[target]:
             lacking = ", ".join(missing[target])

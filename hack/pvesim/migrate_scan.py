@@ -30,6 +30,7 @@ class Move:
     online: bool
     with_local_disks: bool
     storages: dict[str, str]
+    force: bool = False
     started: float = field(default_factory=time.monotonic)
     running: bool = False
     copies: dict[str, str] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class MigrateScan(MigrateChecks):
         if vm.running and not move.online:
             raise die("can't migrate running VM without --online")
         move.running = vm.running
-        self.check_devices(vm, move.target)
+        self.check_devices(vm, move.target, force=move.force)
         for volid, ref in volume_refs(vm).items():
             parts = split_volid(volid)
             if parts is not None and (not ref["cdrom"] or ref["is_cloudinit"]):

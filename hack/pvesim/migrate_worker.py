@@ -21,7 +21,6 @@ from .model import SimVm
 from .props import is_cloudinit, print_size
 from .volrefs import renamed, volume_refs
 
-ROOT = "root@pam"
 STEPS = 4  # progress lines per disk, and for the memory
 
 
@@ -49,34 +48,33 @@ class Migration(MigrateScan):
         if vm.running and not v.get("online"):
             raise die("can't migrate running VM without --online")
         storages = self.storage_map(v, vm, user)
-        if vm.ha_managed:
+        if self.ha_managed(vm):
             return await self._ha_migrate(vm, target, user)
         move = Move(vm, node, target, bool(v.get("online")), bool(v.get("with-local-disks")), storages)
+        return await self.migrate_task(move, user)
+
+    async def migrate_task(self, move: Move, user: str) -> str:
+        """A migration that is carried out, not asked of HA."""
 
         async def body() -> None:
-            async with self.flock(vmid):
+            async with self.flock(move.vm.vmid):
                 await self._migrate(move)
 
-        return await self.task(node, "qmigrate", vmid, user, body)
+        return await self.task(move.source, "qmigrate", move.vm.vmid, user, body)
 
     async def _ha_migrate(self, vm: SimVm, target: str, user: str) -> str:
-        """A managed VM: the task only queues a request; the LRM migrates later, as root."""
+        """A managed VM: the task only queues a request, and the manager decides."""
 
-        async def later() -> None:
-            await self.pause(10)
-            move = Move(vm, vm.node, target, online=True, with_local_disks=True, storages={})
-
-            async def body() -> None:
-                async with self.flock(vm.vmid):
-                    await self._migrate(move)
-
-            await self.task(vm.node, "qmigrate", vm.vmid, ROOT, body)
-
-        async def request() -> None:
+        async def body() -> None:
             self.say(f"Requesting HA migration for VM {vm.vmid} to node {target}")
-            self.spawn(later())
+            try:
+                self.queue_move("migrate", f"vm:{vm.vmid}", target)
+            except PveError as error:
+                self.say(error.message)
+                text = f"command 'ha-manager migrate vm:{vm.vmid} {target}' failed: exit code 255"
+                raise die(text) from error
 
-        return await self.task(vm.node, "hamigrate", vm.vmid, user, request)
+        return await self.task(vm.node, "hamigrate", vm.vmid, user, body)
 
     # ------------------------------------------------------------------ phases
 

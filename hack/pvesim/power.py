@@ -10,19 +10,18 @@ import re
 import time
 from typing import Any
 
-from fakepve.model import TaskError
+from fakepve.model import PveError, TaskError
 
-from .cloudinit import CloudInit
-from .core import Values, die
+from .access import ROOT
+from .core import Values, die, param_error
 from .hotplug import STATIC_MEMORY, features, max_cpus
 from .model import SimVm
-from .props import NET, enabled, parse, parse_net, volids
+from .props import NET, parse, parse_net, volids
+from .status import Status
 
-ROOT = "root@pam"
 
-
-class Power(CloudInit):
-    """POST status/*, GET status/current."""
+class Power(Status):
+    """POST status/*."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -32,7 +31,6 @@ class Power(CloudInit):
     def _table_power(self) -> list[tuple[str, str, Any]]:
         one = "/nodes/{node}/qemu/{vmid}/status"
         return [
-            ("GET", one + "/current", self._status_read),
             ("POST", one + "/start", self._post_start),
             ("POST", one + "/stop", self._post_stop),
             ("POST", one + "/shutdown", self._post_shutdown),
@@ -45,10 +43,14 @@ class Power(CloudInit):
     async def _post_start(self, v: Values, user: str) -> str:
         self._root_only(v, user, "skiplock")
         self.need_quorum()
+        vm = self.vm(v["vmid"])
+        if vm is not None and self.ha_managed(vm):
+            return await self._ha_start(vm, user)
+        return await self.start_task(v, user)
+
+    async def start_task(self, v: Values, user: str) -> str:
+        """A start that is carried out, not asked of HA."""
         node, vmid = v["node"], v["vmid"]
-        vm = self.vm(vmid)
-        if vm is not None and vm.ha_managed:
-            return await self._ha_wish(vm, user, "start")
 
         async def body() -> None:
             async with self.flock(vmid):
@@ -119,10 +121,16 @@ class Power(CloudInit):
 
     async def _post_stop(self, v: Values, user: str) -> str:
         self._root_only(v, user, "skiplock", "keepActive", "migratedfrom")
+        vm = self.vm(v["vmid"])
+        if vm is not None and self.ha_managed(vm):
+            if v.get("overrule-shutdown"):
+                raise param_error(**{"overrule-shutdown": "Not applicable for HA resources."})
+            return await self._ha_stop(vm, user, 0)
+        return await self.stop_task(v, user)
+
+    async def stop_task(self, v: Values, user: str) -> str:
+        """A stop that is carried out, not asked of HA."""
         node, vmid = v["node"], v["vmid"]
-        vm = self.vm(vmid)
-        if vm is not None and vm.ha_managed:
-            return await self._ha_wish(vm, user, "stop")
 
         async def body() -> None:
             if v.get("overrule-shutdown"):
@@ -144,10 +152,15 @@ class Power(CloudInit):
 
     async def _post_shutdown(self, v: Values, user: str) -> str:
         self._root_only(v, user, "skiplock", "keepActive")
+        vm = self.vm(v["vmid"])
+        if vm is not None and self.ha_managed(vm):
+            return await self._ha_stop(vm, user, int(v.get("timeout", 60)))
+        return await self.shutdown_task(v, user)
+
+    async def shutdown_task(self, v: Values, user: str) -> str:
+        """A shutdown that is carried out, not asked of HA."""
         node, vmid = v["node"], v["vmid"]
         vm = self.vm(vmid)
-        if vm is not None and vm.ha_managed:
-            return await self._ha_wish(vm, user, "stop")
         if vm is not None and vm.qmpstatus == "paused" and not v.get("forceStop"):
             raise die("VM is paused - cannot shutdown")
 
@@ -220,74 +233,29 @@ class Power(CloudInit):
         rebuilt."""
         vm.booted = time.monotonic()
 
-    async def _ha_wish(self, vm: SimVm, user: str, verb: str) -> str:
-        """A managed VM: the task only queues a request; the LRM acts later."""
+    # ---------------------------------------------------------------------- HA
 
-        async def later() -> None:
-            await self.pause(10)
-            if verb == "start" and not vm.running:
-                await self._start_worker(vm)
-            elif verb == "stop":
-                vm.power_off()
-            vm.ha_state = "started" if verb == "start" else "stopped"
+    async def _ha_start(self, vm: SimVm, user: str) -> str:
+        """A managed VM: the wish is noted in a task of its own; the manager acts later."""
 
         async def body() -> None:
-            self.say(f"Requesting HA {verb} for VM {vm.vmid}")
-            await self.task(vm.node, f"qm{verb}", vm.vmid, ROOT, later)
+            self.say(f"Requesting HA start for VM {vm.vmid}")
+            try:
+                self.check_service_state(f"vm:{vm.vmid}", "started")
+            except PveError as error:
+                self.say(error.message)
+                raise die(
+                    f"command 'ha-manager set vm:{vm.vmid} --state started' failed: exit code 255"
+                ) from error
+            self.ha_resources[f"vm:{vm.vmid}"]["state"] = "started"
 
-        return await self.task(vm.node, f"ha{verb}", vm.vmid, user, body)
+        return await self.task(vm.node, "hastart", vm.vmid, user, body)
 
-    # ------------------------------------------------------------------ status
+    async def _ha_stop(self, vm: SimVm, user: str, timeout: int) -> str:
+        """The same for a stop; the manager takes the command in its next round."""
 
-    async def _status_read(self, v: Values, user: str) -> Values:
-        vm = self.load_config(v["node"], v["vmid"])
-        out = self.vm_usage(vm) | {
-            "vmid": vm.vmid,
-            "name": vm.name,
-            "status": vm.status,
-            "qmpstatus": vm.qmpstatus,
-            "cpus": self.vm_cpus(vm),
-            "ha": {"managed": int(vm.ha_managed)},
-            "clipboard": None,
-        }
-        if vm.ha_managed:
-            out["ha"]["state"] = vm.ha_state
-        if enabled(vm.config.get("agent")):
-            out["agent"] = 1
-        if vm.running:
-            out |= {"pid": vm.pid, "running-qemu": "10.1.2", "running-machine": "pc-i440fx-10.1+pve0"}
-        for key in ("lock", "tags"):
-            if vm.config.get(key):
-                out[key] = vm.config[key]
-        return out | ({"template": 1} if vm.template else {})
+        async def body() -> None:
+            self.say(f"Requesting HA stop for VM {vm.vmid}")
+            self.ha_commands.append(("stop", f"vm:{vm.vmid}", str(timeout)))
 
-    @staticmethod
-    def vm_cpus(vm: SimVm) -> int:
-        """Virtual processors."""
-        return int(
-            vm.config.get("vcpus") or int(vm.config.get("cores", 1)) * int(vm.config.get("sockets", 1))
-        )
-
-    def vm_usage(self, vm: SimVm) -> Values:
-        """The usage figures that status/current and the VM list share; sizes in bytes."""
-        memory = int(str(vm.config.get("memory", 512)).rpartition("=")[2]) * 1024**2
-        used = memory // 4 if vm.running else 0
-        disk = next(
-            (self._disk_size(vm, volid) for volid in volids(vm.config) if "cloudinit" not in volid), 0
-        )
-        return {
-            "cpu": 0.02 if vm.running else 0,
-            "mem": used,
-            "maxmem": memory,
-            "maxdisk": disk,
-            "disk": 0,
-            "diskread": 0,
-            "diskwrite": 0,
-            "netin": 0,
-            "netout": 0,
-            "uptime": int(time.time() - vm.started_at) + 1 if vm.running and vm.started_at else 0,
-        }
-
-    def _disk_size(self, vm: SimVm, volid: str) -> int:
-        volume = self.volume(volid, vm.node)
-        return volume.size if volume is not None else 0
+        return await self.task(vm.node, "hastop", vm.vmid, user, body)

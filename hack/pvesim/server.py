@@ -5,14 +5,12 @@ import asyncio
 import copy
 from typing import Any
 
+from .access import ROOT
 from .core import Values, die
 from .endpoints import Listener
 from .http import Http
 from .model import SimVm
 from .props import split_volid, volids
-from .tasks import Task
-
-ROOT = "root@pam"
 
 
 class Server(Http):
@@ -28,6 +26,7 @@ class Server(Http):
             self.listeners[node] = Listener(node, self, port_base + number if port_base else 0)
             await self.listeners[node].up()
         self.spawn(self.pvestatd())
+        self.spawn(self.ha_daemons())
 
     async def close(self) -> None:
         """Stop everything."""
@@ -40,13 +39,6 @@ class Server(Http):
         await asyncio.gather(*jobs, return_exceptions=True)
 
     # -------------------------------------------------------------- scenarios
-
-    async def wait_for_task(self, upid: str) -> Task:
-        """The task, once it has ended."""
-        task = self.by_upid[upid]
-        if task.worker is not None:
-            await asyncio.wait({task.worker})
-        return task
 
     async def node_down(self, node: str) -> None:
         """Power loss: workers die, VMs are off, the endpoint is gone, the other nodes say 595."""
@@ -63,6 +55,7 @@ class Server(Http):
     async def node_up(self, node: str) -> None:
         """The node is back; VMs with onboot=1 are started by root@pam's startall."""
         self.nodes[node]["online"] = True
+        self.lrm_stopped.discard(node)
         if node in self.listeners:
             await self.listeners[node].up()
         await self.start_all(node)
@@ -72,7 +65,7 @@ class Server(Http):
 
         async def body() -> None:
             for vm in [vm for vm in self.vms if vm.node == node and str(vm.config.get("onboot", 0)) == "1"]:
-                if not vm.running and not vm.template:
+                if not vm.running and not vm.template and not self.ha_managed(vm):
                     await self.wait_for_task(await self._post_start({"node": node, "vmid": vm.vmid}, ROOT))
 
         return await self.task(node, "startall", "", ROOT, body)
@@ -81,7 +74,7 @@ class Server(Http):
         """What a node that shuts down does first: every VM is shut down by root@pam."""
 
         async def body() -> None:
-            for vm in [vm for vm in self.vms if vm.node == node and vm.running]:
+            for vm in [vm for vm in self.vms if vm.node == node and vm.running and not self.ha_managed(vm)]:
                 await self.wait_for_task(
                     await self._post_shutdown(
                         {"node": node, "vmid": vm.vmid, "forceStop": 1, "timeout": 180}, ROOT
@@ -89,6 +82,23 @@ class Server(Http):
                 )
 
         return await self.task(node, "stopall", "", ROOT, body)
+
+    async def migrate_all(self, node: str, target: str) -> str:
+        """Every VM of a node moves, one after the other, templates and managed ones included."""
+
+        async def body() -> None:
+            for vm in [vm for vm in self.vms if vm.node == node]:
+                v: Values = {"node": node, "vmid": vm.vmid, "target": target, "online": int(vm.running)}
+                await self.wait_for_task(await self._migrate_post(v | {"with-local-disks": 1}, ROOT))
+
+        return await self.task(node, "migrateall", "", ROOT, body)
+
+    async def stop_services(self, node: str) -> None:
+        """What the HA daemon of a node does first when the node shuts down."""
+        self.lrm_stopped.add(node)
+        for vm in [vm for vm in self.vms if vm.node == node and vm.running and self.ha_managed(vm)]:
+            v = {"node": node, "vmid": vm.vmid, "forceStop": 1, "timeout": 60}
+            await self.wait_for_task(await self.shutdown_task(v, ROOT))
 
     def frozen_copy(self, local: str) -> "Server":
         """The cluster as a node remembers it that lost contact: nothing changes, no quorum, others
@@ -108,6 +118,12 @@ class Server(Http):
         twin.quorate = False
         twin.rebind()
         return twin
+
+    async def edit_as(self, user: str, v: Values) -> str:
+        """The GUI's POST config by a user who may do everything to VMs; the UPID."""
+        self.set_acl(user, "/", self.privileges)
+        upid: str | None = await self._config_async(v, user)
+        return str(upid)
 
     async def backup_vm(self, vmid: int, seconds: float) -> str:
         """A backup by root@pam: the config is locked for `seconds` real seconds."""

@@ -218,6 +218,13 @@ class Tasks(Access):
         self.background.add(job)
         job.add_done_callback(self.background.discard)
 
+    async def wait_for_task(self, upid: str) -> Task:
+        """The task, once it has ended."""
+        task = self.by_upid[upid]
+        if task.worker is not None:
+            await asyncio.wait({task.worker})
+        return task
+
     def kill_task(self, upid: str) -> None:
         """SIGKILL: no clean-up runs, the exit status is `unexpected status`."""
         self._end(upid, "kill")

@@ -42,11 +42,13 @@ class VolumeState:
 
 @dataclass(frozen=True)
 class World:
-    """Everything that outlives a request: VMs by id, volumes, and the running tasks as (type, id)."""
+    """Everything that outlives a request: VMs by id, volumes, the running tasks as (type, id), and the HA
+    resources as (service, wanted state)."""
 
     vms: tuple[VmState, ...]
     volumes: tuple[VolumeState, ...]
     tasks: tuple[tuple[str, str], ...]
+    ha: tuple[tuple[str, str], ...] = ()
 
     def vm(self, vmid: int) -> VmState | None:
         """The VM with this id."""
@@ -91,6 +93,9 @@ class World:
                     if getattr(old, name) != getattr(new, name)]  # fmt: skip
             keys = sorted({key for key, _ in (*old.config, *new.config)})
             out += [f"VM {vmid} {key}: {old[key]} -> {new[key]}" for key in keys if old[key] != new[key]]
+        out += [f"HA {sid} {state}: {sign}" for sign, these, others in
+                (("gone", self.ha, later.ha), ("new", later.ha, self.ha))
+                for sid, state in these if (sid, state) not in others]  # fmt: skip
         out += [f"volume {v.storage}:{v.name} is gone" for v in self.volumes if v not in later.volumes]
         out += [f"volume {v.storage}:{v.name} appeared" for v in later.volumes if v not in self.volumes]
         return out
@@ -119,4 +124,6 @@ def snapshot(server: Server) -> World:
             for volume in disks.values()
         )
     )
-    return World(vms, volumes, tuple(sorted((task.type, task.id) for task in server.running.values())))
+    tasks = tuple(sorted((task.type, task.id) for task in server.running.values()))
+    ha = tuple(sorted((sid, str(resource["state"])) for sid, resource in server.ha_resources.items()))
+    return World(vms, volumes, tasks, ha)

@@ -112,15 +112,6 @@ def test_a_stop_overrules_a_hanging_shutdown(sim: PveSim, api: Api) -> None:
     assert sim.vm(100).status == "stopped"
 
 
-def test_an_ha_managed_vm_is_only_requested_to_start(sim: PveSim, api: Api) -> None:
-    sim.add_vm(100)
-    sim.set_ha(100, "stopped")
-    upid = api.post(f"{STATUS}/start")
-    assert ":hastart:100:" in upid
-    assert api.ended(upid) == "OK"
-    assert api.get(f"{STATUS}/current")["ha"] == {"managed": 1, "state": "stopped"}
-
-
 def test_a_node_that_shuts_down_stops_its_vms_by_a_task_of_root(sim: PveSim, api: Api) -> None:
     sim.add_vm(100, node="pve2", running=True, onboot=1)
     sim.add_vm(101, node="pve2", running=True)
@@ -134,15 +125,3 @@ def test_a_node_that_shuts_down_stops_its_vms_by_a_task_of_root(sim: PveSim, api
     assert sim.vm(100).status == "running"
     assert sim.vm(101).status == "stopped"
     assert "stopall" in {task["type"] for task in api.get("/cluster/tasks")}
-
-
-def test_a_vm_joins_and_leaves_ha_through_its_resource(sim: PveSim, api: Api) -> None:
-    sim.add_vm(100)
-    with pytest.raises(ApiError, match="500 no such resource 'vm:100'"):
-        api.get("/cluster/ha/resources/vm:100")
-    api.post("/cluster/ha/resources", sid="vm:100", state="stopped")
-    assert api.get("/cluster/ha/resources/vm:100")["state"] == "stopped"
-    assert api.get("/cluster/resources", type="vm")[0]["hastate"] == "stopped"
-    api.delete("/cluster/ha/resources/vm:100")
-    with pytest.raises(ApiError, match="500 cannot delete service 'vm:100', not HA managed!"):
-        api.delete("/cluster/ha/resources/vm:100")

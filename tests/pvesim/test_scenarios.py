@@ -100,3 +100,39 @@ def test_two_clusters_live_side_by_side(tmp_path: Path, sim: PveSim) -> None:
         other.add_vm(100, node="alpha")
         assert sim.world().vmids == []
         assert api.get("/cluster/status")[0]["name"] == "second"
+
+
+def test_an_edit_in_the_gui_is_a_task_of_the_one_who_made_it_and_one_in_a_shell_is_none(
+    sim: PveSim, api: Api
+) -> None:
+    sim.add_vm(100)
+    sim.edit_config(100, cores=2)
+    assert sim.tasks("qmconfig") == []
+    sim.edit_config(100, cores=4, by="alice@pve")
+    [listed] = api.get("/nodes/pve1/tasks", vmid=100, typefilter="qmconfig")
+    assert (listed["user"], listed["status"]) == ("alice@pve", "OK")
+    assert api.log(listed["upid"])[0] == "update VM 100: -cores 4"
+
+
+def test_a_bulk_migration_is_a_task_of_root_with_one_migration_for_each_vm(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True)
+    sim.add_vm(101)
+    sim.migrate_all("pve1", "pve2")
+    assert [vm.node for vm in sim.world().vms] == ["pve2", "pve2"]
+    assert [(task.type, task.user) for task in sim.tasks()] == [
+        ("migrateall", "root@pam"), ("qmigrate", "root@pam"), ("qmigrate", "root@pam"),
+    ]  # fmt: skip
+
+
+def test_a_cut_off_node_answers_with_what_it_knew_and_refuses_to_write(sim: PveSim, tmp_path: Path) -> None:
+    sim.add_vm(100, running=True)
+    sim.endpoints["pve2"].cut_off()
+    sim.migrate(100, "pve3")
+    with Api(sim, tmp_path, node="pve2") as lonely:
+        [vm] = lonely.get("/cluster/resources", type="vm")
+        assert (vm["node"], vm["status"]) == ("pve1", "running")
+        assert lonely.get("/cluster/status")[0]["quorate"] == 0
+        with pytest.raises(ApiError, match="500 cluster not ready - no quorum"):
+            lonely.post("/nodes/pve2/qemu", vmid=200)
+        with pytest.raises(ApiError, match="500 cluster not ready - no quorum"):
+            lonely.post("/cluster/ha/resources", sid="vm:100")

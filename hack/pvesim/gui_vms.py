@@ -1,0 +1,183 @@
+"""What people do to VMs in the GUI, in a shell, or from inside the guest.
+
+It happens as root@pam unless said otherwise. Methods that start a task wait for its end unless said otherwise.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from .access import ROOT
+from .core import Values
+from .gui_base import GuiBase
+from .model import STUB_DESCRIPTION, Guest, SimVm
+from .props import parse_drive
+
+
+class VmActions(GuiBase):
+    """VMs made, changed and broken by others."""
+
+    def agent(self, vmid: int) -> Guest:
+        """The guest inside a VM: `sim.agent(100).hang()`."""
+        return self.vm(vmid).guest_os
+
+    def add_vm(
+        self,
+        vmid: int,
+        *,
+        node: str = "pve1",
+        storage: str | None = "local-lvm",
+        disk_gib: float = 4,
+        running: bool = False,
+        **config: Any,
+    ) -> SimVm:
+        """A VM made by somebody else, at once. `config` are config keys; new disks as
+        `scsi1="local-lvm:8"`."""
+        base: Values = {
+            "name": f"foreign-{vmid}",
+            "cores": 1,
+            "memory": "512",
+            "scsihw": "virtio-scsi-single",
+        }
+        base |= {"net0": "virtio,bridge=vmbr0"}
+        if storage is not None:
+            base["scsi0"] = f"{storage}:{disk_gib}"
+        return self.call(lambda: self.server.add_simple_vm(vmid, node, base | config, running=running))
+
+    def add_template(
+        self,
+        *,
+        vmid: int = 9000,
+        node: str = "pve1",
+        storage: str = "local-lvm",
+        name: str = "debian-12",
+        agent: bool = True,
+        disk_gib: float = 8,
+        cloudinit: bool = True,
+        **config: Any,
+    ) -> SimVm:
+        """A template with one boot disk, one NIC and a cloud-init drive; `agent` says whether the image has
+        an agent (and switches `agent=1` on in its config)."""
+        fmt = ",format=qcow2" if self.call(lambda: self.server.is_file_based(storage)) else ""
+        base: Values = {
+            "name": name,
+            "cores": 1,
+            "memory": "2048",
+            "ostype": "l26",
+            "scsihw": "virtio-scsi-single",
+            "scsi0": f"{storage}:{disk_gib}{fmt}",
+            "net0": "virtio,bridge=vmbr0",
+            "boot": "order=scsi0",
+        }
+        base |= {"agent": "1"} if agent else {}
+        base |= {"ide2": f"{storage}:cloudinit"} if cloudinit else {}
+
+        def make() -> SimVm:
+            vm = self.server.add_simple_vm(vmid, node, base | config, running=False)
+            vm.guest_os.agent = agent
+            self.server.to_template(vm)
+            return vm
+
+        return self.call(make)
+
+    def add_stub(self, vmid: int, *, node: str = "pve1", lock: str = "clone") -> SimVm:
+        """What a killed clone (`clone`) or destroy (`destroyed`) leaves: a config that holds hardly more
+        than a lock."""
+        config = {"lock": lock} | ({"description": STUB_DESCRIPTION} if lock == "clone" else {})
+
+        def make() -> SimVm:
+            vm = SimVm(vmid, node, config)
+            self.server.vms.append(vm)
+            return vm
+
+        return self.call(make)
+
+    def remove_vm(self, vmid: int) -> None:
+        """Delete a VM in the GUI: stop it, take its protection off, destroy it with its disks."""
+
+        def unprotect() -> SimVm:
+            vm = self.vm(vmid)
+            vm.power_off()
+            vm.config.pop("protection", None)
+            vm.lock = None
+            return vm
+
+        node = self.call(unprotect).node
+        self.finish(self.server._destroy({"node": node, "vmid": vmid, "purge": 1}, ROOT))
+
+    def vanish(self, vmid: int) -> None:
+        """Config and volumes of a VM or template are removed in a shell, without a task."""
+        self.call(lambda: self.server.vanish(vmid))
+
+    def edit_config(self, vmid: int, *, delete: str = "", by: str | None = None, **changes: Any) -> None:
+        """Change the config; the digest changes. With `by` (`alice@pve`) as the GUI does: the task list then
+        has a qmconfig of this user. Without, as in a shell: no task. In key names `_` is meant literally."""
+        values: Values = {"node": self.vm(vmid).node, "vmid": vmid, **changes}
+        values |= {"delete": delete} if delete else {}
+        if by is None:
+            self.run(self.server._config_sync(values, ROOT))
+        else:
+            self.finish(self.server.edit_as(by, values))
+
+    def clone_in_gui(self, vmid: int, newid: int, *, full: bool = True, name: str | None = None) -> SimVm:
+        """A clone made in the GUI: the description - with any mark in it - is copied."""
+        values: Values = {"node": self.vm(vmid).node, "vmid": vmid, "newid": newid, "full": int(full)}
+        self.finish(self.server._clone_post(values | ({"name": name} if name else {}), ROOT))
+        return self.vm(newid)
+
+    def migrate(self, vmid: int, target: str, *, wait: bool = True) -> str:
+        """Move a VM and its local disks to another node; returns the UPID.
+
+        :raises PveError: it was refused, or - with `wait` - has failed.
+        """
+        values: Values = {"node": self.vm(vmid).node, "vmid": vmid, "target": target, "online": 1}
+        upid = self.run(self.server._migrate_post(values | {"with-local-disks": 1}, ROOT))
+        if wait:
+            self.require_ok(self.wait_task(upid))
+        return upid
+
+    def set_lock(self, vmid: int, lock: str | None) -> None:
+        """`qm set --lock` / `qm unlock`."""
+
+        def change() -> None:
+            self.vm(vmid).lock = lock
+
+        self.call(change)
+
+    def start(self, vmid: int) -> None:
+        """Start a VM in the GUI."""
+        self.finish(self.server._post_start({"node": self.vm(vmid).node, "vmid": vmid}, ROOT))
+
+    def stop(self, vmid: int) -> None:
+        """Stop a VM in the GUI (pull the plug)."""
+        self.finish(self.server._post_stop({"node": self.vm(vmid).node, "vmid": vmid}, ROOT))
+
+    def power_loss(self, vmid: int) -> None:
+        """QEMU dies (or the guest powers itself off): no task."""
+        self.call(lambda: self.vm(vmid).power_off())
+
+    def write_disk(self, vmid: int, slot: str) -> None:
+        """The guest writes to a disk: `VolumeState.data` is not what it was."""
+
+        def change() -> None:
+            vm = self.vm(vmid)
+            self.server.write_data(parse_drive(vm.config[slot])["file"], vm.node)
+
+        self.call(change)
+
+    def guest_reboot(self, vmid: int) -> None:
+        """The guest reboots itself: nothing pending is applied."""
+        self.call(lambda: self.server.guest_reboot(self.vm(vmid)))
+
+    def backup(self, vmid: int, seconds: float) -> str:
+        """A backup that locks the config for `seconds` real seconds; returns at once, with the UPID."""
+        return self.run(self.server.backup_vm(vmid, seconds))
+
+    def hold_config_lock(self, vmid: int) -> Callable[[], None]:
+        """Something holds the VM's lock file; call the result to let go."""
+        lock = self.server.flock(vmid)
+        self.run(lock.__aenter__())
+
+        def release() -> None:
+            self.run(lock.__aexit__(None, None, None))
+
+        return release
