@@ -151,6 +151,21 @@ class VmActions(GuiBase):
         """Stop a VM in the GUI (pull the plug)."""
         self.finish(self.server._post_stop({"node": self.vm(vmid).node, "vmid": vmid}, ROOT))
 
+    def snapshot(self, vmid: int, name: str) -> None:
+        """Take a snapshot, without RAM."""
+        self.finish(self.server._snapshot_post(self._snapshot(vmid, name), ROOT))
+
+    def delete_snapshot(self, vmid: int, name: str) -> None:
+        """Delete a snapshot."""
+        self.finish(self.server._snapshot_delete(self._snapshot(vmid, name), ROOT))
+
+    def rollback(self, vmid: int, name: str) -> None:
+        """Bring config and data of a snapshot back; the VM is stopped then."""
+        self.finish(self.server._rollback_post(self._snapshot(vmid, name), ROOT))
+
+    def _snapshot(self, vmid: int, name: str) -> Values:
+        return {"node": self.vm(vmid).node, "vmid": vmid, "snapname": name}
+
     def power_loss(self, vmid: int) -> None:
         """QEMU dies (or the guest powers itself off): no task."""
         self.call(lambda: self.vm(vmid).power_off())

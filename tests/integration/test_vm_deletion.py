@@ -193,22 +193,6 @@ def test_a_foreign_vm_that_replaced_ours_right_before_the_deletion_is_not_destro
     assert world.writes() == []
 
 
-def test_a_listed_disk_that_was_detached_is_never_replaced_by_a_blank_one(world: World) -> None:
-    name = world.make(disks=[{"name": "data", "size": "2Gi"}])
-    vmid = world.wait_ready(name)
-    volume = world.status(name)["disks"][0]["volume"]
-    value = str(world.sim.vm(vmid).config["scsi1"])
-    world.sim.edit_config(vmid, delete="scsi1")
-    condition = world.wait_reason(name, "DiskMissing")
-    assert "spec.disks[data]" in condition.message
-    assert volume in condition.message
-    before = world.sim.world()
-    world.passes(name)
-    assert before.diff(world.sim.world()) == []
-    world.sim.edit_config(vmid, scsi1=value)
-    assert world.wait_ready(name) == vmid
-
-
 @pytest.mark.parametrize("spec", [{}, {"vmid": 12200}])
 def test_an_observing_object_creates_nothing_and_takes_no_finalizer(
     world: World, spec: dict[str, Any]

@@ -45,6 +45,7 @@ from proxmox_operator.api.scalars import Range, VlanRange, VMIDRange
 from proxmox_operator.api.storage import BootDisk, Disk, DiskLimits
 from proxmox_operator.api.vmstatus import (
     MAX_ADDRESSES,
+    MAX_DETACHED_DISKS,
     DetachedDisk,
     DiskStatus,
     HAStatus,
@@ -59,6 +60,7 @@ __all__ = [
     "CPU",
     "DNS",
     "MAX_ADDRESSES",
+    "MAX_DETACHED_DISKS",
     "TLS",
     "AccessGrant",
     "Adopt",

@@ -10,6 +10,9 @@ from proxmox_operator.api.conditions import Conditions
 MAX_ADDRESSES = 20
 """Addresses kept in ``status.addresses``."""
 
+MAX_DETACHED_DISKS = 50
+"""Disks in ``status.detachedDisks``; with so many no further one is detached, as its name would be forgotten."""
+
 
 class Provisioning(Wire):
     """Creation that is under way; it is written before Proxmox is asked for anything."""
@@ -37,19 +40,23 @@ class Task(Wire):
     """Node that works on it."""
     since: AwareDatetime
     """When the call was made."""
+    volume: str | None = None
+    """Proxmox volume that a disk is moved away from; absent for other calls."""
 
 
 class DiskStatus(Wire):
-    """Disk as it is attached."""
+    """Disk as it is attached, or is going to be."""
 
     name: str
     """Name as in spec.disks."""
     slot: str
-    """Proxmox slot such as scsi1."""
+    """Proxmox slot such as scsi1; empty while the disk is not attached."""
     volume: str
     """Proxmox volume such as local-lvm:vm-10000-disk-1."""
     size: str
     """Size such as 100Gi."""
+    on_remove: Literal["Detach", "Delete"] = "Detach"
+    """What happens to the disk when it is taken off spec.disks, as its entry said last."""
 
 
 class DetachedDisk(Wire):
@@ -105,8 +112,8 @@ class VMStatus(Status):
     observed_generation: int | None = None
     """The metadata.generation that was last acted on."""
     conditions: Conditions = ()
-    """Ready is the summary; others are Provisioned, Synced, Reconciling, Stalled, AgentConnected, RestartRequired and
-    HighlyAvailable."""
+    """Ready is the summary; others are Provisioned, Synced, Reconciling, Stalled, AgentConnected, RestartRequired,
+    DisksPending and HighlyAvailable."""
     cluster: str | None = None
     """Name of the ProxmoxCluster that the VM is in; it stays, whatever the default becomes."""
     vmid: int | None = None
@@ -128,9 +135,10 @@ class VMStatus(Status):
     networks: Annotated[tuple[NetworkStatus, ...], ListMap("name")] = ()
     """Network devices of spec.networks as they are."""
     disks: Annotated[tuple[DiskStatus, ...], ListMap("name")] = ()
-    """Disks of spec.disks as they are attached."""
+    """Disks of spec.disks as they are attached, and those taken off the list that are not yet detached."""
     detached_disks: Annotated[tuple[DetachedDisk, ...], ListMap("name")] = ()
-    """Disks that were taken off spec.disks and are kept; they would be destroyed together with the VM."""
+    """Disks that were taken off spec.disks and are kept, at most 50; they would be destroyed together with the
+    VM."""
     restart: Restart | None = None
     """Restart that is under way, or that has not brought about what it was for."""
     ha: HAStatus | None = None

@@ -137,9 +137,18 @@ def drives(config: Mapping[str, str]) -> dict[str, Drive]:
     return {slot: drive for slot, drive in found.items() if not drive.is_cdrom}
 
 
-def detached(config: Mapping[str, str]) -> list[str]:
-    """Volumes that hang on the VM as ``unusedN``: destroyed together with it."""
-    return sorted(value for key, value in config.items() if _UNUSED.match(key))
+def unused(config: Mapping[str, str]) -> dict[str, str]:
+    """Volumes that hang on the VM as ``unusedN``, by that key: destroyed together with it."""
+    return {key: Drive.parse(value).volume for key, value in config.items() if _UNUSED.match(key)}
+
+
+def holding(snapshots: Mapping[str, Mapping[str, str]], volume: str) -> list[str]:
+    """The snapshots (configs by name) that refer to a volume."""
+    return sorted(
+        name
+        for name, config in snapshots.items()
+        if any(drive.volume == volume for drive in drives(config).values())
+    )
 
 
 def has_cloud_init_drive(config: Mapping[str, str]) -> bool:

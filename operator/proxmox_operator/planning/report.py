@@ -21,11 +21,13 @@ from proxmox_operator.planning.lifecycle import (
     Clone,
     Configure,
     Destroy,
+    EndMove,
     Facts,
     GrowDisks,
     Hold,
     JoinHA,
     LeaveHA,
+    MoveDisk,
     NoteRestart,
     Present,
     Reclaim,
@@ -57,6 +59,8 @@ _DOING: dict[type, tuple[str, str]] = {
     Reclaim: ("Recovering", "a VM that carries this object's mark is being taken back"),
     Clone: ("Cloning", "the source is being cloned"),
     Configure: ("Configuring", "the config is being written"),
+    MoveDisk: ("MovingDisk", "a disk is being moved to another storage"),
+    EndMove: ("MovingDisk", "a disk was moved to another storage"),
     GrowDisks: ("Resizing", "a disk is being grown"),
     RecordStart: ("Starting", "the VM is being started"),
     Start: ("Starting", "the VM is being started"),
@@ -168,6 +172,13 @@ def vm_conditions(facts: Facts, verdict: Verdict) -> tuple[Condition, ...]:
         state, reason, message = verdict_of_ha
         result = set_condition(
             result, "HighlyAvailable", state, reason, message, generation=generation, now=now
+        )
+    held = facts.existence.diff.held if isinstance(facts.existence, Present) else ()
+    if held or find_condition(result, "DisksPending") is not None:
+        reason = held[0].reason if held else "NothingPending"
+        message = "; ".join(each.message for each in held)[:1000] or "no change of a disk waits"
+        result = set_condition(
+            result, "DisksPending", bool(held), reason, message, generation=generation, now=now
         )
     if facts.vm.spec.readiness.agent:
         state, reason, message = _agent(facts)

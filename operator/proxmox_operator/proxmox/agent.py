@@ -5,6 +5,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
+from proxmox_operator.planning.guestfs import Filesystem, GuestDisk
+
 from .breaker import Breaker
 from .client import PveClient
 from .errors import AgentUnavailable, NotRunning
@@ -63,6 +65,35 @@ def parse_interfaces(data: Any) -> dict[str, list[str]]:
         if usable:
             found[mac] = [str(address) for address in usable]
     return found
+
+
+def parse_filesystems(data: Any) -> tuple[Filesystem, ...]:
+    """An answer of ``get-fsinfo``; nothing where it cannot be read, which proves nothing."""
+    items = data.get("result") if isinstance(data, dict) else None
+    return tuple(
+        Filesystem(
+            mountpoint=str(item.get("mountpoint") or "?"),
+            device=str(item.get("name") or ""),
+            type=str(item.get("type") or "").lower(),
+            disks=tuple(_disk(disk) for disk in item.get("disk") or () if isinstance(disk, dict)),
+        )
+        for item in (items if isinstance(items, list) else ())
+        if isinstance(item, dict)
+    )
+
+
+def _disk(item: dict[str, Any]) -> GuestDisk:
+    def number(key: str) -> int | None:
+        value = item.get(key)
+        return value if isinstance(value, int) and value >= 0 else None
+
+    serial, bus = item.get("serial"), item.get("bus-type")
+    return GuestDisk(
+        serial=str(serial) if serial else None,
+        bus=str(bus) if bus else None,
+        target=number("target"),
+        unit=number("unit"),
+    )
 
 
 def _address(text: object) -> IPv4Address | IPv6Address | None:

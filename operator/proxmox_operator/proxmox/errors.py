@@ -291,6 +291,19 @@ RULES: tuple[Rule, ...] = (
         "use source.clone.full: true, or a template on storage that all nodes share",
     ),
     _rule(
+        r"move a disk with snapshots and delete the source|volume is still in use \(snapshot\?\)"
+        r"|disk used by a snapshot",
+        errors.NeedsHuman,
+        "SnapshotsPrevent",
+        "delete the snapshots that refer to the disk",
+    ),
+    _rule(
+        r"can't move to the same storage with same format|disk '[a-z]+\d+' does not exist",
+        errors.Outdated,
+        "Outdated",
+        "the disk was moved or removed since the configuration was read, reads it again",
+    ),
+    _rule(
         r"snapshot '[^']*' does not exist",
         errors.NeedsHuman,
         "SnapshotNotFound",

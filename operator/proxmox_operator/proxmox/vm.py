@@ -13,9 +13,10 @@ from typing import Any
 from urllib.parse import quote
 
 from proxmox_operator import errors
+from proxmox_operator.planning.guestfs import Filesystem
 from proxmox_operator.planning.vmconfig import PendingChange
 
-from .agent import AgentGate, parse_interfaces
+from .agent import AgentGate, parse_filesystems, parse_interfaces
 from .audit import current_actor, is_upid
 from .client import PveClient
 from .errors import NotQuorate, Taken
@@ -33,6 +34,13 @@ class VMConfig:
     raw: Mapping[str, str]
     digest: str
     pending: tuple[PendingChange, ...] = ()
+
+    @property
+    def current(self) -> Mapping[str, str]:
+        """What is in force: without what waits for a cold boot."""
+        waiting = {change.key: change.was for change in self.pending}
+        written = {key: value for key, value in self.raw.items() if key not in waiting}
+        return written | {key: was for key, was in waiting.items() if was is not None}
 
     @property
     def lock(self) -> str | None:
@@ -118,6 +126,22 @@ class VMs:
         return LiveStatus(
             str(data["status"]), data.get("qmpstatus"), data.get("lock") or None, int(data.get("uptime") or 0)
         )
+
+    async def snapshots(self, node: str, vmid: int) -> dict[str, Mapping[str, str]]:
+        """``GET .../snapshot`` and, for each of them, ``GET .../config?snapshot=``: the configs by name."""
+        items: list[dict[str, Any]] = await self._client.get(_vm(node, vmid, "snapshot"))
+        found: dict[str, Mapping[str, str]] = {}
+        for name in (str(item["name"]) for item in items if item.get("name") != "current"):
+            data: dict[str, Any] = await self._client.get(_vm(node, vmid, "config"), snapshot=name)
+            found[name] = {str(key): str(value) for key, value in data.items() if value is not None}
+        return found
+
+    async def volumes(self, node: str, vmid: int, storage: str) -> frozenset[str]:
+        """``GET /nodes/{node}/storage/{storage}/content``: the disk images there that belong to the VM."""
+        items: list[dict[str, Any]] = await self._client.get(
+            ("nodes", node, "storage", storage, "content"), content="images", vmid=vmid
+        )
+        return frozenset(str(item["volid"]) for item in items)
 
     async def vmid_free(self, vmid: int) -> bool:
         """``GET /cluster/nextid?vmid=``: whether no guest has this id, whatever we may see of it. Needs no
@@ -231,6 +255,16 @@ class VMs:
         upid: str = await self._client.put(_vm(node, vmid, "resize"), disk=disk, size=size, digest=digest)
         return upid
 
+    async def move_disk(self, node: str, vmid: int, *, disk: str, storage: str, digest: str) -> str:
+        """``POST .../move_disk`` to another storage, running or not; the source is freed after the copy.
+
+        A source that cannot be freed is a line in the task's log, and in no config: see :meth:`volumes`. The copy
+        takes a slot of the storage until the task ends.
+        """
+        params: dict[str, ParamValue] = {"disk": disk, "storage": storage, "delete": True, "digest": digest}
+        upid: str = await self._allocate(_vm(node, vmid, "move_disk"), params, (storage,))
+        return upid
+
     async def start(self, node: str, vmid: int) -> str:
         """``POST .../status/start``; the task of a VM that runs already fails with AlreadyRunning."""
         self._agents.forget(vmid)
@@ -306,6 +340,11 @@ class VMs:
             vmid, Request("GET", _vm(node, vmid, "agent", "network-get-interfaces"))
         )
         return parse_interfaces(data)
+
+    async def filesystems(self, node: str, vmid: int) -> tuple[Filesystem, ...]:
+        """``GET .../agent/get-fsinfo``: what the guest has mounted. Raises AgentUnavailable as above."""
+        data = await self._agents.call(vmid, Request("GET", _vm(node, vmid, "agent", "get-fsinfo")))
+        return parse_filesystems(data)
 
 
 def _vm(node: str, vmid: int, *rest: str) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def test_new_disks_take_the_first_free_slot_and_leave_the_boot_disks_alone():
 
 def test_detached_volumes_are_named():
     config = {"unused1": "b:2", "unused0": "a:1", "scsi0": "c:3", "unusual": "x"}
-    assert disks.detached(config) == ["a:1", "b:2"]
+    assert disks.unused(config) == {"unused0": "a:1", "unused1": "b:2"}
 
 
 @pytest.mark.parametrize(

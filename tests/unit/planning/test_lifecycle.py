@@ -14,8 +14,10 @@ from proxmox_operator.planning.lifecycle import (
     Clone,
     Configure,
     Destroy,
+    EndMove,
     GrowDisks,
     Hold,
+    MoveDisk,
     Reclaim,
     RecordStart,
     Release,
@@ -28,11 +30,13 @@ from proxmox_operator.planning.lifecycle import (
     plan,
 )
 from proxmox_operator.planning.placement import Unschedulable
-from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, Problem, Put
+from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, Held, Move, Problem, Put
 from unit.planning.make import INTENT, PLACE, TEMPLATE, a_vm, facts, later, made, present
 
 CHANGED = ConfigDiff(puts=(Put(key="cores", value="4", was="2"),))
 TOO_SMALL = ConfigDiff(grows=(Grow(slot="scsi0", size=20 << 30, was=2 << 30),))
+MISPLACED = ConfigDiff(moves=(Move(slot="scsi1", volume="a:1", storage="b"),))
+HELD = ConfigDiff(held=(Held(reason="DiskInUse", message="mounted"),))
 IMPOSSIBLE = ConfigDiff(puts=CHANGED.puts, problems=(Problem(reason="DiskMissing", message="attach it"),))
 UNPROTECT = ConfigDiff(puts=(Put(key="protection", value="0", was="1"),))
 UNSEEN = Unknown(reason="Unreachable", message="nothing answered")
@@ -120,6 +124,7 @@ MAKING = a_vm(status=FRESH)
         (Blocked, "VMIDTaken"),
     ),
     ("cloned: configured", facts(MAKING, existence=present(power="Stopped", diff=CHANGED)), Configure),
+    ("configured: moved", facts(MAKING, existence=present(power="Stopped", diff=MISPLACED)), MoveDisk),
     ("configured: grown", facts(MAKING, existence=present(power="Stopped", diff=TOO_SMALL)), GrowDisks),
     ("grown: the start is recorded first", facts(MAKING, existence=present(power="Stopped")), RecordStart),
     ("recorded: started", facts(OLD, existence=present(power="Stopped")), Start),
@@ -211,6 +216,42 @@ WAITS = Wait(reason="AgentNotConnected", message="not yet")
     ),
     ("the same without its mark", facts(OLD, existence=STUB), (Wait, "Locked")),
     ("half destroyed", facts(OLD, existence=present(lock="destroyed")), (Blocked, "StuckLock")),
+    ("a disk is on the wrong storage", facts(OLD, existence=present(diff=MISPLACED)), MoveDisk),
+    (
+        "it is moved before it grows: the storage may be the one that is full",
+        facts(OLD, existence=present(diff=replace(MISPLACED, grows=TOO_SMALL.grows))),
+        MoveDisk,
+    ),
+    (
+        "a VM that ran is up again before its disks grow",
+        facts(OLD, existence=present(power="Stopped", diff=TOO_SMALL)),
+        Start,
+    ),
+    (
+        "and down again before",
+        facts(a_vm(status=made(), power="Stopped"), existence=present(diff=TOO_SMALL)),
+        Stop,
+    ),
+    (
+        "options are written first",
+        facts(OLD, existence=present(diff=replace(MISPLACED, puts=CHANGED.puts))),
+        Configure,
+    ),
+    (
+        "a move on record is looked after first",
+        facts(OLD, existence=present(diff=MISPLACED, moved=())),
+        EndMove,
+    ),
+    (
+        "a disk that the guest holds on to makes no VM unready",
+        facts(OLD, existence=present(diff=HELD)),
+        (Settled, "Running"),
+    ),
+    (
+        "nor does it wait for a lock",
+        facts(OLD, existence=present(diff=HELD, lock="backup")),
+        (Settled, "Running"),
+    ),
     (
         "the agent is waited for",
         facts(OLD, existence=present(), ready_checks=(WAITS,)),

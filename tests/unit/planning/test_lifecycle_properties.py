@@ -26,6 +26,7 @@ from proxmox_operator.planning.lifecycle import (
     Hold,
     JoinHA,
     LeaveHA,
+    MoveDisk,
     NoteRestart,
     Present,
     Reclaim,
@@ -43,11 +44,11 @@ from proxmox_operator.planning.lifecycle import (
 )
 from proxmox_operator.planning.lifecycle.restarting import under_way
 from proxmox_operator.planning.placement import Unschedulable
-from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, PendingChange, Problem, Put
+from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, Held, Move, PendingChange, Problem, Put
 from unit.planning.make import INTENT, NOW, PLACE, TEMPLATE, UUID, a_vm, facts, later, present
 
 HA_STEPS = (JoinHA, AlignHA, ClearHAError, LeaveHA, SetRule)
-TOUCHES = (Clone, Configure, GrowDisks, RecordStart, Start, Stop, Destroy, Bury, Reclaim, *HA_STEPS)
+TOUCHES = (Clone, Configure, MoveDisk, GrowDisks, RecordStart, Start, Stop, Destroy, Bury, Reclaim, *HA_STEPS)
 """Steps that change something in Proxmox, or announce it."""
 
 OURS = (Owner.OURS, Owner.UNMARKED)
@@ -59,6 +60,8 @@ DIFFS = (
     ConfigDiff(puts=(PUT,)),
     ConfigDiff(puts=(PUT, UNPROTECT)),
     ConfigDiff(grows=(Grow(slot="scsi0", size=2, was=1),)),
+    ConfigDiff(moves=(Move(slot="scsi0", volume="a:1", storage="b"),)),
+    ConfigDiff(held=(Held(reason="DiskInUse", message="mounted"),)),
     ConfigDiff(puts=(PUT,), problems=(Problem(reason="DiskMissing", message="gone"),)),
 )
 WAITS = PendingChange(key="cores", was="1", becomes="2", field="spec.cpu.cores")
@@ -85,6 +88,7 @@ def presents(**fixed):
         "restart": mostly(None, Due(cause="token=1", why="asked for")),
         "obstacle": mostly(None, "the node has no such bridge"),
         "booted_after": st.sampled_from((None, later(-60), later(60))),
+        "moved": mostly(None, (), ("a:1",)),
     }
     return st.builds(Present, **(usual | fixed))
 
@@ -350,7 +354,7 @@ def test_ready_is_claimed_only_for_a_vm_that_is_seen_and_ours(given_facts):
         assert isinstance(existence, Present)
         assert existence.owner in OURS
         assert existence.power != "Unknown" or given_facts.vm.spec.management == "Observe"
-        assert existence.diff == ConfigDiff() or given_facts.vm.spec.management == "Observe"
+        assert existence.diff.idle or given_facts.vm.spec.management == "Observe"
         assert given_facts.vm.spec.wanted_power in ("Unmanaged", existence.power)
 
 

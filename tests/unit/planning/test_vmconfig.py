@@ -5,13 +5,14 @@ from urllib.parse import quote
 
 import pytest
 
+from proxmox_operator.planning.diskfacts import DiskFacts, Room
 from proxmox_operator.planning.identity import read_mark, render_description, user_text
 from proxmox_operator.planning.vmconfig import (
     PASSWORD_KEY,
     ConfigDiff,
     Put,
     diff,
-    recorded_disks,
+    disk_records,
     recorded_networks,
 )
 from unit.planning.make import MARK, UUID, a_vm, made, wanted
@@ -34,15 +35,26 @@ CONFIG = {
 }
 
 
-def changes(spec, config=None, *, without=(), status=None, **options):
+STORAGES = {
+    "local-lvm": Room(content=frozenset({"images"}), free=100 << 30),
+    "ceph": Room(content=frozenset({"images", "rootdir"}), free=50 << 30),
+    "iso": Room(content=frozenset({"iso"}), free=50 << 30),
+    "tiny": Room(content=frozenset({"images"}), free=4 << 30),
+}
+
+
+def changes(spec, config=None, *, without=(), status=None, seen=None, snapshots=None, **options):
     """What is put into (or, as None, removed from) the config, and problems and growth by name."""
     vm = a_vm(status=made(**(status or {})), **spec)
     whole = {key: value for key, value in (CONFIG | (config or {})).items() if key not in without}
-    found = diff(wanted(vm, **options), whole)
+    known = {"current": whole, "snapshots": snapshots or {}, "storages": STORAGES} | (seen or {})
+    found = diff(wanted(vm, seen=DiskFacts(**known), **options), whole)
     return (
         {put.key: put.value for put in found.puts}
         | dict.fromkeys((removal.key for removal in found.removes), None)
         | {f"grow {grow.slot}": grow.size >> 30 for grow in found.grows}
+        | {f"move {move.slot}": move.storage for move in found.moves}
+        | {held.reason: "held" for held in found.held}
         | {problem.reason: ... for problem in found.problems}
     )
 
@@ -274,7 +286,7 @@ def test_the_remedy_for_a_disk_that_is_too_large_is_a_size_that_may_be_written()
         pytest.param({}, DATA_AT, {}, {}, id="there"),
         pytest.param({"size": "7Gi"}, DATA_AT, {}, {"grow scsi1": 7}, id="grown"),
         pytest.param({"size": "4Gi"}, DATA_AT, {}, {"DiskShrinkRefused": ...}, id="not shrunk"),
-        pytest.param({"storage": "ceph"}, DATA_AT, {}, {"DiskMoveRefused": ...}, id="not moved"),
+        pytest.param({"storage": "ceph"}, DATA_AT, {}, {"move scsi1": "ceph"}, id="moved"),
         pytest.param(
             {"ssd": True},
             {"scsi1": "local-lvm:vm-10000-disk-1,rerror=stop,discard=on,serial=data,size=5G"},
@@ -314,7 +326,11 @@ def test_the_remedy_for_a_disk_that_is_too_large_is_a_size_that_may_be_written()
         ),
         pytest.param({}, {}, ON_RECORD, {"DiskMissing": ...}, id="once there, never replaced by a blank one"),
         pytest.param(
-            {}, {"unused0": "local-lvm:vm-10000-disk-1"}, ON_RECORD, {"DiskMissing": ...}, id="nor detached"
+            {},
+            {"unused0": "local-lvm:vm-10000-disk-1"},
+            ON_RECORD,
+            {"scsi1": "local-lvm:vm-10000-disk-1,serial=data"},
+            id="detached by somebody: attached again",
         ),
         pytest.param(
             {},
@@ -472,7 +488,8 @@ def test_what_is_recorded_is_what_is_attached_and_a_missing_disk_keeps_its_recor
         status=made(**ON_RECORD), disks=[DATA, DATA | {"name": "logs"}], networks=[NET0, {"name": "net1"}]
     )
     config = CONFIG | {"scsi2": "ceph:vm-10000-disk-4,serial=logs,size=7G"}
-    shown = {disk.name: (disk.slot, disk.volume, disk.size) for disk in recorded_disks(wanted(vm), config)}
+    records = disk_records(wanted(vm), config)
+    shown = {disk.name: (disk.slot, disk.volume, disk.size) for disk in records.disks}
     assert shown == {
         "data": ("scsi1", "local-lvm:vm-10000-disk-1", "5Gi"),
         "logs": ("scsi2", "ceph:vm-10000-disk-4", "7Gi"),

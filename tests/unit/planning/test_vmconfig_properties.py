@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.api.quantity import parse_quantity
 from proxmox_operator.planning import disks
+from proxmox_operator.planning.diskfacts import DiskFacts
 from proxmox_operator.planning.identity import read_mark, user_text
 from proxmox_operator.planning.propstring import parse_props
 from proxmox_operator.planning.vmconfig import (
     PASSWORD_KEY,
     ConfigDiff,
+    Wanted,
     diff,
+    disk_records,
     password_reference,
-    recorded_disks,
     recorded_networks,
 )
 from unit.planning.make import MARK, UUID, a_vm, made, wanted
@@ -136,12 +138,17 @@ def configs(draw):
     return {key: config[key] for key in keys}
 
 
+def compared(vm: ProxmoxVM, config: dict[str, str]) -> Wanted:
+    """What the config is compared with, of a VM on which nothing waits for a boot."""
+    return wanted(vm, seen=DiskFacts(current=config))
+
+
 CASES = st.tuples(specs(), configs(), st.booleans(), TAGS)
 
 
 def the_diff(vm: ProxmoxVM, config: dict[str, str]) -> ConfigDiff:
     """The diff of a case that can be brought about by writing."""
-    found = diff(wanted(vm), config)
+    found = diff(compared(vm, config), config)
     assume(not found.problems)
     return found
 
@@ -157,7 +164,7 @@ def case(drawn) -> tuple[ProxmoxVM, dict[str, str]]:
 def recorded(vm: ProxmoxVM, config: dict[str, str], written: ConfigDiff) -> ProxmoxVM:
     """The object after the operator has noted down what it wrote."""
     changes: dict[str, object] = {
-        "disks": recorded_disks(wanted(vm), config),
+        "disks": disk_records(compared(vm, config), config).disks,
         "networks": recorded_networks(wanted(vm), config),
         "tags": vm.spec.tags,
     }
@@ -175,7 +182,7 @@ def test_what_is_written_once_needs_no_second_write(drawn):
     vm, config = case(drawn)
     written = the_diff(vm, config)
     after = apply(config, written)
-    assert diff(wanted(recorded(vm, after, written)), after) == ConfigDiff()
+    assert diff(compared(recorded(vm, after, written), after), after) == ConfigDiff()
 
 
 @given(CASES)
@@ -183,7 +190,7 @@ def test_what_is_written_once_needs_no_second_write(drawn):
 def test_a_second_look_without_a_record_finds_at_most_the_password(drawn):
     vm, config = case(drawn)
     after = apply(config, the_diff(vm, config))
-    again = diff(wanted(vm), after)
+    again = diff(compared(vm, after), after)
     assert {put.key for put in again.puts} <= {PASSWORD_KEY}
     assert (again.removes, again.grows, again.problems) == ((), (), ())
 
@@ -227,7 +234,7 @@ def allowed(vm: ProxmoxVM, config: dict[str, str]) -> set[str]:
 @always
 def test_only_what_the_spec_lists_is_written(drawn):
     vm, config = case(drawn)
-    found = diff(wanted(vm), config)
+    found = diff(compared(vm, config), config)
     keys = {put.key for put in found.puts} | {removal.key for removal in found.removes}
     assert keys | {grow.slot for grow in found.grows} <= allowed(vm, config)
     assert {removal.key for removal in found.removes} <= {"tags"}
@@ -237,7 +244,7 @@ def test_only_what_the_spec_lists_is_written(drawn):
 @always
 def test_a_spec_that_lists_nothing_writes_the_name_the_mark_and_the_namespace_alone(config):
     vm = a_vm(status=made(), power="Unmanaged")
-    found = diff(wanted(vm), config)
+    found = diff(compared(vm, config), config)
     assert {put.key for put in found.puts} <= {"name", "description", "tags"}
     assert (found.removes, found.grows, found.problems) == ((), (), ())
 
@@ -303,6 +310,6 @@ def test_the_mark_is_there_and_what_a_person_wrote_beside_it(drawn):
 @always
 def test_a_sentence_is_one_line_and_holds_no_secret(drawn):
     vm, config = case(drawn)
-    for sentence in diff(wanted(vm), config).sentences():
+    for sentence in diff(compared(vm, config), config).sentences():
         assert sentence.splitlines() == [sentence]
         assert len(sentence) < 200

@@ -7,8 +7,9 @@ from urllib.parse import unquote
 import pytest
 
 from proxmox_operator import errors
+from proxmox_operator.planning.guestfs import GuestDisk
 from proxmox_operator.planning.vmconfig import PendingChange
-from proxmox_operator.proxmox.agent import AgentGate, parse_interfaces
+from proxmox_operator.proxmox.agent import AgentGate, parse_filesystems, parse_interfaces
 from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.client import Limits
 from proxmox_operator.proxmox.errors import (
@@ -25,6 +26,7 @@ from proxmox_operator.proxmox.tasks import Outcome, TaskResult, TaskTracker
 from proxmox_operator.proxmox.transport import Lost, Refused
 from proxmox_operator.proxmox.vm import Presence, VMs
 from pvesim import PveSim
+from pvesim.client import Api
 
 from .fakes import FakeClock, MockTransport, client_over, until
 
@@ -99,6 +101,63 @@ async def test_a_short_write_is_done_at_once_and_the_next_needs_the_new_digest(s
     assert unquote(second.raw["sshkeys"]) == KEY
     assert "balloon" not in second.raw
     assert second.digest != first.digest
+
+
+async def test_a_disk_moves_to_another_storage_and_its_old_volume_is_freed(sim, open_session):
+    sim.add_storage("ceph", "rbd", size_gib=100)
+    sim.add_vm(100, running=True)
+    session = open_session(sim)
+    old = await session.vms.config("pve1", 100)
+    assert await session.vms.volumes("pve1", 100, "local-lvm") == {"local-lvm:vm-100-disk-0"}
+    upid = await session.vms.move_disk("pve1", 100, disk="scsi0", storage="ceph", digest=old.digest)
+    assert (await ended(session, upid)).outcome is Outcome.OK
+    assert (await session.vms.config("pve1", 100)).raw["scsi0"].startswith("ceph:vm-100-disk-0")
+    assert await session.vms.volumes("pve1", 100, "local-lvm") == frozenset()
+    with pytest.raises(errors.Outdated):
+        await session.vms.move_disk("pve1", 100, disk="scsi0", storage="local-lvm", digest=old.digest)
+
+
+async def test_a_move_takes_a_slot_of_the_storage_that_is_written_to(sim, open_session):
+    sim.add_storage("ceph", "rbd", size_gib=100)
+    sim.add_vm(100)
+    session = open_session(sim)
+    config = await session.vms.config("pve1", 100)
+    for _ in range(2):
+        session.slots.take("ceph", None)
+    with pytest.raises(errors.Waiting):
+        await session.vms.move_disk("pve1", 100, disk="scsi0", storage="ceph", digest=config.digest)
+
+
+def snapshot(sim, directory):
+    """Somebody takes a snapshot named before of VM 100."""
+    with Api(sim, directory) as api:
+        assert api.ended(api.post("/nodes/pve1/qemu/100/snapshot", snapname="before")) == "OK"
+
+
+async def test_snapshots_are_told_with_the_volumes_that_they_hold(sim, open_session, tmp_path):
+    sim.add_vm(100)
+    session = open_session(sim)
+    assert await session.vms.snapshots("pve1", 100) == {}
+    snapshot(sim, tmp_path)
+    found = await session.vms.snapshots("pve1", 100)
+    assert found.keys() == {"before"}
+    assert found["before"]["scsi0"].startswith("local-lvm:vm-100-disk-0")
+
+
+async def test_a_disk_that_a_snapshot_holds_is_neither_moved_nor_destroyed(sim, open_session, tmp_path):
+    sim.add_storage("ceph", "rbd", size_gib=100)
+    sim.add_vm(100)
+    session = open_session(sim)
+    snapshot(sim, tmp_path)
+    config = await session.vms.config("pve1", 100)
+    move = session.vms.move_disk("pve1", 100, disk="scsi0", storage="ceph", digest=config.digest)
+    error = await failure(session, move)
+    assert (type(error), error.reason) == (errors.NeedsHuman, "SnapshotsPrevent")
+    sim.edit_config(100, delete="scsi0")
+    config = await session.vms.config("pve1", 100)
+    with pytest.raises(errors.NeedsHuman) as refused:
+        await session.vms.set_config("pve1", 100, {}, delete=["unused0"], digest=config.digest)
+    assert refused.value.reason == "SnapshotsPrevent"
 
 
 async def test_a_disk_only_grows(sim, open_session):
@@ -365,6 +424,43 @@ async def test_addresses_come_by_mac_without_loopback_and_link_local(sim, open_s
     for addresses in found.values():
         assert addresses
         assert not any(a.startswith(("127.", "fe80", "169.254", "::1")) for a in addresses)
+
+
+FSINFO = {
+    "result": [
+        {
+            "name": "sda1",
+            "mountpoint": "/",
+            "type": "ext4",
+            "disk": [
+                {
+                    "bus": 0,
+                    "bus-type": "scsi",
+                    "dev": "/dev/sda1",
+                    "pci-controller": {"bus": 1, "domain": 0, "function": 0, "slot": 1},
+                    "serial": "0QEMU_QEMU_HARDDISK_drive-scsi0",
+                    "target": 0,
+                    "unit": 0,
+                }
+            ],
+        },
+        {"name": "loop0", "mountpoint": "/snap/core/1", "type": "squashfs", "disk": []},
+        {"name": "sdb1", "type": "NTFS", "disk": [{"bus-type": "scsi", "target": -1, "unit": "x"}, 7]},
+        "not a filesystem",
+    ]
+}
+
+
+def test_filesystems_are_read_and_what_cannot_be_read_proves_nothing():
+    root, image, windows = parse_filesystems(FSINFO)
+    assert (root.mountpoint, root.device, root.type) == ("/", "sda1", "ext4")
+    serial = "0QEMU_QEMU_HARDDISK_drive-scsi0"
+    assert root.disks == (GuestDisk(serial=serial, bus="scsi", target=0, unit=0),)
+    assert image.disks == ()
+    assert (windows.mountpoint, windows.type, windows.disks) == ("?", "ntfs", (GuestDisk(bus="scsi"),))
+    answers: tuple[object, ...] = (None, {}, {"result": None}, {"result": {"error": "x"}}, [])
+    for nothing in answers:
+        assert parse_filesystems(nothing) == ()
 
 
 async def test_a_vm_without_agent_device_needs_a_person_and_a_silent_one_time(sim, open_session):

@@ -12,7 +12,7 @@ from proxmox_operator.controllers.context import CLUSTER_KIND, Context, vm_key
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.vm.availability import HAWriter, Record
 from proxmox_operator.controllers.vm.memory import Memory, Work
-from proxmox_operator.controllers.vm.observe import Observer
+from proxmox_operator.controllers.vm.observe import MOVING, Observer
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated
 from proxmox_operator.planning.identity import read_mark, render_description, render_tombstone, user_text
@@ -26,11 +26,13 @@ from proxmox_operator.planning.lifecycle import (
     Configure,
     Destroy,
     Due,
+    EndMove,
     Facts,
     GrowDisks,
     Hold,
     JoinHA,
     LeaveHA,
+    MoveDisk,
     NoteRestart,
     Power,
     Present,
@@ -43,7 +45,7 @@ from proxmox_operator.planning.lifecycle import (
     Step,
     Stop,
 )
-from proxmox_operator.planning.vmconfig import PASSWORD_KEY, Put, own_tags, password_reference
+from proxmox_operator.planning.vmconfig import PASSWORD_KEY, Put, Remove, own_tags, password_reference
 from proxmox_operator.proxmox.errors import AlreadyRunning
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.tasks import TaskResult
@@ -95,6 +97,10 @@ class Applier:
                 await self._clone(facts, step)
             case Configure():
                 await self._configure(facts, step)
+            case MoveDisk():
+                await self._move(facts, step)
+            case EndMove():
+                await self._end_move(facts.vm, step)
             case GrowDisks():
                 await self._grow(facts, step)
             case RecordStart():
@@ -302,6 +308,10 @@ class Applier:
 
     def _tell_changes(self, vm: ProxmoxVM, step: Configure) -> None:
         """A change nobody asked for since the last pass is drift; it was made behind our back."""
+        changes: tuple[Put | Remove, ...] = (*step.diff.puts, *step.diff.removes)
+        for change in changes:
+            if change.event is not None:
+                self._event(vm, change.event, change.sentence())
         if not vm.status.started:
             return
         sentences = "; ".join(step.diff.sentences())[:900]
@@ -314,6 +324,29 @@ class Applier:
             self._event(vm, "DriftCorrected", f"changed in Proxmox, changed back: {sentences}", warning=True)
         else:
             self._event(vm, "ConfigChanged", sentences)
+
+    async def _move(self, facts: Facts, step: MoveDisk) -> None:
+        """The intent is recorded first, with the volume that is left: whether it was freed is not in any config."""
+        vm, node, config, move = facts.vm, _present(facts).node, self._memory.config, step.diff.moves[0]
+        if config is None:
+            raise Outdated("the config was not read in this pass")
+        intent = Task(action=MOVING, upid=None, node=node, since=self._now(), volume=move.volume)
+        await self._record(task=intent)
+        with self._memory.sending():
+            upid = await self._session.vms.move_disk(
+                node, _vmid(vm), disk=move.slot, storage=move.storage, digest=config.digest
+            )
+        await self._working(MOVING, upid, vm)
+        await self._record(task=intent.model_copy(update={"upid": upid}))
+        self._event(vm, "MovingDisk", move.sentence())
+
+    async def _end_move(self, vm: ProxmoxVM, step: EndMove) -> None:
+        await self._record(task=None)
+        for volume in step.left:
+            message = (
+                f"a disk was moved, and Proxmox could not free its old volume {volume}, which no VM uses: "
+            )
+            self._event(vm, "VolumeLeft", f"{message}remove it with `pvesm free {volume}`", warning=True)
 
     async def _grow(self, facts: Facts, step: GrowDisks) -> None:
         config, grow = self._memory.config, step.diff.grows[0]
@@ -328,6 +361,8 @@ class Applier:
                 digest=config.digest,
             )
         await self._working("Resizing", upid, facts.vm)
+        if self._memory.work is not None:
+            self._memory.work.grows = (grow.slot, grow.size)
 
     # Power
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from proxmox_operator.api import Task
 from proxmox_operator.errors import Waiting
-from proxmox_operator.planning.harules import RefusedRule
+from proxmox_operator.planning.diskfacts import NOTHING_SEEN, DiskFacts
 from proxmox_operator.planning.lifecycle import Power
 from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.tasks import TaskResult, TaskTracker
@@ -37,6 +37,7 @@ class Work:
     result: TaskResult | None = None
     watcher: TaskTracker | None = None
     sets_password: bool = False
+    grows: tuple[str, int] | None = None
 
 
 @dataclass(kw_only=True)
@@ -51,7 +52,8 @@ class Memory:
     process made the VM and is about to start it, so nobody else can have stopped it. ``asked_of_ha`` is the power that
     the HA manager was asked for and when, ``rule_refused`` a rule of HA that Proxmox has refused and when.
     ``stop_failed``: why the shutdown of a restart has just failed. ``restart_at``: when changes that wait for a restart
-    are to be looked at again.
+    are to be looked at again. ``seen`` was read together with the config, for its disks. ``grown`` (slot, bytes): disks
+    that Proxmox has said are that large. ``held``: changes of disks wait for the guest.
     """
 
     config: VMConfig | None = None
@@ -74,7 +76,10 @@ class Memory:
     settled_under: tuple[object, ...] | None = None
     written: dict[str, object] = field(default_factory=dict)
     asked_of_ha: tuple[Power, float] | None = None
-    rule_refused: tuple[RefusedRule, float] | None = None
+    rule_refused: tuple[str, float] | None = None
+    seen: DiskFacts = NOTHING_SEEN
+    grown: frozenset[tuple[str, int]] = frozenset()
+    held: bool = False
 
     def forget_config(self) -> None:
         """After every write: what was read is old."""
@@ -119,8 +124,8 @@ class Memory:
         """What the HA manager was asked for, as long as it may not have taken it up."""
         return self.asked_of_ha[0] if self.asked_of_ha and now - self.asked_of_ha[1] < HA_LAG else None
 
-    def rule_not_to_try(self, now: float) -> RefusedRule | None:
-        """A rule that Proxmox has refused, until it is time to try again."""
+    def rule_refused_until(self, now: float) -> str | None:
+        """What Proxmox said to a rule, until it is time to try again."""
         return (
             self.rule_refused[0] if self.rule_refused and now - self.rule_refused[1] < REFUSED_FOR else None
         )

@@ -11,14 +11,13 @@ from typing import NamedTuple
 from proxmox_operator.api import Provisioning, ProxmoxVM
 from proxmox_operator.controllers.context import Context, NamespaceFacts, vm_key
 from proxmox_operator.controllers.fleet import Member, Promise
-from proxmox_operator.controllers.vm import agent, availability, holds
+from proxmox_operator.controllers.vm import agent, availability, diskfacts, holds
 from proxmox_operator.controllers.vm.adoption import Adoption
 from proxmox_operator.controllers.vm.memory import LAG, Memory, Work
 from proxmox_operator.controllers.vm.nodes import gather_nodes, terms_of
 from proxmox_operator.controllers.vm.search import Search, find_marked
 from proxmox_operator.controllers.vm.source import read_template
 from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Unreachable, Waiting
-from proxmox_operator.planning import disks
 from proxmox_operator.planning.access import Access, inherited_violations, violations
 from proxmox_operator.planning.adoption import MAKING, Adoptee, as_adopted, refusal
 from proxmox_operator.planning.availability import HA
@@ -35,12 +34,23 @@ from proxmox_operator.planning.lifecycle import (
 from proxmox_operator.planning.placement import Placed, Template, Unschedulable, place
 from proxmox_operator.planning.propstring import parse_flag, parse_props, parse_tags
 from proxmox_operator.planning.startable import obstacle
-from proxmox_operator.planning.vmconfig import ConfigDiff, Wanted, diff, with_fields
+from proxmox_operator.planning.vmconfig import (
+    ConfigDiff,
+    Wanted,
+    at_stake,
+    diff,
+    questions,
+    taken_off,
+    with_fields,
+)
 from proxmox_operator.proxmox.errors import NotHere, classify_task
 from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.tasks import UPID
 from proxmox_operator.proxmox.vm import Presence, VMConfig
+
+MOVING = "MovingDisk"
+"""Action of a task that moves a disk: what it has left behind is looked for when it has ended."""
 
 FRESH = 5.0
 """Seconds for which a config counts as just read: within one pass, and between the steps of a creation."""
@@ -102,6 +112,8 @@ class Observer:
                 source, placed = await self._place(vm)
                 return _with(facts, source=source, place=placed)
             return _with(facts, source=source, place=recorded)
+        if isinstance(existence, Present) and self._memory.work is not None:
+            return _with(facts, working=self._memory.work.action)
         if isinstance(existence, Present):
             checks = await agent.checks(self._session, vm, existence, self._memory, now=self._context.clock())
             ha = await self._ha(vm, existence)
@@ -121,6 +133,7 @@ class Observer:
             running=running,
             storage=self._access.storage,
             bridge=self._access.bridge,
+            seen=self._memory.seen,
         )
 
     def mark(self, vm: ProxmoxVM, vmid: int, uuid: str) -> Mark:
@@ -201,7 +214,7 @@ class Observer:
             lock=config.lock,
             owner=Owner.UNMARKED,
             diff=diff(replace(wanted, mark=None), config.raw),
-            detached=tuple(disks.detached(config.raw)),
+            detached=at_stake(wanted.vm, config.raw),
             protected=parse_flag(config.raw.get("protection", "0")),
         )
 
@@ -362,17 +375,31 @@ class Observer:
         if due is not None:
             seen = await self._confirmed(vmid, node, guest, seen, config, began)
             due = due if seen.power == "Running" else None
+        changes, moved = ConfigDiff(), None
+        if ours:
+            self._memory.seen = await diskfacts.read(
+                self._session,
+                node,
+                vmid,
+                config,
+                questions(wanted, raw),
+                power=seen.power,
+                grown=self._memory.grown,
+            )
+            changes = diff(replace(wanted, seen=self._memory.seen), raw)
+            moved = await self._moved(vm, vmid, node, changes, config)
         return Present(
             node=node,
             power=seen.power if ours and config.lock != "clone" else "Unknown",
             lock=config.lock,
             owner=whose,
-            diff=diff(wanted, raw) if ours else ConfigDiff(),
-            detached=tuple(disks.detached(raw)),
+            diff=changes,
+            detached=at_stake(vm, raw) if ours else (),
             protected=parse_flag(raw.get("protection", "0")),
             hold=await holds.reason_to_wait(self._session, node, vmid, config.lock)
             if ours and (changing or due is not None)
             else None,
+            moved=moved,
             pending=pending if seen.power != "Stopped" else (),
             restart=due,
             obstacle=await self._obstacle(node, raw) if due is not None else None,
@@ -404,6 +431,30 @@ class Observer:
             bridges=await self._session.bridges(node),
         )
 
+    async def _moved(
+        self, vm: ProxmoxVM, vmid: int, node: str, changes: ConfigDiff, config: VMConfig
+    ) -> tuple[str, ...] | None:
+        """What the move on record has left behind, now that it has ended; a move still under way is taken up.
+
+        Its config lock is no ``lock:`` but a file, so only the task tells that a move is under way: also one that a
+        person began, or one of ours whose answer was lost.
+        """
+        recorded = vm.status.task
+        moving = recorded is not None and recorded.action == MOVING
+        if not moving and not changes.moves:
+            return None
+        for task in await self._session.tasks.active(node):
+            if task.upid.type == "qmmove" and task.upid.id == str(vmid):
+                self._memory.work = Work(action=MOVING, upid=task.upid.text)
+                return None
+        if recorded is None or not moving:
+            return None
+        if (await self._session.vms.config(node, vmid)).digest != config.digest:
+            raise Outdated(f"a disk of VM {vmid} was being moved while its config was read")
+        if recorded.volume is None:
+            return ()
+        return await diskfacts.left_behind(self._session, node, vmid, config.raw, recorded.volume)
+
     async def _config(self, node: str, vmid: int, guest: Guest | None) -> VMConfig:
         memory, clock = self._memory, self._context.clock
         if (
@@ -418,6 +469,9 @@ class Observer:
 
     async def _power(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> "_Seen":
         """The power state; asked live where the inventory, which lags, does not show what is wanted."""
+        if taken_off(vm):
+            # No guest's consent and no digest guards an unplug: whether the VM is off is asked of its node.
+            return await self._live(vmid, node)
         believed = self._memory.believed_power(guest, self._context.clock())
         if believed is not None:
             return _Seen(believed)

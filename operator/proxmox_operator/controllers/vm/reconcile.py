@@ -27,7 +27,16 @@ from proxmox_operator.errors import (
     Waiting,
 )
 from proxmox_operator.planning.access import access_of
-from proxmox_operator.planning.lifecycle import Blocked, Facts, Release, Settled, Wait, plan, restarting
+from proxmox_operator.planning.lifecycle import (
+    Blocked,
+    Facts,
+    Present,
+    Release,
+    Settled,
+    Wait,
+    plan,
+    restarting,
+)
 from proxmox_operator.planning.report import PAUSED, verdict_of_step
 from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.errors import AlreadyRunning, OutcomeUnknown
@@ -37,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 MAX_STEPS = 8
 """Steps in one pass; more means that a step does not bring about what it should."""
+
+HELD_AGAIN = 30.0
+"""Seconds until the guest is asked again whether it has let go of a disk."""
 
 
 class VMReconciler:
@@ -141,6 +153,8 @@ class VMReconciler:
             error = work.result.error
             if error is None or isinstance(error, AlreadyRunning):
                 memory.succeeded(work.action, self._context.clock())
+                if work.grows is not None:
+                    memory.grown |= {work.grows}
                 if work.action == "Starting":
                     # Its memory shows in what its node uses now.
                     member.promised.pop(vm.metadata.uid, None)
@@ -174,6 +188,7 @@ class VMReconciler:
             and vm.status.observed_generation == vm.metadata.generation == ready.observed_generation
             and memory.work is None
             and not _owes_addresses(vm, memory)
+            and not memory.held
             and now < memory.reread_at
             and guest.node == vm.status.node
             and (memory.guest is None or guest.is_as(memory.guest))
@@ -190,7 +205,9 @@ class VMReconciler:
         member: Member,
         memory: Memory,
     ) -> Outcome:
+        memory.held = isinstance(facts.existence, Present) and bool(facts.existence.diff.held)
         if isinstance(step, Settled):
+            memory.grown = frozenset()
             memory.settled_generation = facts.vm.metadata.generation
             member.promised.pop(facts.vm.metadata.uid, None)
             memory.reread_at = self._context.clock() + self._interval(member) * self._context.rng.uniform(
@@ -212,6 +229,8 @@ class VMReconciler:
         """When to look again at a settled VM: for addresses the agent owes, a window, or when its config is due."""
         if _owes_addresses(facts.vm, memory):
             return 2.0**memory.agent_tries
+        if memory.held:
+            return min(HELD_AGAIN, self._next_reread(member, memory))
         return self._next_reread(member, memory)
 
     def _restart_at(self, facts: Facts) -> float:

@@ -8,7 +8,7 @@ from proxmox_operator.api import MAX_ADDRESSES, HAStatus, ProxmoxVM, VMStatus
 from proxmox_operator.api.names import PAUSED
 from proxmox_operator.controllers.context import Context, key_of
 from proxmox_operator.controllers.vm.memory import Memory
-from proxmox_operator.controllers.vm.observe import Observer
+from proxmox_operator.controllers.vm.observe import MOVING, Observer
 from proxmox_operator.errors import NeedsHuman, OperatorError, Waiting
 from proxmox_operator.kube.client import Raw
 from proxmox_operator.planning import report
@@ -16,10 +16,10 @@ from proxmox_operator.planning.availability import HA
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import Facts, Present, Step, restarting
 from proxmox_operator.planning.vmconfig import (
+    disk_records,
     managed,
     no_longer_managed,
     own_tags,
-    recorded_disks,
     recorded_networks,
 )
 
@@ -122,7 +122,7 @@ class StatusKeeper:
             changes["restarted_for"] = restarting.token_of(vm)
         task = vm.status.task
         in_vain = vm.status.vmid is None and facts.settles_at is not None and facts.now >= facts.settles_at
-        if task is not None and (task.upid in memory.ended or in_vain):
+        if task is not None and ((task.upid in memory.ended and task.action != MOVING) or in_vain):
             changes["task"] = None
         existence = facts.existence
         if isinstance(existence, Present) and existence.owner in (Owner.OURS, Owner.UNMARKED):
@@ -140,7 +140,7 @@ class StatusKeeper:
                 changes["tags"] = own_tags(facts.vm)
             if memory.config is not None:
                 wanted = observer.wanted(vm)
-                changes["disks"] = recorded_disks(wanted, memory.config.raw)
+                changes["disks"], changes["detached_disks"] = disk_records(wanted, memory.config.raw)
                 changes["networks"] = recorded_networks(wanted, memory.config.raw)
                 changes["managed"] = managed(facts.vm.spec)
             changes["addresses"] = _addresses(vm, memory, existence)

@@ -9,7 +9,6 @@ from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle.facts import Facts, Present, Unknown
 from proxmox_operator.planning.lifecycle.steps import Blocked, Hold, Reserve, Step, Stop, Wait
 from proxmox_operator.planning.placement import Placed, Unschedulable
-from proxmox_operator.planning.vmconfig import ConfigDiff
 
 Check = Callable[[Facts], Step | None]
 
@@ -27,6 +26,7 @@ _WORKING = {
     "Cloning": "Proxmox is cloning the source; this takes as long as its disks are large",
     "Configuring": "Proxmox is writing the VM's config",
     "Resizing": "Proxmox is growing a disk",
+    "MovingDisk": "Proxmox is moving a disk to another storage; this takes as long as it is large",
     "Starting": "Proxmox is starting the VM",
     "AskingHA": "the HA manager is being asked to change the VM's power state",
     "Stopping": "the guest is shutting down",
@@ -108,7 +108,7 @@ def locked(facts: Facts) -> Step | None:
     if (
         not deleting
         and not restarting
-        and existence.diff == ConfigDiff()
+        and existence.diff.idle
         and vm.spec.wanted_power in ("Unmanaged", existence.power)
     ):
         return None

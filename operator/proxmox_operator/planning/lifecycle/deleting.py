@@ -108,7 +108,7 @@ def _detached(facts: Facts) -> Step | None:
         reason="DetachedDisks",
         message=(
             f"destroying VM {facts.vm.status.vmid} would destroy its detached disks too: {', '.join(detached)}; "
-            "re-attach or remove them in Proxmox, or set spec.detachedDisks to Delete"
+            "list them in spec.disks again, remove them in Proxmox, or set spec.detachedDisks to Delete"
         ),
     )
 

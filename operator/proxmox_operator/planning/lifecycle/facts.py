@@ -34,7 +34,7 @@ class Unknown:
 
 @dataclass(frozen=True, kw_only=True)
 class Present:
-    """It exists. ``diff`` is what its config lacks, ``detached`` are its ``unusedN`` volumes."""
+    """It exists. ``diff`` is what its config lacks, ``detached`` are disks to be kept that would go with it."""
 
     node: str
     power: Power
@@ -53,6 +53,8 @@ class Present:
     """Why it would not start again where it is, as far as that is visible; asked only where ``restart`` is."""
     booted_after: datetime | None = None
     """A moment before which it was certainly not started; None where that is not known."""
+    moved: tuple[str, ...] | None = None
+    """A recorded move of a disk has ended, and these volumes are what it left behind; None: no move is on record."""
 
 
 Existence = Absent | Unknown | Present

@@ -25,7 +25,9 @@ from proxmox_operator.planning.lifecycle.steps import (
     Blocked,
     Clone,
     Configure,
+    EndMove,
     GrowDisks,
+    MoveDisk,
     Reclaim,
     RecordStart,
     Reserve,
@@ -125,10 +127,29 @@ def _keep_power(facts: Facts) -> Step | None:
     return _power(facts) if facts.vm.status.started and the_vm(facts).diff.problems else None
 
 
+def _moved(facts: Facts) -> Step | None:
+    left = the_vm(facts).moved
+    return None if left is None else EndMove(left=left)
+
+
 def _configure(facts: Facts) -> Step | None:
     diff = the_vm(facts).diff
-    if diff.writes:
-        return Configure(diff=diff)
+    return Configure(diff=diff) if diff.writes else None
+
+
+def _first_volumes(facts: Facts) -> Step | None:
+    """A guest finds its disks in place and full size when it boots first."""
+    return None if facts.vm.status.started else _volumes(facts)
+
+
+def _volumes(facts: Facts) -> Step | None:
+    """Moving comes before growing: the storage that is left may be the one that is full.
+
+    Both come after the power of a VM that ran before, which a full storage is no reason to leave down.
+    """
+    diff = the_vm(facts).diff
+    if diff.moves:
+        return MoveDisk(diff=diff)
     return GrowDisks(diff=diff) if diff.grows else None
 
 
@@ -194,13 +215,16 @@ LIVING: tuple[Check, ...] = (
     hold,
     _missing,
     stub,
+    _moved,
     locked,
     _keep_power,
     _problems,
     _configure,
     availability,
+    _first_volumes,
     begin,
     _power,
+    _volumes,
     _settled,
 )
 

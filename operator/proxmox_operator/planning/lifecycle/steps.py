@@ -65,6 +65,20 @@ class GrowDisks:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MoveDisk:
+    """Move the first disk that is on another storage than it should be. Its intent is recorded first."""
+
+    diff: ConfigDiff
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndMove:
+    """Take a move that has ended off the record, and tell which volumes it ``left`` behind."""
+
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecordStart:
     """Record that the VM is about to be started: from here on its disks may hold data."""
 
@@ -182,6 +196,7 @@ class Settled:
 
 
 Step = (
-    Reserve | Adopt | Reclaim | Hold | Clone | Configure | GrowDisks | RecordStart | Start | Stop | NoteRestart
+    Reserve | Adopt | Reclaim | Hold | Clone | Configure | MoveDisk | EndMove | GrowDisks | RecordStart | Start | Stop
+    | NoteRestart
     | JoinHA | AlignHA | ClearHAError | LeaveHA | SetRule | Destroy | Bury | Release | Wait | Blocked | Settled
 )  # fmt: skip

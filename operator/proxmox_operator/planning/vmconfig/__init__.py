@@ -14,6 +14,8 @@ from proxmox_operator.planning.vmconfig.changes import (
     Change,
     ConfigDiff,
     Grow,
+    Held,
+    Move,
     Problem,
     Put,
     Remove,
@@ -21,8 +23,9 @@ from proxmox_operator.planning.vmconfig.changes import (
     result,
 )
 from proxmox_operator.planning.vmconfig.cloudinit import PASSWORD_KEY, cloud_init, password_reference
+from proxmox_operator.planning.vmconfig.detaching import disks_taken_off
 from proxmox_operator.planning.vmconfig.devices import pci_devices, usb_devices
-from proxmox_operator.planning.vmconfig.drives import boot_disk, listed_disks, recorded_disks
+from proxmox_operator.planning.vmconfig.drives import boot_disk, listed_disks
 from proxmox_operator.planning.vmconfig.effects import effect, reruns_cloud_init
 from proxmox_operator.planning.vmconfig.firmware import firmware
 from proxmox_operator.planning.vmconfig.general import general, own_tags, updates
@@ -31,24 +34,37 @@ from proxmox_operator.planning.vmconfig.managed import managed, no_longer_manage
 from proxmox_operator.planning.vmconfig.networks import networks, recorded_networks
 from proxmox_operator.planning.vmconfig.pending import PendingChange, fingerprint, with_fields
 from proxmox_operator.planning.vmconfig.possible import impossible
+from proxmox_operator.planning.vmconfig.records import (
+    DiskRecords,
+    at_stake,
+    disk_records,
+    questions,
+    taken_off,
+)
 
 __all__ = [
     "PASSWORD_KEY",
     "ConfigDiff",
+    "DiskRecords",
     "Grow",
+    "Held",
+    "Move",
     "PendingChange",
     "Problem",
     "Put",
     "Remove",
     "Wanted",
+    "at_stake",
     "diff",
+    "disk_records",
     "fingerprint",
     "managed",
     "no_longer_managed",
     "own_tags",
     "password_reference",
-    "recorded_disks",
+    "questions",
     "recorded_networks",
+    "taken_off",
     "with_fields",
 ]
 
@@ -64,6 +80,7 @@ _AREAS = (
     usb_devices,
     boot_disk,
     listed_disks,
+    disks_taken_off,
     networks,
     cloud_init,
 )
@@ -79,7 +96,9 @@ def diff(wanted: Wanted, config: Mapping[str, str]) -> ConfigDiff:
     return ConfigDiff(
         puts=tuple(change for change in changes if isinstance(change, Put)),
         removes=tuple(change for change in changes if isinstance(change, Remove)),
+        moves=tuple(change for change in changes if isinstance(change, Move)),
         grows=tuple(change for change in changes if isinstance(change, Grow)),
+        held=tuple(change for change in changes if isinstance(change, Held)),
         problems=tuple(change for change in changes if isinstance(change, Problem)),
     )
 

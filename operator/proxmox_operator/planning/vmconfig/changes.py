@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.api.quantity import format_gib
 from proxmox_operator.planning.canonical import Value, meaning, spelled
+from proxmox_operator.planning.diskfacts import NOTHING_SEEN, DiskFacts
 from proxmox_operator.planning.identity import Mark, user_text
 from proxmox_operator.planning.vmconfig.effects import Effect
 
@@ -16,17 +17,22 @@ class Put:
     """Write ``key``; ``was`` is the old value, for the sentence a person reads.
 
     ``value`` is ``None`` for a secret, which is filled in only when the call is made. ``storage``: where a volume is
-    allocated. ``effect`` is what it does to the running VM, None while it does not run.
+    allocated. ``effect`` is what it does to the running VM, None while it does not run. ``event``: reason of an Event
+    that tells ``what`` is done, in place of the values.
     """
 
     key: str
     value: str | None
     was: str | None = None
     storage: str | None = None
+    event: str | None = None
+    what: str | None = None
     effect: Effect | None = None
     reruns_cloud_init: bool = False
 
     def sentence(self) -> str:
+        if self.what is not None:
+            return f"{self.key}: {self.what}"
         if self.key == "description" and user_text(self.value or "") == user_text(self.was or ""):
             return f"description: the mark of this object is written beside the text{_when(self)}"
         what = "set from its Secret" if self.value is None else f"{short(self.was)} -> {short(self.value)}"
@@ -35,14 +41,18 @@ class Put:
 
 @dataclass(frozen=True, kw_only=True)
 class Remove:
-    """Delete ``key`` from the config."""
+    """Delete ``key`` from the config; ``event`` and ``what`` as for :class:`Put`."""
 
     key: str
     was: str
+    event: str | None = None
+    what: str | None = None
     effect: Effect | None = None
     reruns_cloud_init: bool = False
 
     def sentence(self) -> str:
+        if self.what is not None:
+            return f"{self.key}: {self.what}"
         return f"{self.key}: {short(self.was)} -> unset{_when(self)}"
 
 
@@ -59,6 +69,29 @@ class Grow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Move:
+    """Move the disk in ``slot`` with its ``volume`` to another storage; the volume is freed after the copy."""
+
+    slot: str
+    volume: str
+    storage: str
+
+    def sentence(self) -> str:
+        return f"{self.slot}: move {self.volume} to {self.storage}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Something that is done later, by itself: when the guest has let go of a disk, or after the next cold boot."""
+
+    reason: str
+    message: str
+
+    def sentence(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """Something that no write can bring about; the whole diff waits until a person decides."""
 
@@ -66,7 +99,7 @@ class Problem:
     message: str
 
 
-Change = Put | Remove | Grow | Problem
+Change = Put | Remove | Grow | Move | Held | Problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +108,7 @@ class Wanted:
 
     ``started`` is whether the VM was ever started: firmware and UUID are only set before. ``running``: whether it does
     now, so that changes have the effects of :mod:`.effects`. ``mark`` is None for a VM that is only looked at and not
-    ours.
+    ours. ``seen`` is what was read besides, where disks depend on it.
     """
 
     vm: ProxmoxVM
@@ -84,6 +117,7 @@ class Wanted:
     running: bool = False
     storage: str | None
     bridge: str | None
+    seen: DiskFacts = NOTHING_SEEN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,16 +126,29 @@ class ConfigDiff:
 
     puts: tuple[Put, ...] = ()
     removes: tuple[Remove, ...] = ()
+    moves: tuple[Move, ...] = ()
     grows: tuple[Grow, ...] = ()
+    held: tuple[Held, ...] = ()
     problems: tuple[Problem, ...] = ()
 
     @property
     def writes(self) -> bool:
-        """Whether a config write is needed (growing is a call of its own)."""
+        """Whether a config write is needed (moving and growing are calls of their own)."""
         return bool(self.puts or self.removes)
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do or to say now; what is held is done later."""
+        return not (self.writes or self.moves or self.grows or self.problems)
+
     def sentences(self) -> tuple[str, ...]:
-        changes: tuple[Put | Remove | Grow, ...] = (*self.puts, *self.removes, *self.grows)
+        changes: tuple[Put | Remove | Move | Grow | Held, ...] = (
+            *self.puts,
+            *self.removes,
+            *self.moves,
+            *self.grows,
+            *self.held,
+        )
         return tuple(change.sentence() for change in changes)
 
     def needing(self, path: str) -> str:
@@ -116,7 +163,8 @@ class ConfigDiff:
 
     def only_mark(self) -> bool:
         """Whether the mark, lost in an edit, is all there is to write."""
-        return not self.grows and not self.removes and [put.key for put in self.puts] == ["description"]
+        calls = self.moves or self.grows or self.removes
+        return not calls and [put.key for put in self.puts] == ["description"]
 
 
 def put(config: Mapping[str, str], key: str, value: Value, default: Value = None) -> Iterator[Put]:

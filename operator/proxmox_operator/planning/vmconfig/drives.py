@@ -1,12 +1,15 @@
-"""The boot disk's size and the listed disks; drives that are not listed are not touched."""
+"""The boot disk and the listed disks as the spec wants them; drives that are not listed are not touched."""
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 
 from proxmox_operator.api import BootDisk, Disk, DiskLimits, DiskStatus
 from proxmox_operator.api.quantity import format_gib, parse_quantity
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.propstring import render_props
-from proxmox_operator.planning.vmconfig.changes import Change, Grow, Problem, Put, Wanted
+from proxmox_operator.planning.vmconfig.changes import Change, Grow, Held, Problem, Put, Wanted
+from proxmox_operator.planning.vmconfig.moving import moved_disk
+from proxmox_operator.planning.vmconfig.records import current, known_disks
 
 
 def boot_disk(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
@@ -20,74 +23,121 @@ def boot_disk(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
         return
     drive = disks.Drive.parse(config[slot])
     owned = disks.THROTTLES if boot.limits is not None else frozenset()
-    yield from _options_of(slot, config[slot], drive, owned, _boot_options(boot))
-    yield from _stays("spec.bootDisk.storage", boot.storage, drive)
-    if boot.size is not None:
-        yield from _size("spec.bootDisk.size", slot, parse_quantity(boot.size), drive)
+    options = _with_options(drive, owned, _boot_options(boot))
+    size = parse_quantity(boot.size) if boot.size is not None else None
+    yield from _existing(wanted, config, slot, "spec.bootDisk", boot.storage, options, size)
 
 
 def listed_disks(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
-    known = {disk.name: disk for disk in wanted.vm.status.disks}
-    taken = set(config) | {disk.slot for disk in known.values()}
+    known, running = known_disks(wanted.vm), current(wanted, config)
+    taken = set(config) | set(running or ()) | {disk.slot for disk in known.values()}
     for disk in wanted.vm.spec.disks:
-        slot = disks.slot_of(disk.name, config, known.get(disk.name))
+        field, record = f"spec.disks[{disk.name}]", known.get(disk.name)
+        slot = disks.slot_of(disk.name, config, record)
         if slot is not None:
-            yield from _existing_disk(disk, slot, config[slot])
-        elif disk.name in known:
-            message = (
-                f"spec.disks[{disk.name}]: its volume {known[disk.name].volume} is no longer attached; attach it again "
-                f"as {known[disk.name].slot} with serial={disk.name} (a blank disk is never put in its place)"
+            drive = disks.Drive.parse(config[slot])
+            options = _with_options(drive, disks.OWNED_OPTIONS, _options(disk))
+            size = parse_quantity(disk.size)
+            yield from _existing(wanted, config, slot, field, disk.storage, options, size)
+        elif running is None:
+            yield Held(
+                reason="NotObserved", message=f"{field}: attached once it is known which slots are free"
             )
-            yield Problem(reason="DiskMissing", message=message)
-        elif (storage := disk.storage or wanted.storage) is None:
-            message = f"spec.disks[{disk.name}].storage: name a storage, or set defaults.storage on the ProxmoxCluster"
-            yield Problem(reason="StorageNotChosen", message=message)
-        elif (free := disks.free_slot(taken)) is None:
-            yield Problem(
-                reason="NoFreeSlot", message=f"spec.disks[{disk.name}]: scsi1 to scsi30 are all in use"
-            )
+        elif record is not None:
+            yield _again(disk, record, config, running, taken)
         else:
-            taken.add(free)
-            gib = parse_quantity(disk.size) >> 30
-            value = render_props({"file": f"{storage}:{gib}", "serial": disk.name, **_options(disk)}, "file")
-            yield Put(key=free, value=value, storage=storage)
+            yield _new(disk, disk.storage or wanted.storage, taken)
 
 
-def _stays(field: str, wanted: str | None, drive: disks.Drive) -> Iterator[Change]:
-    if wanted is not None and drive.storage != wanted:
+def _new(disk: Disk, storage: str | None, taken: set[str]) -> Change:
+    """A blank disk, in a slot that nothing is in and nothing is going to be in."""
+    if storage is None:
         message = (
-            f"{field}: the disk is on {drive.storage}; moving it to {wanted} is not done here: "
-            f"move it in Proxmox, or set {drive.storage}"
+            f"spec.disks[{disk.name}].storage: name a storage, or set defaults.storage on the ProxmoxCluster"
         )
-        yield Problem(reason="DiskMoveRefused", message=message)
+        return Problem(reason="StorageNotChosen", message=message)
+    if (free := disks.free_slot(taken)) is None:
+        return _no_slot(disk)
+    taken.add(free)
+    gib = parse_quantity(disk.size) >> 30
+    value = render_props({"file": f"{storage}:{gib}", "serial": disk.name, **_options(disk)}, "file")
+    return Put(key=free, value=value, storage=storage)
 
 
-def _size(field: str, slot: str, wanted: int, drive: disks.Drive) -> Iterator[Change]:
-    """Grow, or say that it cannot shrink; a disk whose size Proxmox does not tell is left alone."""
-    if drive.size == 0:
-        return
-    if drive.size < wanted:
-        yield Grow(slot=slot, size=wanted, was=drive.size)
-    elif drive.size > wanted:
+def _again(
+    disk: Disk, record: DiskStatus, config: Mapping[str, str], running: Mapping[str, str], taken: set[str]
+) -> Change:
+    """The recorded volume, which is detached or about to be: never a blank one in its place."""
+    plugged = [slot for slot, drive in disks.drives(running).items() if drive.volume == record.volume]
+    if plugged and plugged[0] in config:
+        message = (
+            f"spec.disks[{disk.name}]: {plugged[0]} is attached again once the next cold boot has detached it"
+        )
+        return Held(reason="ChangePending", message=message)
+    if plugged:
+        slot, what = plugged[0], f"keep disk {disk.name} attached, volume {record.volume}"
+    elif record.volume not in disks.unused(config).values():
+        message = (
+            f"spec.disks[{disk.name}]: its volume {record.volume} is no longer in the VM's config; attach it again "
+            f"with serial={disk.name} or restore it (a blank disk is never put in its place); to give it up, set "
+            "onRemove to Delete and take the disk off the list"
+        )
+        return Problem(reason="DiskMissing", message=message)
+    else:
+        back = record.slot if record.slot and record.slot not in {*config, *running} else None
+        free = back or disks.free_slot(taken)
+        if free is None:
+            return _no_slot(disk)
+        taken.add(free)
+        slot, what = free, f"attach disk {disk.name} again, volume {record.volume}"
+    value = render_props({"file": record.volume, "serial": disk.name, **_options(disk)}, "file")
+    return Put(key=slot, value=value, event="DiskReattached", what=what)
+
+
+def _no_slot(disk: Disk) -> Problem:
+    return Problem(reason="NoFreeSlot", message=f"spec.disks[{disk.name}]: scsi1 to scsi30 are all in use")
+
+
+def _existing(
+    wanted: Wanted,
+    config: Mapping[str, str],
+    slot: str,
+    field: str,
+    storage: str | None,
+    options: Mapping[str, str],
+    size: int | None,
+) -> Iterator[Change]:
+    """A disk that is there: its place first, since the copy takes its options along, then options, then size."""
+    drive = disks.Drive.parse(config[slot])
+    if size is not None and drive.size > size:
         has, least = format_gib(drive.size), f"{-(-drive.size >> 30)}Gi"
-        message = f"{field}: {format_gib(wanted)} is less than the disk has ({has}), and disks only grow: set {least}"
+        less = f"{format_gib(size)} is less than the disk has ({has})"
+        message = f"{field}.size: {less}, and disks only grow: set {least}"
         yield Problem(reason="DiskShrinkRefused", message=message)
-
-
-def _existing_disk(disk: Disk, slot: str, value: str) -> Iterator[Change]:
-    drive = disks.Drive.parse(value)
-    yield from _options_of(slot, value, drive, disks.OWNED_OPTIONS, _options(disk))
-    yield from _stays(f"spec.disks[{disk.name}].storage", disk.storage, drive)
-    yield from _size(f"spec.disks[{disk.name}].size", slot, parse_quantity(disk.size), drive)
-
-
-def _options_of(
-    slot: str, value: str, drive: disks.Drive, owned: Collection[str], wanted: Mapping[str, str]
-) -> Iterator[Put]:
-    """Set the options of a drive that is there; those that are ``owned`` and not wanted are reset, others stay."""
-    options = {key: text for key, text in drive.options.items() if key not in owned} | dict(wanted)
+    if storage is not None and drive.storage != storage:
+        yield moved_disk(wanted, config, slot, f"{field}.storage", storage)
+        return
+    put = Put(key=slot, value=render_props({"file": drive.volume, **options}, "file"), was=config[slot])
     if disks.canonical(options) != disks.canonical(drive.options):
-        yield Put(key=slot, value=render_props({"file": drive.volume, **options}, "file"), was=value)
+        yield put
+    if size is None or drive.size == 0 or drive.size >= size:
+        return  # a disk whose size Proxmox does not tell is left alone
+    running = current(wanted, config)
+    if running is not None and disks.Drive.parse(running.get(slot, "")).volume != drive.volume:
+        message = (
+            f"{field}.size: {slot} grows to {format_gib(size)} once the next cold boot has attached the disk"
+        )
+        yield Held(reason="ChangePending", message=message)
+    elif (slot, size) in wanted.seen.grown:
+        # It is that large, and the config does not say so: the old size was in a change that waited for a boot.
+        yield replace(put, what=f"write down its size, {format_gib(size)}")
+    else:
+        yield Grow(slot=slot, size=size, was=drive.size)
+
+
+def _with_options(drive: disks.Drive, owned: Collection[str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """The options of a drive that is there; those that are ``owned`` and not wanted are reset, others stay."""
+    return {key: text for key, text in drive.options.items() if key not in owned} | dict(wanted)
 
 
 def _options(disk: Disk) -> dict[str, str]:
@@ -126,16 +176,3 @@ def _boot_options(boot: BootDisk) -> dict[str, str]:
 def _limits(limits: DiskLimits | None) -> dict[str, str]:
     values = {} if limits is None else {key: getattr(limits, field) for field, key in disks.LIMITS.items()}
     return {key: str(value) for key, value in values.items() if value is not None}
-
-
-def recorded_disks(wanted: Wanted, config: Mapping[str, str]) -> tuple[DiskStatus, ...]:
-    """The listed disks as they are attached now; a disk that is missing keeps its last record."""
-    known = {disk.name: disk for disk in wanted.vm.status.disks}
-    for disk in wanted.vm.spec.disks:
-        slot = disks.slot_of(disk.name, config, known.get(disk.name))
-        if slot is not None:
-            drive = disks.Drive.parse(config[slot])
-            known[disk.name] = DiskStatus(
-                name=disk.name, slot=slot, volume=drive.volume, size=format_gib(drive.size)
-            )
-    return tuple(known.values())
