@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from harness.world import World
+from proxmox_operator.api.names import FINALIZER
+from proxmox_operator.kube.resources import PROXMOX_VMS
 from pvesim.recorder import Answer, Call, DropAfter
 
 DATA = {"name": "data", "size": "2Gi"}
@@ -57,6 +59,10 @@ def detached(world: World, name: str) -> dict[str, str]:
 
 def torn(world: World, vmid: int) -> list[str]:
     return list(world.sim.agent(vmid).torn)
+
+
+def finalizers(world: World, name: str) -> list[str]:
+    return list((world.raw(name) or {"metadata": {}})["metadata"].get("finalizers") or ())
 
 
 def made(world: World, *disks: dict[str, Any], **spec: Any) -> tuple[str, int]:
@@ -347,6 +353,26 @@ def test_a_protected_vm_keeps_its_disks(world: World) -> None:
     assert "scsi1" in config(world, vmid)
     world.edit(name, protection=False)
     world.wait_until(lambda: "data" in detached(world, name), "detached", name)
+
+
+def test_a_volume_that_the_destroy_could_not_free_is_told_before_the_object_goes(world: World) -> None:
+    name, vmid = made(world, DATA, LOGS)
+    stubborn = volume(world, name)
+    world.sim.server.unfreeable.add(stubborn)
+    held_by_others = {"metadata": {"finalizers": [FINALIZER, "example.org/reader"]}}
+    world.kube.merge(PROXMOX_VMS, name, held_by_others, namespace=world.namespace)
+    world.delete(name)
+    condition = world.wait_reason(name, "VolumesLeft", kind="LeftBehind")
+    assert f"VM {vmid} is destroyed, but Proxmox could not free these volumes" in condition.message
+    assert f"pvesm free {stubborn}" in condition.message
+    assert world.wait_event(name, "LeftBehind") == condition.message
+    world.wait_until(lambda: finalizers(world, name) == ["example.org/reader"], "we let it go", name)
+    assert vmid not in world.sim.world().vmids
+    world.kube.merge(PROXMOX_VMS, name, {"metadata": {"finalizers": None}}, namespace=world.namespace)
+    world.wait_gone(name)
+    world.sim.server.unfreeable.clear()
+    world.sim.call(lambda: world.sim.server.free(stubborn, "pve1"))
+    assert world.leaks() == []
 
 
 # Disks that others take away

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -290,6 +290,14 @@ def clone_target(lines: list[str]) -> int | None:
         if match:
             return int(match[2])
     return None
+
+
+_UNFREED = re.compile(r"Could not remove disk '([^']+)'")
+
+
+def unfreed(lines: Iterable[str]) -> tuple[str, ...]:
+    """The volumes that a qmdestroy log names as not removed; the task has succeeded all the same (``WARNINGS``)."""
+    return tuple(match[1] for line in lines if (match := _UNFREED.search(line)) is not None)
 
 
 def mask(text: str) -> str:

@@ -327,6 +327,11 @@ WITH_LEFTOVERS = replace(OFF, detached=("local-lvm:vm-10000-disk-3",))
     ),
     ("unless that is wanted", facts(going(detachedDisks="Delete"), existence=WITH_LEFTOVERS), Destroy),
     (
+        "destroyed but for a volume: let go all the same",
+        facts(going(), existence=Absent(), left=("local-lvm:vm-10000-disk-3",)),
+        Release,
+    ),
+    (
         "a delay: shut down first",
         facts(going(deletionDelay="1h"), existence=present()),
         Stop,

@@ -7,7 +7,7 @@ object again. Errors are left to the reconciler, which looks again before anythi
 from datetime import datetime
 from uuid import uuid4
 
-from proxmox_operator.api import Provisioning, ProxmoxVM, Restart, Task
+from proxmox_operator.api import Provisioning, ProxmoxVM, Restart, Task, set_condition
 from proxmox_operator.controllers.context import CLUSTER_KIND, Context, vm_key
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.vm.availability import HAWriter, Record
@@ -120,7 +120,7 @@ class Applier:
             case Bury():
                 await self._bury(facts)
             case Release():
-                await self._release(facts.vm)
+                await self._release(facts.vm, step)
             case _:
                 return False
         return self._memory.work is None and not isinstance(step, Release)
@@ -455,7 +455,21 @@ class Applier:
             )
         self._event(vm, "Retained", f"VM {vm.status.vmid} stays in Proxmox (deletionPolicy Retain)")
 
-    async def _release(self, vm: ProxmoxVM) -> None:
+    async def _release(self, vm: ProxmoxVM, step: Release) -> None:
+        if step.left:
+            free = " && ".join(f"pvesm free {volume}" for volume in step.left)
+            message = f"VM {vm.status.vmid} is destroyed, but Proxmox could not free these volumes; on its node: {free}"
+            conditions = set_condition(
+                vm.status.conditions,
+                "LeftBehind",
+                True,
+                "VolumesLeft",
+                message,
+                generation=vm.metadata.generation,
+                now=self._now(),
+            )
+            await self._record(conditions=conditions)
+            self._event(vm, "LeftBehind", message, warning=True)
         raw = self._context.store.get(vm_key(vm))
         if raw is not None:
             await self._context.status.drop_finalizer(raw)

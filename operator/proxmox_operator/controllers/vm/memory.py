@@ -51,9 +51,10 @@ class Memory:
     the last settled pass. ``written`` holds status fields that a config write has earned. ``first_start``: this
     process made the VM and is about to start it, so nobody else can have stopped it. ``asked_of_ha`` is the power that
     the HA manager was asked for and when, ``rule_refused`` a rule of HA that Proxmox has refused and when.
-    ``stop_failed``: why the shutdown of a restart has just failed. ``restart_at``: when changes that wait for a restart
-    are to be looked at again. ``seen`` was read together with the config, for its disks. ``grown`` (slot, bytes): disks
-    that Proxmox has said are that large. ``held``: changes of disks wait for the guest.
+    ``left``: volumes that a destroy has left behind. ``stop_failed``: why the shutdown of a restart has just failed.
+    ``restart_at``: when changes that wait for a restart are to be looked at again. ``seen`` was read together with the
+    config, for its disks. ``grown`` (slot, bytes): disks that Proxmox has said are that large. ``held``: changes of
+    disks wait for the guest.
     """
 
     config: VMConfig | None = None
@@ -80,6 +81,7 @@ class Memory:
     seen: DiskFacts = NOTHING_SEEN
     grown: frozenset[tuple[str, int]] = frozenset()
     held: bool = False
+    left: tuple[str, ...] = ()
 
     def forget_config(self) -> None:
         """After every write: what was read is old."""

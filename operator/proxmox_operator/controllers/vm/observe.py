@@ -94,7 +94,14 @@ class Observer:
                 vm=vm, now=now, denied=denied, working=None if silent else work.action, existence=silent
             )
         existence = await self._existence(vm, vm.status.vmid)
-        facts = Facts(vm=vm, now=now, denied=denied, existence=existence, settles_at=self._settles_at(vm))
+        facts = Facts(
+            vm=vm,
+            now=now,
+            denied=denied,
+            existence=existence,
+            settles_at=self._settles_at(vm),
+            left=self._memory.left,
+        )
         creating = vm.status.provisioning is not None and vm.metadata.deletion_timestamp is None
         if isinstance(existence, Present) and (existence.owner is Owner.PENDING or existence.lock in MAKING):
             return _with(facts, working=await self._find_clone(vm, vm.status.vmid, existence.node))

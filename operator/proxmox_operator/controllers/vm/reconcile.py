@@ -40,7 +40,7 @@ from proxmox_operator.planning.lifecycle import (
 from proxmox_operator.planning.report import PAUSED, verdict_of_step
 from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.errors import AlreadyRunning, OutcomeUnknown
-from proxmox_operator.proxmox.tasks import TaskResult
+from proxmox_operator.proxmox.tasks import TaskResult, unfreed
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +153,8 @@ class VMReconciler:
             error = work.result.error
             if error is None or isinstance(error, AlreadyRunning):
                 memory.succeeded(work.action, self._context.clock())
+                if work.action == "Destroying":
+                    memory.left = unfreed(work.result.log_tail)
                 if work.grows is not None:
                     memory.grown |= {work.grows}
                 if work.action == "Starting":

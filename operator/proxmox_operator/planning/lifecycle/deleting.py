@@ -66,7 +66,7 @@ def _gone(facts: Facts) -> Step | None:
     if facts.vm.status.vmid is None:
         found = facts.claimed
         return Reclaim(vmid=found.vmid, uuid=found.uuid) if found is not None and found.own else Release()
-    return Release() if isinstance(facts.existence, Absent) else None
+    return Release(left=facts.left) if isinstance(facts.existence, Absent) else None
 
 
 def _not_ours_to_delete(facts: Facts) -> Step | None:

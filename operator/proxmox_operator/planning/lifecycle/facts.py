@@ -97,5 +97,7 @@ class Facts:
     ha: HA | None = None
     """None where neither ``spec.availability`` nor Proxmox has anything to do with HA."""
     ready_checks: tuple[Wait, ...] = ()
+    left: tuple[str, ...] = ()
+    """Volumes that Proxmox could not free when it destroyed the VM."""
     stop_failed: str | None = None
     """Why the shutdown of a restart has just failed: the guest did not obey in time."""

@@ -166,7 +166,9 @@ class Bury:
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """Drop the finalizer: nothing of ours is left."""
+    """Drop the finalizer: nothing of ours is left, but for what Proxmox could not destroy: these volumes."""
+
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
