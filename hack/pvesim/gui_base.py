@@ -62,7 +62,8 @@ class GuiBase:
         """Stop every worker that comes to a stage; `hold.reached.wait(t)` tells when one did. Leaving the
         context lets them go on. Stages: clone:stub, clone:copying, clone:moving, clone:joining,
         create:allocated, config:write, start:qemu, destroy:freeing, destroy:zombie, migrate:copying,
-        migrate:moving, migrate:unlocking, move:copying, snapshot:taking, snapshot:deleting, snapshot:rolling.
+        migrate:moving, migrate:unlocking, move:copying, snapshot:taking, snapshot:deleting, snapshot:rolling,
+        suspend:saving, stopall:stopping, startall:starting.
         """
         hold = Hold()
 

@@ -57,6 +57,14 @@ class ClusterActions(GuiBase):
         self.wait_task(self.run(self.server.stop_all(node)))
         self.node_down(node)
 
+    def stop_all(self, node: str) -> str:
+        """`Bulk Shutdown`, or a node on its way down: returns the UPID of the stopall at once."""
+        return self.run(self.server.stop_all(node))
+
+    def start_all(self, node: str) -> str:
+        """`Bulk Start` of the VMs with onboot: returns the UPID of the startall at once."""
+        return self.run(self.server.start_all(node))
+
     def migrate_all(self, node: str, target: str) -> None:
         """`Bulk Migrate` of a node: a migrateall by root@pam, which moves one VM after the other."""
         self.finish(self.server.migrate_all(node, target))

@@ -116,7 +116,7 @@ class VmActions(GuiBase):
         if by is None:
             self.run(self.server._config_sync(values, ROOT))
         else:
-            self.finish(self.server.edit_as(by, values))
+            self.finish(self.server.edit_as(self._who(by), values))
 
     def clone_in_gui(self, vmid: int, newid: int, *, full: bool = True, name: str | None = None) -> SimVm:
         """A clone made in the GUI: the description - with any mark in it - is copied."""
@@ -124,13 +124,13 @@ class VmActions(GuiBase):
         self.finish(self.server._clone_post(values | ({"name": name} if name else {}), ROOT))
         return self.vm(newid)
 
-    def migrate(self, vmid: int, target: str, *, wait: bool = True) -> str:
+    def migrate(self, vmid: int, target: str, *, wait: bool = True, by: str | None = None) -> str:
         """Move a VM and its local disks to another node; returns the UPID.
 
         :raises PveError: it was refused, or - with `wait` - has failed.
         """
         values: Values = {"node": self.vm(vmid).node, "vmid": vmid, "target": target, "online": 1}
-        upid = self.run(self.server._migrate_post(values | {"with-local-disks": 1}, ROOT))
+        upid = self.run(self.server._migrate_post(values | {"with-local-disks": 1}, self._who(by)))
         if wait:
             self.require_ok(self.wait_task(upid))
         return upid
@@ -143,28 +143,44 @@ class VmActions(GuiBase):
 
         self.call(change)
 
-    def start(self, vmid: int) -> None:
+    def _one(self, vmid: int, **values: Any) -> Values:
+        return {"node": self.vm(vmid).node, "vmid": vmid, **values}
+
+    def _who(self, by: str | None) -> str:
+        return self.call(lambda: self.server.person(by))
+
+    def start(self, vmid: int, *, by: str | None = None) -> None:
         """Start a VM in the GUI."""
-        self.finish(self.server._post_start({"node": self.vm(vmid).node, "vmid": vmid}, ROOT))
+        self.finish(self.server._post_start(self._one(vmid), self._who(by)))
 
-    def stop(self, vmid: int) -> None:
+    def stop(self, vmid: int, *, by: str | None = None) -> None:
         """Stop a VM in the GUI (pull the plug)."""
-        self.finish(self.server._post_stop({"node": self.vm(vmid).node, "vmid": vmid}, ROOT))
+        self.finish(self.server._post_stop(self._one(vmid), self._who(by)))
 
-    def snapshot(self, vmid: int, name: str) -> None:
-        """Take a snapshot, without RAM."""
-        self.finish(self.server._snapshot_post(self._snapshot(vmid, name), ROOT))
+    def hibernate(self, vmid: int) -> None:
+        """Suspend a VM to disk in the GUI."""
+        self.finish(self.server._post_suspend(self._one(vmid, todisk=1), ROOT))
+
+    def resize_disk(self, vmid: int, slot: str, size: str) -> None:
+        """Grow a disk in the GUI: `+5G`, or `20G`."""
+        self.finish(self.server._resize(self._one(vmid, disk=slot, size=size), ROOT))
+
+    def move_disk(self, vmid: int, slot: str, storage: str, *, delete: bool = True) -> None:
+        """Move a disk to another storage in the GUI."""
+        values = self._one(vmid, disk=slot, storage=storage, delete=int(delete))
+        self.finish(self.server._move_post(values, ROOT))
+
+    def snapshot(self, vmid: int, name: str, *, memory: bool = False) -> None:
+        """Take a snapshot in the GUI."""
+        self.finish(self.server._snapshot_post(self._one(vmid, snapname=name, vmstate=int(memory)), ROOT))
 
     def delete_snapshot(self, vmid: int, name: str) -> None:
-        """Delete a snapshot."""
-        self.finish(self.server._snapshot_delete(self._snapshot(vmid, name), ROOT))
+        """Delete a snapshot in the GUI."""
+        self.finish(self.server._snapshot_delete(self._one(vmid, snapname=name), ROOT))
 
     def rollback(self, vmid: int, name: str) -> None:
-        """Bring config and data of a snapshot back; the VM is stopped then."""
-        self.finish(self.server._rollback_post(self._snapshot(vmid, name), ROOT))
-
-    def _snapshot(self, vmid: int, name: str) -> Values:
-        return {"node": self.vm(vmid).node, "vmid": vmid, "snapname": name}
+        """Go back to a snapshot in the GUI; without memory in it, the VM ends stopped."""
+        self.finish(self.server._rollback_post(self._one(vmid, snapname=name), ROOT))
 
     def power_loss(self, vmid: int) -> None:
         """QEMU dies (or the guest powers itself off): no task."""
@@ -183,9 +199,10 @@ class VmActions(GuiBase):
         """The guest reboots itself: nothing pending is applied."""
         self.call(lambda: self.server.guest_reboot(self.vm(vmid)))
 
-    def backup(self, vmid: int, seconds: float) -> str:
-        """A backup that locks the config for `seconds` real seconds; returns at once, with the UPID."""
-        return self.run(self.server.backup_vm(vmid, seconds))
+    def backup(self, vmid: int, seconds: float, *, mode: str = "snapshot") -> str:
+        """A backup that locks the config for `seconds` real seconds; returns at once, with the UPID. In mode
+        `stop` the VM is off for the first half."""
+        return self.run(self.server.backup_vm(vmid, seconds, mode=mode))
 
     def hold_config_lock(self, vmid: int) -> Callable[[], None]:
         """Something holds the VM's lock file; call the result to let go."""

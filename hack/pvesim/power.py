@@ -65,8 +65,9 @@ class Power(Status):
             self.check_lock(vm)
         if vm.running:
             raise die(f"VM {vm.vmid} already running")
-        self.apply_pending(vm)
-        self.generate_seed(vm)
+        if vm.lock != "suspended":
+            self.apply_pending(vm)
+            self.generate_seed(vm)
         self._check_startable(vm)
         await self.work()
         await self.checkpoint("start:qemu")
@@ -75,6 +76,7 @@ class Power(Status):
             raise TaskError(self.start_errors[vm.vmid])
         if vm.lock == "suspended":
             vm.lock = None
+            self.free(vm.config.pop("vmstate", ""), vm.node)
         vm.power_on(next(self.qemu_pids))
 
     def _check_startable(self, vm: SimVm) -> None:

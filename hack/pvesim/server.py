@@ -64,6 +64,7 @@ class Server(Http):
         """What a booting node does."""
 
         async def body() -> None:
+            await self.checkpoint("startall:starting")
             for vm in [vm for vm in self.vms if vm.node == node and str(vm.config.get("onboot", 0)) == "1"]:
                 if not vm.running and not vm.template and not self.ha_managed(vm):
                     await self.wait_for_task(await self._post_start({"node": node, "vmid": vm.vmid}, ROOT))
@@ -74,6 +75,7 @@ class Server(Http):
         """What a node that shuts down does first: every VM is shut down by root@pam."""
 
         async def body() -> None:
+            await self.checkpoint("stopall:stopping")
             for vm in [vm for vm in self.vms if vm.node == node and vm.running and not self.ha_managed(vm)]:
                 await self.wait_for_task(
                     await self._post_shutdown(
@@ -119,22 +121,33 @@ class Server(Http):
         twin.rebind()
         return twin
 
-    async def edit_as(self, user: str, v: Values) -> str:
-        """The GUI's POST config by a user who may do everything to VMs; the UPID."""
-        self.set_acl(user, "/", self.privileges)
-        upid: str | None = await self._config_async(v, user)
-        return str(upid)
+    def person(self, name: str | None) -> str:
+        """Who does something in the GUI: root@pam, or a user that may then do everything."""
+        if name is not None:
+            self.set_acl(name, "/", self.privileges)
+        return name or ROOT
 
-    async def backup_vm(self, vmid: int, seconds: float) -> str:
-        """A backup by root@pam: the config is locked for `seconds` real seconds."""
+    async def edit_as(self, user: str, v: Values) -> str:
+        """The GUI's POST config; the UPID."""
+        return str(await self._config_async(v, user))
+
+    async def backup_vm(self, vmid: int, seconds: float, *, mode: str) -> str:
+        """A backup by root@pam: the config is locked for `seconds` real seconds. In mode `stop` the VM is off
+        for the first half of them."""
         vm = self.vm(vmid)
         if vm is None:
             raise die(f"no VM {vmid}")
 
         async def body() -> None:
             vm.lock = "backup"
+            stops = mode == "stop" and vm.running
+            if stops:
+                vm.power_off()
             try:
-                await self.wait_seconds(seconds)
+                await self.wait_seconds(seconds / 2)
+                if stops:
+                    vm.power_on(next(self.qemu_pids))
+                await self.wait_seconds(seconds / 2)
             finally:
                 vm.lock = None
 

@@ -13,16 +13,15 @@ from fakepve.model import PveError
 
 from .core import Values, die
 from .model import SimVm
-from .power import Power
-from .props import GIB, UNUSED, drives, is_cdrom, is_cloudinit, split_volid
+from .props import UNUSED, drives, is_cdrom, is_cloudinit, split_volid
+from .suspend import Suspend
 
 NOT_IN_SNAPSHOT = frozenset(
     {"snapshots", "snapstate", "snaptime", "vmstate", "lock", "digest", "description"}
 )
-STATE_EXTRA = GIB // 2
 
 
-class Snapshots(Power):
+class Snapshots(Suspend):
     """POST snapshot, DELETE snapshot/{snapname}, POST rollback, GET feature."""
 
     def _table_snapshots(self) -> list[tuple[str, str, Any]]:
@@ -105,11 +104,7 @@ class Snapshots(Power):
             if key not in NOT_IN_SNAPSHOT and not UNUSED.fullmatch(key)
         }
         if v.get("vmstate") and vm.running:
-            sid = (
-                vm.config.get("vmstatestorage") or (self._disks(vm.config) or ["local:"])[0].partition(":")[0]
-            )
-            size = 2 * int(self.vm_usage(vm)["maxmem"]) + STATE_EXTRA
-            snapshot["vmstate"] = self.alloc(sid, vm.node, vm.vmid, size, suffix=f"state-{name}")
+            snapshot["vmstate"] = self.save_memory(vm, self.state_storage(vm), name)
         snapshot |= {"snapstate": "prepare", "snaptime": int(time.time())}
         snapshot |= {"description": v["description"]} if v.get("description") else {}
         vm.snapshots[name] = snapshot

@@ -114,6 +114,49 @@ def test_an_edit_in_the_gui_is_a_task_of_the_one_who_made_it_and_one_in_a_shell_
     assert api.log(listed["upid"])[0] == "update VM 100: -cores 4"
 
 
+def test_what_people_do_in_the_gui_carries_their_names(sim: PveSim) -> None:
+    sim.add_vm(100)
+    sim.start(100, by="alice@pve")
+    sim.migrate(100, "pve2", by="bob@pve")
+    sim.stop(100)
+    assert [(task.type, task.user) for task in sim.tasks()] == [
+        ("qmstart", "alice@pve"), ("qmigrate", "bob@pve"), ("qmstop", "root@pam"),
+    ]  # fmt: skip
+
+
+def test_snapshots_moves_and_growth_in_the_gui_are_what_the_api_does(sim: PveSim, api: Api) -> None:
+    sim.add_storage("fast", "lvmthin")
+    sim.add_vm(100)
+    sim.snapshot(100, "one")
+    sim.resize_disk(100, "scsi0", "+1G")
+    sim.rollback(100, "one")
+    assert "size=4G" in api.config(100)["scsi0"]
+    sim.delete_snapshot(100, "one")
+    sim.move_disk(100, "scsi0", "fast")
+    assert [(volume.storage, volume.name) for volume in sim.world().volumes] == [("fast", "vm-100-disk-0")]
+
+
+def test_a_backup_in_stop_mode_has_the_vm_off_for_a_while(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True)
+    upid = sim.backup(100, 0.6, mode="stop")
+    assert (sim.vm(100).status, sim.vm(100).lock) == ("stopped", "backup")
+    eventually(lambda: sim.vm(100).status == "running")
+    assert sim.vm(100).lock == "backup"
+    assert api.ended(upid) == "OK"
+
+
+def test_a_stopall_can_be_watched_while_it_runs(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True)
+    with sim.hold("stopall:stopping") as hold:
+        upid = sim.stop_all("pve1")
+        assert hold.reached.wait(5)
+        [running] = api.get("/nodes/pve1/tasks", source="active")
+        assert (running["type"], running["user"]) == ("stopall", "root@pam")
+        assert sim.vm(100).status == "running"
+    assert api.ended(upid) == "OK"
+    assert sim.vm(100).status == "stopped"
+
+
 def test_a_bulk_migration_is_a_task_of_root_with_one_migration_for_each_vm(sim: PveSim, api: Api) -> None:
     sim.add_vm(100, running=True)
     sim.add_vm(101)
