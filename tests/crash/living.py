@@ -10,7 +10,7 @@ from crash.scenario import Act, Scenario, make_ready
 from crash.stage import Stage
 
 
-class _OnOneStage(Scenario):
+class OnOneStage(Scenario):
     """The stage with a VM that runs is made at the first run, and kept. Use as a context manager."""
 
     def __init__(self, new_stage: Callable[[], Stage]) -> None:
@@ -27,14 +27,18 @@ class _OnOneStage(Scenario):
     def set_up(self) -> Stage:
         if self._stage is None:
             self._stage = super().set_up()
-            make_ready(self._stage)
+            self.prepare(self._stage)
         return self._stage
+
+    def prepare(self, stage: Stage) -> None:
+        """What is there before the first run."""
+        make_ready(stage)
 
     def tear_down(self, stage: Stage) -> None:
         """It is used again."""
 
 
-class ChangePower(_OnOneStage):
+class ChangePower(OnOneStage):
     """Running, then Stopped, then Running."""
 
     name = "power change"
@@ -48,7 +52,7 @@ class ChangePower(_OnOneStage):
     )
 
 
-class Recover(_OnOneStage):
+class Recover(OnOneStage):
     """The object is applied anew without a status, as from Git: the VM that carries its mark is taken back."""
 
     name = "recovery of a lost status"
