@@ -14,7 +14,7 @@ from proxmox_operator.planning.vmconfig import ConfigDiff
 _NEW_VOLUME = re.compile(r"^(?P<storage>[^:]+):(?P<gib>\d+)$")
 _MAC = re.compile(r"^[0-9A-F]{2}(:[0-9A-F]{2}){5}$", re.IGNORECASE)
 _DRIVE = re.compile(r"^(scsi|virtio|sata|ide|efidisk|tpmstate)\d+$")
-_SORTED = re.compile(r"^(ipconfig\d+|smbios1)$")
+_SORTED = re.compile(r"^(ipconfig\d+|hostpci\d+|usb\d+|startup|smbios1)$")
 
 
 def apply(config: dict[str, str], diff: ConfigDiff, *, secret: str = "geheim") -> dict[str, str]:
@@ -24,10 +24,19 @@ def apply(config: dict[str, str], diff: ConfigDiff, *, secret: str = "geheim") -
         del after[removal.key]
     for put in diff.puts:
         after[put.key] = _stored(put.key, secret if put.value is None else put.value, after)
+    if after.get("ostype") != config.get("ostype") and after.get("machine", "pc") in ("pc", "q35"):
+        _pin(after)
     for grow in diff.grows:
         storage, options = _split(after[grow.slot])
         after[grow.slot] = _joined(storage, options | {"size": _size(grow.size)})
     return after
+
+
+def _pin(config: dict[str, str]) -> None:
+    """A VM that becomes a Windows one gets the version of its machine pinned."""
+    if config["ostype"].startswith("w"):
+        kind = "q35" if config.get("machine") == "q35" else "i440fx"
+        config["machine"] = f"pc-{kind}-10.1"
 
 
 def _stored(key: str, value: str, config: dict[str, str]) -> str:

@@ -15,49 +15,22 @@ from proxmox_operator.planning.propstring import parse_props
 from proxmox_operator.planning.vmconfig import (
     PASSWORD_KEY,
     ConfigDiff,
+    Put,
+    Remove,
     Wanted,
     diff,
     disk_records,
     password_reference,
     recorded_networks,
 )
+from proxmox_operator.planning.vmconfig.effects import Effect
+from unit.planning.generated import DISK, FLAG, HARDWARE, HARDWARE_CONFIG, MACS, NETWORK, hardware_keys, some
 from unit.planning.make import MARK, UUID, a_vm, made, wanted
 from unit.planning.proxmox_model import apply
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB me@x"
-MACS = st.integers(0, 255).map(lambda last: f"BC:24:11:AA:00:{last:02X}")
 TAGS = st.lists(st.sampled_from(("web", "db", "prod", "a.b", "x_y")), unique=True, max_size=4)
 TEXT = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=60)
-FLAG = st.booleans()
-
-
-def some(**fields):
-    return st.fixed_dictionaries({}, optional=fields)
-
-
-LIMITS = some(
-    readMBps=st.integers(1, 900), writeMBps=st.integers(1, 900), readIOPS=st.integers(10, 10_000_000)
-)
-DISK = some(
-    cache=st.sampled_from(("None", "WriteBack", "Unsafe")),
-    aio=st.sampled_from(("IOUring", "Native", "Threads")),
-    discard=FLAG,
-    ssd=FLAG,
-    iothread=FLAG,
-    backup=FLAG,
-    replicate=FLAG,
-    limits=LIMITS,
-)
-NETWORK = some(
-    bridge=st.sampled_from(("vmbr0", "vmbr1")),
-    model=st.sampled_from(("VirtIO", "E1000", "VMXNET3")),
-    vlan=st.integers(1, 4094),
-    mac=MACS.map(str.lower),
-    firewall=FLAG,
-    connected=FLAG,
-    ipv4=st.sampled_from(({"address": "dhcp"}, {"address": "10.0.0.5/24", "gateway": "10.0.0.1"})),
-    ipv6=st.sampled_from(({"address": "auto"}, {"address": "2001:db8::5/64"})),
-)
 
 
 @st.composite
@@ -66,13 +39,6 @@ def specs(draw):
         some(
             name=st.just("front"),
             description=TEXT,
-            power=st.sampled_from(("Running", "Stopped", "Unmanaged")),
-            cpu=some(
-                cores=st.integers(1, 8), sockets=st.integers(1, 2), type=st.sampled_from(("host", "kvm64"))
-            ),
-            memory=st.sampled_from(({"size": "512Mi"}, {"size": "4Gi", "minimum": "1Gi"})),
-            agent=FLAG,
-            protection=FLAG,
             tags=TAGS,
             firmware=some(uefi=FLAG, tpm=FLAG),
             bootDisk=DISK.map(lambda options: {"size": "20Gi"} | options),
@@ -84,7 +50,7 @@ def specs(draw):
                 dns=st.just({"servers": ["10.0.0.1", "10.0.0.2"], "searchDomains": ["example.org"]}),
             ),
         )
-    )
+    ) | draw(HARDWARE)
     names = draw(st.lists(st.sampled_from(("data", "logs", "tmp")), unique=True))
     spec["disks"] = [{"name": name, "size": f"{draw(st.integers(5, 9))}Gi"} | draw(DISK) for name in names]
     nets = draw(st.lists(st.sampled_from(("net0", "net1", "net5")), unique=True))
@@ -108,12 +74,6 @@ def configs(draw):
             some(
                 description=TEXT.map(lambda text: f"{text}\n"),
                 tags=st.sampled_from(("", "prod", "Prod;db", "web zoo", "old,web")),
-                cpu=st.sampled_from(("host", "flags=+aes,cputype=kvm64")),
-                cores=st.integers(1, 4).map(str),
-                agent=st.sampled_from(("1", "0", "fstrim_cloned_disks=1,enabled=1")),
-                onboot=st.sampled_from(("0", "1")),
-                protection=st.sampled_from(("0", "1")),
-                balloon=st.just("0"),
                 bios=st.sampled_from(("seabios", "ovmf")),
                 ide2=st.sampled_from(("local-lvm:vm-10000-cloudinit,media=cdrom", "none,media=cdrom")),
                 scsi1=st.sampled_from(
@@ -132,6 +92,7 @@ def configs(draw):
                 sshkeys=st.just("ssh-rsa%20AAAA%20x%0A"),
             )
         ),
+        **draw(HARDWARE_CONFIG),
     }
     keys = [*config]
     random.Random(draw(st.integers(0, 99))).shuffle(keys)
@@ -199,14 +160,7 @@ def allowed(vm: ProxmoxVM, config: dict[str, str]) -> set[str]:
     """The keys that the spec gives us the right to write."""
     spec, status = vm.spec, vm.status
     keys = {"name", "description", "tags"} | ({"smbios1"} if not status.started else set())
-    keys |= {"onboot"} if spec.wanted_power != "Unmanaged" else set()
-    keys |= {"protection"} if spec.protection is not None else set()
-    keys |= {"agent"} if spec.agent is not None else set()
-    if spec.cpu is not None:
-        fields = {"cores": spec.cpu.cores, "sockets": spec.cpu.sockets, "cpu": spec.cpu.type}
-        keys |= {key for key, value in fields.items() if value is not None}
-    if spec.memory is not None:
-        keys |= {"memory"} | ({"balloon"} if spec.memory.minimum is not None else set())
+    keys |= hardware_keys(vm)
     keys |= {"bios", "efidisk0", "tpmstate0"} if spec.firmware is not None else set()
     keys |= {"scsi0"} if spec.boot_disk is not None else set()
     for disk in spec.disks:
@@ -237,7 +191,17 @@ def test_only_what_the_spec_lists_is_written(drawn):
     found = diff(compared(vm, config), config)
     keys = {put.key for put in found.puts} | {removal.key for removal in found.removes}
     assert keys | {grow.slot for grow in found.grows} <= allowed(vm, config)
-    assert {removal.key for removal in found.removes} <= {"tags"}
+    assert {removal.key for removal in found.removes} <= {"tags", "balloon", "serial0"}
+
+
+@given(CASES)
+@always
+def test_on_a_running_vm_nothing_is_written_that_must_wait_until_it_is_off(drawn):
+    vm, config = case((drawn[0], drawn[1], True, drawn[3]))
+    found = diff(wanted(vm, running=True), config)
+    assume(not found.problems)
+    changes: tuple[Put | Remove, ...] = (*found.puts, *found.removes)
+    assert {change.effect for change in changes} <= {Effect.LIVE, Effect.REPLUG, Effect.RESTART}
 
 
 @given(configs())
