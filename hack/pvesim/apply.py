@@ -51,16 +51,20 @@ class Apply(Privileges):
             vm.pending,
             key=lambda key: (not hotplug.fast_plug(key), vm.pending[key] is not None, natural(key)),
         )
+        features = vm.config.get(
+            "hotplug", "1"
+        )  # as they were: what this very call changes counts from the next one
         for key in order:
             old, new = vm.config.get(key), vm.pending[key]
+            config = {**vm.config, "hotplug": features}
             if new is not None and hotplug.fast_plug(key):
                 effect = Effect.LIVE
             elif key not in touched:
                 continue
             elif new is None:
-                effect = hotplug.removal(key, old, vm.config)
+                effect = hotplug.removal(key, old, config)
             else:
-                effect = hotplug.change(key, old, new, vm.config)
+                effect = hotplug.change(key, old, new, config)
             if effect is Effect.PENDING:
                 continue
             problem = self._hotplug_problem(vm, key, effect)

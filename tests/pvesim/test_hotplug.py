@@ -301,3 +301,11 @@ def test_a_detach_that_would_destroy_what_a_snapshot_holds_stays_pending(sim: Pv
     with pytest.raises(ApiError, match="volume is still in use"):
         api.set(100, delete="scsi1", force=1)
     assert list(api.pending(100)) == ["scsi1"]
+
+
+def test_hotplug_features_that_the_same_call_changes_count_from_the_next_call(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True)
+    api.set(100, hotplug="0", net1="virtio,bridge=vmbr0")
+    assert "net1" in sim.vm(100).config
+    api.set(100, net2="virtio,bridge=vmbr0")
+    assert "net2" in sim.vm(100).pending
