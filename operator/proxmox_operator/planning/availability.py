@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from proxmox_operator.api import Availability, ProxmoxVM
 from proxmox_operator.planning.disks import Drive
-from proxmox_operator.planning.harules import RuleFacts
+from proxmox_operator.planning.harules import RefusedRule, RuleFacts
 
 DEFAULT_TRIES = 1
 """What Proxmox takes for max_restart and max_relocate where they are left out."""
@@ -37,7 +37,7 @@ class HA:
     cannot be read; ``lacking``: which privilege for writing it is missing. ``local`` are the drives that keep the VM
     from being started on another node. ``comment`` is what marks a resource as ours. ``asked``: the power that was
     asked of the manager a moment ago, and that the configuration need not show yet. ``rules``: None where they are of
-    no concern; ``refused``: what Proxmox said to the last rule that it was given.
+    no concern; ``refused``: a rule that is not to be tried again yet.
     """
 
     resource: HAResource | None = None
@@ -48,7 +48,7 @@ class HA:
     comment: str = ""
     asked: str | None = None
     rules: RuleFacts | None = None
-    refused: str | None = None
+    refused: RefusedRule | None = None
 
     @property
     def governs(self) -> bool:

@@ -65,6 +65,14 @@ class PutRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RefusedRule:
+    """A rule that Proxmox has refused a moment ago, and what it said."""
+
+    rule: Rule
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DropRule:
     """Remove a rule of ours."""
 

@@ -1,11 +1,13 @@
 """High availability, case by case: in, out, power through it, what stands in the way, and what the condition says."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from proxmox_operator.planning import report
 from proxmox_operator.planning.availability import HA, HAResource, differences, local_drives
+from proxmox_operator.planning.harules import RefusedRule, RuleFacts
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import (
     AlignHA,
@@ -18,6 +20,7 @@ from proxmox_operator.planning.lifecycle import (
     LeaveHA,
     RecordStart,
     Release,
+    SetRule,
     Settled,
     Start,
     Stop,
@@ -361,12 +364,28 @@ def test_local_are_the_drives_that_another_node_does_not_have():
         (wants(), under(local=("scsi0 on local-lvm",)), (False, "HAStorageLocal")),
         (wants(), HA(local=("scsi0 on local-lvm",)), (False, "HAStorageLocal")),
         (wants(), HA(lacking="grant it"), (False, "PermissionDenied")),
-        (wants(), under(refused="no"), (False, "RuleRefused")),
     ],
 )
 def test_the_condition_says_whether_all_of_it_is_in_force(vm, ha, expected):
     verdict = ha_verdict(facts(vm, existence=present(), ha=ha))
     assert (verdict and verdict[:2]) == expected
+
+
+def test_a_rule_that_proxmox_refused_is_told_and_not_tried_again_at_once_but_another_one_is():
+    wish: dict[str, Any] = {"ha": True, "rule": {"nodeAffinity": {"nodes": [{"name": "pve1"}]}}}
+    rules = RuleFacts(
+        supported=True, owner="us", found={}, digest="", peers={}, nodes=frozenset({"pve1", "pve2"})
+    )
+    vm = wants(availability=wish)
+    first = plan(facts(vm, existence=present(), ha=under(rules=rules)))
+    assert isinstance(first, SetRule)
+    refused = RefusedRule(rule=first.change.rule, message="no")
+    given = facts(vm, existence=present(), ha=under(rules=rules, refused=refused))
+    assert what(plan(given)) == (Settled, "Running")
+    assert ha_verdict(given) == (False, "RuleRefused", "spec.availability.rule: no")
+    wish["rule"]["nodeAffinity"]["nodes"][0]["name"] = "pve2"
+    again = facts(wants(availability=wish), existence=present(), ha=under(rules=rules, refused=refused))
+    assert isinstance(plan(again), SetRule)
 
 
 def test_the_condition_goes_with_the_block():

@@ -30,6 +30,25 @@ class Source:
         return await self.cache.get(key)
 
 
+async def test_a_forgotten_answer_is_asked_for_anew():
+    source = Source()
+    assert await source.get() == 1
+    source.cache.forget()
+    assert await source.get() == 2
+
+
+async def test_an_answer_on_its_way_when_everything_is_forgotten_is_not_remembered():
+    source = Source()
+    source.gate.clear()
+    asking = asyncio.create_task(source.get())
+    await asyncio.sleep(0)
+    assert source.reads == 1
+    source.cache.forget()
+    source.gate.set()
+    assert await asking == 1
+    assert await source.get() == 2
+
+
 async def test_an_answer_is_remembered_for_its_time_and_not_longer():
     source = Source()
     assert await source.get() == 1

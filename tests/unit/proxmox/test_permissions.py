@@ -2,7 +2,15 @@
 
 import pytest
 
-from proxmox_operator.proxmox.permissions import Feature, MissingPrivilege, Scope, effective, missing, needs
+from proxmox_operator.proxmox.permissions import (
+    Feature,
+    MissingPrivilege,
+    Scope,
+    effective,
+    lacking,
+    missing,
+    needs,
+)
 
 SCOPE = Scope(storages=("ceph",), bridges=("localnetwork/vmbr0",), templates=(9000,))
 
@@ -28,6 +36,15 @@ def test_with_everything_granted_nothing_is_missing_and_each_single_lack_is_name
             less = {**granted, path: {name: 1 for name in privileges if name != privilege}}
             found = missing(less, scope, major)
             assert [(each.path, privilege in each.privilege) for each in found] == [(path, True)]
+
+
+def test_what_only_some_vms_ask_for_is_not_asked_of_a_cluster_and_told_with_its_remedy():
+    granted = everything(Scope(), 9)
+    assert missing(granted, Scope(), 9) == []
+    assert lacking(granted, 9) == {
+        Feature.HA: "grant Sys.Console on / (for high availability) to the credentials"
+    }
+    assert lacking({"/": {"Sys.Console": 1}}, 9) == {}
 
 
 def test_version_9_has_no_vm_monitor_and_version_8_no_guest_agent_privileges():

@@ -59,6 +59,8 @@ def test_the_repr_holds_no_parameter():
 @pytest.mark.parametrize(
     ("path", "node", "call_class"),
     [
+        ("cluster/ha/resources/vm:100", None, "cluster/ha/resources"),
+        ("cluster/ha/rules/pvm-100-nodes", None, "cluster/ha/rules"),
         ("nodes/pve1/qemu/100/clone", "pve1", "clone"),
         ("nodes/pve1/qemu/100/status/current", "pve1", "status/current"),
         ("nodes/pve1/qemu/100", "pve1", "qemu"),

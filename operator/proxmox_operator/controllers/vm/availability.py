@@ -12,7 +12,7 @@ from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.errors import Forbidden, Rejected
 from proxmox_operator.planning.availability import DEFAULT_TRIES, HA, HAResource, local_drives, sentences
-from proxmox_operator.planning.harules import DropRule, PutRule, RuleFacts, comment_of
+from proxmox_operator.planning.harules import DropRule, PutRule, RefusedRule, RuleFacts, comment_of
 from proxmox_operator.planning.lifecycle import AlignHA, ClearHAError, Facts, JoinHA, LeaveHA, SetRule
 from proxmox_operator.proxmox.ha import RULES_SINCE
 from proxmox_operator.proxmox.permissions import Feature
@@ -59,7 +59,7 @@ async def read(
         comment=comment_of(owner, vm),
         asked=asked,
         rules=rules,
-        refused=memory.rule_refused_until(context.clock()),
+        refused=memory.rule_not_to_try(context.clock()),
     )
 
 
@@ -204,7 +204,8 @@ class HAWriter:
                 try:
                     await self._send(lambda: self._session.ha.put_rule(rule, digest=digest))
                 except Rejected as error:
-                    self._memory.rule_refused = (error.message, self._context.clock())
+                    refused = RefusedRule(rule=rule, message=error.message)
+                    self._memory.rule_refused = (refused, self._context.clock())
                     return
         self._wake_peers(facts)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from proxmox_operator.api import Task
 from proxmox_operator.errors import Waiting
 from proxmox_operator.planning.diskfacts import NOTHING_SEEN, DiskFacts
+from proxmox_operator.planning.harules import RefusedRule
 from proxmox_operator.planning.lifecycle import Power
 from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.tasks import TaskResult, TaskTracker
@@ -77,7 +78,7 @@ class Memory:
     settled_under: tuple[object, ...] | None = None
     written: dict[str, object] = field(default_factory=dict)
     asked_of_ha: tuple[Power, float] | None = None
-    rule_refused: tuple[str, float] | None = None
+    rule_refused: tuple[RefusedRule, float] | None = None
     seen: DiskFacts = NOTHING_SEEN
     grown: frozenset[tuple[str, int]] = frozenset()
     held: bool = False
@@ -126,8 +127,8 @@ class Memory:
         """What the HA manager was asked for, as long as it may not have taken it up."""
         return self.asked_of_ha[0] if self.asked_of_ha and now - self.asked_of_ha[1] < HA_LAG else None
 
-    def rule_refused_until(self, now: float) -> str | None:
-        """What Proxmox said to a rule, until it is time to try again."""
+    def rule_not_to_try(self, now: float) -> RefusedRule | None:
+        """A rule that Proxmox has refused, until it is time to try again."""
         return (
             self.rule_refused[0] if self.rule_refused and now - self.rule_refused[1] < REFUSED_FOR else None
         )

@@ -67,7 +67,15 @@ def _clear_error(facts: Facts, ha: HA) -> Step | None:
 
 def _rule(facts: Facts, ha: HA) -> Step | None:
     change = _rule_change(facts, ha)
-    return SetRule(change=change) if isinstance(change, PutRule | DropRule) and ha.refused is None else None
+    if not isinstance(change, PutRule | DropRule) or _refusal(ha, change) is not None:
+        return None
+    return SetRule(change=change)
+
+
+def _refusal(ha: HA, change: object) -> str | None:
+    """What Proxmox has just said to this very rule."""
+    is_the_same = isinstance(change, PutRule) and ha.refused is not None and ha.refused.rule == change.rule
+    return ha.refused.message if is_the_same and ha.refused is not None else None
 
 
 def _rule_change(facts: Facts, ha: HA) -> PutRule | DropRule | RuleProblem | None:
@@ -177,9 +185,9 @@ def ha_verdict(facts: Facts) -> tuple[bool | None, str, str] | None:
             "HANotActive",
             f"somebody has requested the state {ha.resource.state}, in which HA leaves the VM alone",
         )
-    if ha.refused is not None:
-        return False, "RuleRefused", f"spec.availability.rule: {ha.refused}"
     change = _rule_change(facts, ha)
     if isinstance(change, RuleProblem):
         return False, change.reason, change.message
+    if (refusal := _refusal(ha, change)) is not None:
+        return False, "RuleRefused", f"spec.availability.rule: {refusal}"
     return True, "HighlyAvailable", f"the HA manager keeps the VM {ha.resource.state}"
