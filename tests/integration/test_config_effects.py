@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.planning import disks
+from proxmox_operator.planning.diskfacts import DiskFacts
 from proxmox_operator.planning.vmconfig import (
     ConfigDiff,
     Put,
     Remove,
     Wanted,
     diff,
+    disk_records,
     password_reference,
-    recorded_disks,
     recorded_networks,
 )
 from proxmox_operator.planning.vmconfig.effects import Effect
@@ -100,8 +101,11 @@ class Proxmox:
 
     def config(self, vmid: int) -> dict[str, str]:
         """As the operator reads it: pending values merged, all of it text."""
-        found = self._api.config(vmid)
-        return {key: str(value) for key, value in found.items() if key != "digest"}
+        return _text(self._api.config(vmid))
+
+    def current(self, vmid: int) -> DiskFacts:
+        """As it runs, without what waits for a boot."""
+        return DiskFacts(current=_text(self._api.get(f"/nodes/pve1/qemu/{vmid}/config", current=1)))
 
     def pending(self, vmid: int) -> set[str]:
         items = self._api.get(f"/nodes/pve1/qemu/{vmid}/pending")
@@ -125,6 +129,10 @@ class Proxmox:
         return str(vm.seed["instance_id"]) if vm.seed is not None else None
 
 
+def _text(config: dict[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in config.items() if key != "digest"}
+
+
 @pytest.fixture(scope="module")
 def proxmox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxmox]:
     with PveSim(nodes=1) as sim:
@@ -136,22 +144,30 @@ def proxmox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxmox]:
             yield Proxmox(sim, api)
 
 
-def wish(vmid: int, spec: dict[str, Any], *, running: bool) -> Wanted:
-    vm = a_vm(status=made(vmid=vmid), **spec)
-    mark = replace(MARK, vmid=vmid)
-    return Wanted(vm=vm, mark=mark, started=True, running=running, storage="local-lvm", bridge="vmbr0")
+def wish(proxmox: Proxmox, vmid: int, spec: dict[str, Any], *, running: bool) -> Wanted:
+    return Wanted(
+        vm=a_vm(status=made(vmid=vmid), **spec),
+        mark=replace(MARK, vmid=vmid),
+        started=True,
+        running=running,
+        storage="local-lvm",
+        bridge="vmbr0",
+        seen=proxmox.current(vmid),
+    )
 
 
-def noted(wanted: Wanted, config: dict[str, str]) -> Wanted:
+def noted(proxmox: Proxmox, wanted: Wanted, vmid: int, config: dict[str, str]) -> Wanted:
     """The object once the operator has noted down what it wrote."""
+    records = disk_records(wanted, config)
     changes = {
-        "disks": recorded_disks(wanted, config),
+        "disks": records.disks,
+        "detached_disks": records.detached,
         "networks": recorded_networks(wanted, config),
         "tags": wanted.vm.spec.tags,
         "password_from": password_reference(wanted.vm),
     }
     vm = wanted.vm.model_copy(update={"status": wanted.vm.status.model_copy(update=changes)})
-    return replace(wanted, vm=vm)
+    return replace(wanted, vm=vm, seen=proxmox.current(vmid))
 
 
 def changes_of(found: ConfigDiff) -> tuple[Put | Remove, ...]:
@@ -195,7 +211,7 @@ def test_the_config_becomes_what_the_spec_says_and_takes_effect_when_the_plan_sa
         spec, before = case
         vmid = proxmox.make(before, running=running)
         before, seed = proxmox.config(vmid), proxmox.instance_id(vmid)
-        wanted = wish(vmid, spec, running=running)
+        wanted = wish(proxmox, vmid, spec, running=running)
         found = diff(wanted, before)
         assume(not found.problems)
         proxmox.write(vmid, found)
@@ -214,26 +230,26 @@ def test_the_config_becomes_what_the_spec_says_and_takes_effect_when_the_plan_sa
         if (
             "ide2" in written and "boot" in written
         ):  # its entry in the boot order is taken out by a second write
-            proxmox.write(vmid, diff(noted(wanted, after), after))
+            proxmox.write(vmid, diff(noted(proxmox, wanted, vmid, after), after))
             after = proxmox.config(vmid)
-        assert diff(noted(wanted, after), after) == ConfigDiff()
+        assert diff(noted(proxmox, wanted, vmid, after), after) == ConfigDiff()
 
     check()
 
 
 def test_memory_that_is_plugged_in_ends_at_the_next_whole_dimm_and_is_left_there(proxmox: Proxmox) -> None:
     vmid = proxmox.make({"memory": "2048", "hotplug": "memory", "numa": "1"}, running=True)
-    wanted = wish(vmid, {"memory": {"size": "4500Mi"}, "power": "Unmanaged"}, running=True)
+    wanted = wish(proxmox, vmid, {"memory": {"size": "4500Mi"}, "power": "Unmanaged"}, running=True)
     found = diff(wanted, proxmox.config(vmid))
     assert {put.key: put.effect for put in found.puts}["memory"] is Effect.LIVE
     proxmox.write(vmid, found)
     after = proxmox.config(vmid)
     assert (after["memory"], proxmox.pending(vmid)) == ("4608", set())
-    assert diff(noted(wanted, after), after) == ConfigDiff()
+    assert diff(noted(proxmox, wanted, vmid, after), after) == ConfigDiff()
 
 
 def test_a_boot_order_may_name_a_device_that_is_made_by_the_same_write(proxmox: Proxmox) -> None:
     vmid = proxmox.make({}, running=False)
     spec = {"networks": [{"name": "net5"}], "bootOrder": ["net5", "scsi0"], "power": "Unmanaged"}
-    proxmox.write(vmid, diff(wish(vmid, spec, running=False), proxmox.config(vmid)))
+    proxmox.write(vmid, diff(wish(proxmox, vmid, spec, running=False), proxmox.config(vmid)))
     assert proxmox.config(vmid)["boot"] == "order=net5;scsi0"

@@ -110,8 +110,9 @@ def _judged(
     if not isinstance(change, Put | Remove):
         return change
     was, new = config.get(change.key), after.get(change.key)
+    now = config if wanted.seen.current is None else wanted.seen.current
     return replace(
         change,
-        effect=effect(change.key, was, new, config) if wanted.running else None,
+        effect=effect(change.key, now.get(change.key), new, now) if wanted.running else None,
         reruns_cloud_init=seeded and reruns_cloud_init(change.key, was, new, after),
     )

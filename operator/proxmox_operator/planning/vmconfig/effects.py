@@ -238,8 +238,10 @@ _RERUNNING = re.compile(r"name|ciuser|cipassword|sshkeys|nameserver|searchdomain
 def effect(key: str, old: str | None, new: str | None, config: Config) -> Effect:
     """What changing ``key`` from ``old`` to ``new`` (None: unset) does to the VM while it runs with ``config``.
 
-    What no row names waits for a cold boot, as in Proxmox.
+    What no row names waits for a cold boot, as in Proxmox. A change back to what runs takes a waiting one away.
     """
+    if old == new:
+        return Effect.LIVE
     if old is not None and re.fullmatch(_DRIVE, key) and "media=cdrom" in old:
         return Effect.LIVE
     by_part = {row.part: row for row in TABLE if re.fullmatch(row.key, key)}
