@@ -17,6 +17,8 @@ from .lifecycle import Lifecycle
 from .model import SimVm
 from .props import drives, is_cloudinit, natural, parse, parse_net
 
+CI_KEY = re.compile(r"ci\w+|ipconfig\d+|nameserver|searchdomain|sshkeys")
+
 
 class CloudInit(Lifecycle):
     """GET and PUT cloudinit, GET cloudinit/dump, and the seed of a VM."""
@@ -34,6 +36,7 @@ class CloudInit(Lifecycle):
         if not any(is_cloudinit(drive) for _, drive in drives(vm.config)):
             vm.seed = None
             return
+        vm.seed_config = _ci_keys(vm.config)
         user = user_data(vm.config, vm.vmid)
         network = network_data(vm.config, self.node_info[vm.node])
         digest = hashlib.sha1((user + network).encode(), usedforsecurity=False).hexdigest()
@@ -70,12 +73,24 @@ class CloudInit(Lifecycle):
             self.generate_seed(vm)
 
     async def _ci_pending(self, v: Values, user: str) -> list[Values]:
+        """What the ISO holds, and what has changed since it was made."""
         vm = self.load_config(v["node"], v["vmid"])
-        keys = [
-            key for key in sorted(vm.config) if re.match(r"ci|ipconfig|nameserver|searchdomain|sshkeys", key)
-        ]
-        shown = self._shown(vm.config)
-        return [{"key": key, "value": shown[key]} for key in keys]
+        now, then = self._shown(_ci_keys(vm.config)), self._shown(vm.seed_config)
+        out: list[Values] = [{"key": key, "pending": now[key]} for key in sorted(now) if key not in then]
+        for key in sorted(then):
+            item: Values = {"key": key}
+            if key not in now:
+                item["delete"] = 1
+            else:
+                item["value"] = then[key]
+                if vm.config[key] != vm.seed_config[key]:
+                    item["pending"] = now[key]
+            out.append(item)
+        return out
+
+
+def _ci_keys(config: Values) -> Values:
+    return {key: value for key, value in config.items() if CI_KEY.fullmatch(key)}
 
 
 def user_data(config: Values, vmid: int) -> str:

@@ -6,6 +6,7 @@ qemu-server.
 
 from typing import Any
 
+from . import storage_types
 from .clone import Clone
 from .core import Values, die, param_error
 from .model import SimVm
@@ -98,6 +99,7 @@ class Disks(Clone):
             if not sid:
                 raise die("no storage ID specified (and no default storage)")
             size = FIXED_SIZE.get(key) or int(float(new[2]) * GIB)
+            self._check_format(sid, drive.get("format"))
             drive["file"] = self.alloc(sid, vm.node, vm.vmid, size, fmt=drive.pop("format", None))
             made.append(drive["file"])
             drive["size"] = print_size(size)
@@ -106,6 +108,11 @@ class Disks(Clone):
             self.say(f"{key}: successfully created disk '{print_drive(drive)}'")
             return print_drive(drive)
         return self._existing_volume(vm, key, drive)
+
+    def _check_format(self, sid: str, fmt: str | None) -> None:
+        """alloc_image refuses a format the storage cannot hold; a move or a full clone takes its default."""
+        if fmt is not None and fmt not in storage_types.formats(self._kind(f"{sid}:")):
+            raise die(f"unsupported format '{fmt}'")
 
     def _create_cloudinit(
         self, vm: SimVm, key: str, drive: Props, made: list[str], default: str | None, siblings: Values

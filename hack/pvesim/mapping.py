@@ -1,12 +1,14 @@
 """Resource mappings: names for PCI and USB devices, with the device behind the name on each node.
 
 Facts: PVE::API2::Cluster::Mapping::{PCI,USB} of pve-manager 9.2.11. The lists show what the caller holds
-Mapping.Use, .Audit or .Modify on; `check-node` adds what is wrong with an entry on that node.
+Mapping.Use, .Audit or .Modify on; `check-node` has that node answer, with what is wrong with each entry there.
 """
 
 import hashlib
 import json
 from typing import Any
+
+from fakepve.model import PveError
 
 from .core import Values, die
 from .ha_rules_api import HaRules
@@ -39,8 +41,8 @@ class Mappings(HaRules):
     def _mapping_list(self, kind: str) -> Any:
         async def handler(v: Values, user: str) -> list[Values]:
             node = v.get("check-node")
-            if node is not None:
-                self.require(user, f"/nodes/{node}", "Sys.Audit")
+            if node is not None and not self.online(node):
+                raise PveError(595, "No route to host")
             out = []
             for name in sorted(self.mappings[kind]):
                 if not any(self.allowed(user, f"/mapping/{kind}/{name}", priv) for priv in SEES):

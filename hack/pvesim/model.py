@@ -80,6 +80,8 @@ class SimVm(FakeVm):  # type: ignore[misc]
         self.pid = 0
         # The generated cloud-init files: user, network, instance_id; what the guest saw at its last boot.
         self.seed: dict[str, str] | None = None
+        # The cloud-init keys as they were when the files were generated.
+        self.seed_config: dict[str, Any] = {}
         self.hotplug_errors: dict[str, str] = {}
 
     @property

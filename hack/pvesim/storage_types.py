@@ -69,7 +69,7 @@ def has_feature(kind: str, feature: str, where: str, fmt: str) -> bool:
 
 
 def formats(kind: str) -> frozenset[str]:
-    """The formats a storage can hold; the first choice is `default_format`."""
+    """The formats a storage can hold; all but files are raw."""
     return frozenset({"raw", "qcow2", "vmdk"}) if kind in FILE_TYPES else frozenset({"raw"})
 
 

@@ -55,3 +55,22 @@ def test_a_regeneration_on_request_rebuilds_the_seed_of_a_running_vm(sim: PveSim
     api.set(100, ciuser="you")
     api.put(f"{ONE}/cloudinit")
     assert (sim.vm(100).seed or {})["instance_id"] != before
+
+
+def test_what_has_changed_since_the_iso_was_made_is_listed_until_it_is_made_again(
+    sim: PveSim, api: Api
+) -> None:
+    sim.add_vm(
+        100, ide2="local-lvm:cloudinit", ciuser="old", nameserver="192.0.2.1", searchdomain="a.invalid"
+    )
+    sim.start(100)
+    api.set(100, ciuser="new", ipconfig0="ip=dhcp", delete="searchdomain")
+    listed = {item.pop("key"): item for item in api.get(f"{ONE}/cloudinit")}
+    assert listed == {
+        "ciuser": {"value": "old", "pending": "new"},
+        "nameserver": {"value": "192.0.2.1"},
+        "ipconfig0": {"pending": "ip=dhcp"},
+        "searchdomain": {"delete": 1},
+    }
+    api.put(f"{ONE}/cloudinit")
+    assert {item["key"] for item in api.get(f"{ONE}/cloudinit") if "value" not in item} == set()

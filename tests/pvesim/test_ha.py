@@ -220,6 +220,16 @@ def test_a_start_of_a_managed_vm_is_a_wish_that_the_node_fulfils_later(sim: PveS
     assert start.user == "root@pam"
 
 
+def test_a_reboot_of_a_managed_vm_ends_with_its_nodes_start(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, storage="ceph", running=True)
+    manage(api)
+    sim.edit_config(100, cores=4)
+    assert api.ended(api.post(f"{ONE}/status/reboot")) == "OK"
+    eventually(lambda: sim.vm(100).status == "running")
+    assert api.pending(100) == {}
+    eventually(lambda: {task.type for task in sim.tasks()} == {"qmreboot", "hastart", "qmstart"})
+
+
 @pytest.mark.parametrize("verb", ["stop", "shutdown"])
 def test_a_stop_of_a_managed_vm_is_a_request_that_becomes_the_wished_state(
     sim: PveSim, api: Api, verb: str
@@ -304,6 +314,22 @@ def test_a_migration_of_a_managed_vm_is_only_queued_and_happens_later(sim: PveSi
     assert sim.vm(100).status == "running"
     [migration] = sim.tasks("qmigrate")
     assert migration.user == "root@pam"
+
+
+def test_a_stopped_service_moves_when_asked_to_and_stays_stopped(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100)
+    manage(api, state="stopped")
+    api.post(f"{RESOURCES}/vm:100/migrate", node="pve3")
+    eventually(lambda: sim.vm(100).node == "pve3" and state(api) == "stopped")
+    assert sim.vm(100).status == "stopped"
+
+
+def test_a_relocation_stops_moves_and_starts(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True)
+    manage(api)
+    api.post(f"{RESOURCES}/vm:100/relocate", node="pve3")
+    eventually(lambda: sim.vm(100).node == "pve3" and sim.vm(100).status == "running")
+    assert [task.type for task in sim.tasks()] == ["qmshutdown", "qmigrate", "qmstart"]
 
 
 def test_a_failed_ha_migration_leaves_the_service_where_it_runs(sim: PveSim, api: Api) -> None:

@@ -63,6 +63,13 @@ def test_cephfs_holds_no_disks(sim: PveSim, api: Api) -> None:
         api.set(100, scsi1="files:1")
 
 
+def test_a_block_storage_refuses_a_new_disk_in_a_format_of_files(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100)
+    with pytest.raises(ApiError, match="500 unsupported format 'qcow2'"):
+        api.set(100, scsi1="local-lvm:1,format=qcow2")
+    assert len(sim.world().volumes_of(100)) == 1
+
+
 def test_one_disk_without_snapshots_is_enough_to_have_none(sim: PveSim, api: Api) -> None:
     sim.add_storage("thick", "lvm")
     sim.add_vm(100, scsi1="thick:1")
