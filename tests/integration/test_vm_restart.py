@@ -355,3 +355,26 @@ def test_an_operator_that_dies_while_the_guest_shuts_down_is_followed_by_one_tha
     assert power_calls(world, vmid) == ["shutdown", "start"]
     assert world.status(name)["restartedFor"] == "1"
     assert "restart" not in world.status(name)
+
+
+def test_edits_while_the_cluster_is_out_of_reach_end_in_one_write_of_the_last(world: World) -> None:
+    name, vmid = make(world, tags=["old"])
+    for endpoint in world.sim.endpoints.values():
+        endpoint.down()
+    try:
+        for size in ("640Mi", "768Mi", "1Gi"):
+            world.edit(name, memory={"size": size}, tags=[f"of-{size.lower()}"])
+            world.wait_until(
+                lambda: (world.condition(name) or Condition("", "", "", 0)).status != "True",
+                "it is told",
+                name,
+            )
+        assert world.writes(vmid) == []
+    finally:
+        for endpoint in world.sim.endpoints.values():
+            endpoint.up()
+    world.wait_ready(name, timeout=40)
+    assert [call.path.rpartition("/")[2] for call in world.writes(vmid)] == ["config"]
+    assert world.tags(vmid) == "of-1gi"
+    assert str(world.sim.vm(vmid).pending["memory"]) == "1024"
+    assert required(world, name).status == "True"

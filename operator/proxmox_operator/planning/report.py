@@ -41,6 +41,7 @@ from proxmox_operator.planning.lifecycle import (
     Stop,
     Unknown,
     Wait,
+    differences,
     ha_sentences,
     ha_verdict,
 )
@@ -230,8 +231,11 @@ def _synced(facts: Facts) -> tuple[bool | None, str, str]:
 def plan_sentences(facts: Facts) -> tuple[str, ...]:
     """``status.plan``: what would be written, then what waits for a cold boot."""
     existence = facts.existence
-    sentences = list(existence.diff.sentences()) if isinstance(existence, Present) else []
-    sentences += ha_sentences(facts)
+    if facts.vm.spec.management == "Observe":
+        sentences = list(differences(facts))
+    else:
+        sentences = list(existence.diff.sentences()) if isinstance(existence, Present) else []
+        sentences += ha_sentences(facts)
     if isinstance(existence, Present):
         sentences += [f"at the next cold boot: {change.sentence()}" for change in existence.pending]
     if len(sentences) > PLAN_LENGTH:

@@ -12,7 +12,7 @@ from proxmox_operator.planning.propstring import parse_props
 from .audit import Actor
 from .cache import Remembered
 from .client import Fence, Limits, Metrics, PveClient
-from .credentials import Credentials, Endpoint, TLSSettings
+from .credentials import Credentials, Endpoint, TLSSettings, TokenCredentials
 from .ha import HighAvailability
 from .https import ProxmoxerTransport
 from .identity import ClusterIdentity
@@ -63,6 +63,9 @@ class ClusterSession:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
+        self.user = (
+            credentials.token_id if isinstance(credentials, TokenCredentials) else credentials.username
+        )
         self.limits = limits or Limits()
         settings = tls or TLSSettings()
         transports = {

@@ -188,6 +188,13 @@ class TaskTracker:
         items = await self._client.get(("nodes", node, "tasks"), source="active", limit=1000)
         return [task for task in _parse(items) if task.running]
 
+    async def latest(self, node: str, vmid: int, *, limit: int) -> list[UPID]:
+        """The latest tasks about the VM on this node, running or ended (``GET /nodes/{node}/tasks?vmid=``); those of
+        others need Sys.Audit.
+        """
+        items = await self._client.get(("nodes", node, "tasks"), source="all", vmid=vmid, limit=limit)
+        return [task.upid for task in _parse(items)]
+
     async def find_clone(self, template_vmid: int, newid: int, *, node: str, since: float) -> TaskInfo | None:
         """The newest ``qmclone`` on ``node`` from the template to ``newid``, started at or after ``since``
         (Unix seconds).

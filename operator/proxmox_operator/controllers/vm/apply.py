@@ -11,6 +11,7 @@ from proxmox_operator.api import Provisioning, ProxmoxVM, Restart, Task, set_con
 from proxmox_operator.controllers.context import CLUSTER_KIND, Context, vm_key
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.vm.availability import HAWriter, Record
+from proxmox_operator.controllers.vm.drift import DriftTeller
 from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.observe import MOVING, Observer
 from proxmox_operator.engine.queue import Key
@@ -81,6 +82,7 @@ class Applier:
         self._memory = memory
         self._record = record
         self._ha = HAWriter(context, session, memory, record, self._event)
+        self._drift = DriftTeller(context, session, memory, self._event)
 
     async def apply(self, facts: Facts, step: Step) -> bool:
         """Carry out ``step``; True when the facts can be gathered anew at once, False when a task has to end first."""
@@ -124,6 +126,10 @@ class Applier:
             case _:
                 return False
         return self._memory.work is None and not isinstance(step, Release)
+
+    async def tell_seen(self, facts: Facts) -> None:
+        """Tell differences of a VM that is only looked at, once."""
+        await self._drift.seen(facts)
 
     # Creation
 
@@ -282,11 +288,15 @@ class Applier:
             self._memory.written["tags"] = tuple({*vm.status.tags, *own_tags(vm)})
         if "protection" in changes:
             self._memory.written["protection_set"] = changes["protection"] == "1"
-        self._tell_changes(vm, step)
         if upid is not None:
             await self._working("Configuring", upid, vm)
             if self._memory.work is not None:
                 self._memory.work.sets_password = PASSWORD_KEY in changes
+        changed: tuple[Put | Remove, ...] = (*step.diff.puts, *step.diff.removes)
+        for change in changed:
+            if change.event is not None:
+                self._event(vm, change.event, change.sentence())
+        await self._drift.written(vm, present, step.diff)
 
     async def _value(self, vm: ProxmoxVM, put: Put) -> str:
         if put.value is not None:
@@ -305,25 +315,6 @@ class Applier:
             return secret.text(reference.key)
         except NeedsHuman as error:
             raise NeedsHuman(f"{field}: {error.message}", reason=error.reason) from None
-
-    def _tell_changes(self, vm: ProxmoxVM, step: Configure) -> None:
-        """A change nobody asked for since the last pass is drift; it was made behind our back."""
-        changes: tuple[Put | Remove, ...] = (*step.diff.puts, *step.diff.removes)
-        for change in changes:
-            if change.event is not None:
-                self._event(vm, change.event, change.sentence())
-        if not vm.status.started:
-            return
-        sentences = "; ".join(step.diff.sentences())[:900]
-        if step.diff.only_mark():
-            self._event(
-                vm, "MarkRestored", "the mark in the VM's description was lost and has been written again"
-            )
-        elif self._memory.settled_generation == vm.metadata.generation:
-            self._context.metrics.drifted(vm.kind, "corrected")
-            self._event(vm, "DriftCorrected", f"changed in Proxmox, changed back: {sentences}", warning=True)
-        else:
-            self._event(vm, "ConfigChanged", sentences)
 
     async def _move(self, facts: Facts, step: MoveDisk) -> None:
         """The intent is recorded first, with the volume that is left: whether it was freed is not in any config."""
@@ -373,8 +364,8 @@ class Applier:
                 upid = await self._session.vms.start(present.node, _vmid(vm))
         except AlreadyRunning:
             return
-        self._tell_power_drift(vm, "the VM was stopped in Proxmox while spec.power is Running: starting it")
         await self._working(self._asked(facts, "Running") or "Starting", upid, vm)
+        await self._drift.switched(vm, present, by=upid)
 
     async def _stop(self, facts: Facts, step: Stop) -> None:
         vm, present = facts.vm, _present(facts)
@@ -385,13 +376,11 @@ class Applier:
             upid = await self._session.vms.shutdown(
                 present.node, _vmid(vm), timeout=seconds, force=step.force
             )
-        if step.restart is None:
-            self._tell_power_drift(
-                vm, "the VM was started in Proxmox while spec.power is Stopped: shutting it down"
-            )
         asked = self._asked(facts, "Stopped")
         record = asked is None or step.restart is not None
         await self._working(asked or "Stopping", upid, vm, record=record)
+        if step.restart is None:
+            await self._drift.switched(vm, present, by=upid)
 
     def _asked(self, facts: Facts, power: Power) -> str | None:
         """Under HA the task only asks the manager, which acts later: what the task brings about is not the power."""
@@ -415,16 +404,6 @@ class Applier:
         if step.told is not None:
             reason = "RestartFailed" if step.failed else "Restarted"
             self._event(vm, reason, step.told, warning=step.failed)
-
-    def _tell_power_drift(self, vm: ProxmoxVM, message: str) -> None:
-        """A power change that nobody asked for since the last settled pass was made behind our back."""
-        if (
-            vm.metadata.deletion_timestamp is None
-            and (vm.status.restart is None or not vm.status.restart.under_way)
-            and self._memory.settled_generation == vm.metadata.generation
-        ):
-            self._context.metrics.drifted(vm.kind, "corrected")
-            self._event(vm, "PowerDriftCorrected", message, warning=True)
 
     # The end
 

@@ -151,7 +151,8 @@ class HAWriter:
                 await self._join(facts, step)
             case AlignHA(changes=changes, was=was):
                 await self._send(lambda: self._session.ha.change(vmid, changes))
-                is_drift = self._memory.settled_generation == vm.metadata.generation
+                restarting = vm.status.restart is not None and vm.status.restart.under_way
+                is_drift = self._memory.settled_generation == vm.metadata.generation and not restarting
                 told = "; ".join(sentences(changes, was))
                 if is_drift:
                     self._context.metrics.drifted(vm.kind, "corrected")

@@ -45,22 +45,24 @@ class Work:
 class Memory:
     """About one object (by UID). Times are of the monotonic clock, in seconds.
 
-    ``unsent``: the VMID was reserved in this process and nothing has been sent for it, so it needs no proof of
-    absence. ``ended`` are the UPIDs whose end was taken up. ``power`` is what an ended task of ours has just brought
-    about; it stands until the inventory, which lags, must have noticed. ``guest`` is the inventory entry of the last
-    pass that read the config. ``agent_at``: when the guest agent answered last. ``settled_under`` are the grants of
-    the last settled pass. ``written`` holds status fields that a config write has earned. ``first_start``: this
-    process made the VM and is about to start it, so nobody else can have stopped it. ``asked_of_ha`` is the power that
-    the HA manager was asked for and when, ``rule_refused`` a rule of HA that Proxmox has refused and when.
-    ``left``: volumes that a destroy has left behind. ``stop_failed``: why the shutdown of a restart has just failed.
-    ``restart_at``: when changes that wait for a restart are to be looked at again. ``seen`` was read together with the
-    config, for its disks. ``grown`` (slot, bytes): disks that Proxmox has said are that large. ``held``: changes of
-    disks wait for the guest.
+    ``unsent``: the VMID was reserved in this process and nothing has been sent for it, so it needs no proof of absence.
+    ``ended`` are the UPIDs whose end was taken up. ``power`` is what an ended task of ours has just brought about; it
+    stands until the inventory, which lags, must have noticed. ``guest`` is the inventory entry of the last pass that
+    read the config. ``agent_at``: when the guest agent answered last. ``settled_under`` are the grants of the last
+    settled pass, and ``same_rules`` whether they are those of this one. ``written`` holds status fields that a config
+    write has earned. ``first_start``: this process made the VM and is about to start it, so nobody else can have
+    stopped it. ``asked_of_ha`` is the power that the HA manager was asked for and when, ``rule_refused`` a rule of HA
+    that Proxmox has refused and when. ``left``: volumes that a destroy has left behind. ``stop_failed``: why the
+    shutdown of a restart has just failed. ``restart_at``: when changes that wait for a restart are to be looked at
+    again. ``seen`` was read together with the config, for its disks. ``grown`` (slot, bytes): disks that Proxmox has
+    said are that large. ``held``: changes of disks wait for the guest. ``seen_at``: when the config was read that the
+    last pass ended with (Unix seconds).
     """
 
     config: VMConfig | None = None
     config_at: float = 0.0
     reread_at: float = 0.0
+    seen_at: float | None = None
     work: Work | None = None
     ended: deque[str] = field(default_factory=lambda: deque(maxlen=20))
     unsent: bool = False
@@ -76,6 +78,7 @@ class Memory:
     addresses: tuple[str, ...] | None = None
     settled_generation: int | None = None
     settled_under: tuple[object, ...] | None = None
+    same_rules: bool = True
     written: dict[str, object] = field(default_factory=dict)
     asked_of_ha: tuple[Power, float] | None = None
     rule_refused: tuple[RefusedRule, float] | None = None

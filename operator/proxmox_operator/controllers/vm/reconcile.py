@@ -123,7 +123,8 @@ class VMReconciler:
         keeper.attach(memory, observer)
         self._take_up(vm, member, memory, applier)
         under = (member.cluster.metadata.generation, member.abilities, *sorted(namespace.labels.items()))
-        if memory.settled_under in (None, under) and self._is_quiet(vm, member, memory):
+        memory.same_rules = memory.settled_under in (None, under)
+        if memory.same_rules and self._is_quiet(vm, member, memory):
             return Outcome.again(self._next_reread(member, memory))
         for _ in range(MAX_STEPS):
             facts = await observer.facts(keeper.vm)
@@ -132,7 +133,7 @@ class VMReconciler:
             step = plan(facts)
             if isinstance(step, Wait | Blocked | Settled):
                 memory.settled_under = under
-                return await self._finish(facts, step, keeper, member, memory)
+                return await self._finish(facts, step, keeper, applier, member, memory)
             keeper.expect(facts, step)
             again = await applier.apply(facts, step)
             if isinstance(step, Release):
@@ -204,6 +205,7 @@ class VMReconciler:
         facts: Facts,
         step: Wait | Blocked | Settled,
         keeper: StatusKeeper,
+        applier: Applier,
         member: Member,
         memory: Memory,
     ) -> Outcome:
@@ -216,6 +218,9 @@ class VMReconciler:
                 0.9, 1.1
             )
             memory.restart_at = self._restart_at(facts)
+        if facts.vm.spec.management == "Observe":
+            await applier.tell_seen(facts)
+        memory.seen_at = self._context.now().timestamp() - (self._context.clock() - memory.config_at)
         await keeper.report(facts, verdict_of_step(step))
         if isinstance(step, Settled):
             return Outcome.again(self._soonest(facts, member, memory))

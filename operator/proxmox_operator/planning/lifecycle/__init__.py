@@ -17,7 +17,7 @@ from proxmox_operator.planning.lifecycle.facts import (
     Unknown,
 )
 from proxmox_operator.planning.lifecycle.ha import ha_sentences, ha_verdict
-from proxmox_operator.planning.lifecycle.living import LIVING, OBSERVING, UNMADE
+from proxmox_operator.planning.lifecycle.living import LIVING, OBSERVING, UNMADE, differences
 from proxmox_operator.planning.lifecycle.steps import (
     Adopt,
     AlignHA,
@@ -81,6 +81,7 @@ __all__ = [
     "Stop",
     "Unknown",
     "Wait",
+    "differences",
     "ha_sentences",
     "ha_verdict",
     "plan",

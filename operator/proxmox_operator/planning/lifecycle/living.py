@@ -192,11 +192,21 @@ def _not_there_to_observe(facts: Facts) -> Step | None:
     return step if isinstance(step, Blocked) else _not_to_be_adopted(facts)
 
 
+def differences(facts: Facts) -> tuple[str, ...]:
+    """What would be done next, were it not only looked at: config, HA and power, as sentences."""
+    existence, wanted = facts.existence, facts.vm.spec.wanted_power
+    if not isinstance(existence, Present):
+        return ()
+    found = existence.diff.sentences() + ha_sentences(facts)
+    if wanted not in ("Unmanaged", existence.power):
+        found += (f"power: {existence.power} -> {wanted}",)
+    return found
+
+
 def _observe(facts: Facts) -> Step:
     existence = facts.existence
     if isinstance(existence, Present) and existence.owner in (Owner.OURS, Owner.UNMARKED):
-        pending = existence.diff.sentences() + ha_sentences(facts)
-        if pending or facts.vm.spec.wanted_power not in ("Unmanaged", existence.power):
+        if differences(facts):
             return Blocked(
                 reason="OutOfSync",
                 message="management is Observe: the differences in status.plan are not written",
