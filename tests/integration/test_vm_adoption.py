@@ -418,6 +418,36 @@ def test_what_the_spec_lists_is_managed_and_nothing_else(world: World) -> None:
     )
 
 
+def test_disks_that_are_there_are_taken_over_by_their_slot_and_let_go_again(world: World) -> None:
+    vmid = somebodys(world)
+    before = world.sim.world()
+    disks = [{"name": "scsi3", "size": "3Gi", "discard": True}]
+    name = world.make(**adopting(vmid, disks=disks))
+    world.wait_ready(name)
+    assert untouched(world, before, vmid) == []
+    assert [disk["slot"] for disk in world.status(name)["disks"]] == ["scsi3"]
+    world.edit(name, disks=[disks[0] | {"size": "5Gi"}])
+    world.wait_until(lambda: "size=5G" in str(world.sim.vm(vmid).config["scsi3"]), "the disk has grown", name)
+    world.wait_ready(name)
+    world.edit(name, disks=None)
+    world.wait_until(lambda: not world.status(name).get("disks"), "the disk is not managed any more", name)
+    assert "size=5G" in str(world.sim.vm(vmid).config["scsi3"])
+    assert world.sim.world().volumes_of(vmid) != []
+    assert "detachedDisks" not in world.status(name)
+
+
+def test_a_disk_that_may_mean_an_existing_one_is_not_made(world: World) -> None:
+    vmid = somebodys(world)
+    before = world.sim.world()
+    name = world.make(**adopting(vmid, disks=[{"name": "data", "size": "3Gi"}]))
+    assert "call it scsi3" in world.wait_reason(name, "DiskAmbiguous").message
+    world.passes(name)
+    assert untouched(world, before, vmid) == []
+    world.edit(name, disks=[{"name": "data", "size": "2Gi"}])
+    world.wait_ready(name)
+    assert "serial=data" in str(world.sim.vm(vmid).config["scsi1"])
+
+
 # Letting go
 
 

@@ -97,7 +97,8 @@ class Disk(Wire):
     """Extra disk, made blank and attached by SCSI."""
 
     name: DiskName
-    """Name of the disk, unique in the VM; the guest sees it as the serial number. Required."""
+    """Name of the disk, unique in the VM; the guest sees it as the serial number. The name of a slot, such as scsi1,
+    means the disk that the source has there: it is never made or detached. Required."""
     size: DiskSize
     """Size in whole Gi or Ti, such as 100Gi; it can grow, online, but never shrink. Required."""
     storage: StorageName | None = None

@@ -156,11 +156,20 @@ def has_cloud_init_drive(config: Mapping[str, str]) -> bool:
 
 
 def slot_of(name: str, config: Mapping[str, str], known: DiskStatus | None) -> str | None:
-    """Where the disk called ``name`` is attached: by its recorded volume, else by the serial it was given."""
+    """Where the disk called ``name`` is attached: by its recorded volume, else by the serial it was given.
+
+    One that is called after a slot came with the VM: that slot counts until its volume is on record.
+    """
     there = drives(config).items()
     by_volume = [slot for slot, drive in there if known is not None and drive.volume == known.volume]
     by_serial = [slot for slot, drive in there if drive.options.get("serial") == name]
-    return next(iter(by_volume + by_serial), None)
+    by_slot = [slot for slot, _ in there if slot == name and known is None]
+    return next(iter(by_volume + by_serial + by_slot), None)
+
+
+def is_slot(name: str) -> bool:
+    """Whether a disk is called after a slot, which means the one that the VM has there: never made, never detached."""
+    return _DRIVE.match(name) is not None
 
 
 def free_slot(taken: Collection[str]) -> str | None:

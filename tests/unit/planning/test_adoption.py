@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxmox_operator.planning.adoption import LONGEST_TEXT, Adoptee, as_adopted, refusal
+from proxmox_operator.planning.diskfacts import DiskFacts
 from proxmox_operator.planning.identity import (
     read_mark,
     render_description,
@@ -29,7 +30,7 @@ from proxmox_operator.planning.lifecycle import (
     Wait,
     plan,
 )
-from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, diff, own_tags
+from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, diff, disk_records, own_tags
 from unit.planning.make import MARK, UUID, a_vm, facts, later, made, present, wanted
 from unit.planning.proxmox_model import apply
 from unit.planning.test_vmconfig_properties import configs
@@ -314,3 +315,83 @@ def test_an_object_as_if_it_had_adopted_keeps_all_else():
     vm = as_adopted(a_vm(status={"plan": ["x"]}, **BY_VMID), NOBODYS)
     assert (vm.status.vmid, vm.status.uuid, vm.status.node, vm.status.started) == (104, UUID, "pve1", True)
     assert vm.status.plan == ("x",)
+
+
+THERE = {
+    "boot": "order=scsi0",
+    "scsi0": "local-lvm:vm-104-disk-0,size=32G",
+    "scsi3": "local-lvm:vm-104-disk-1,discard=on,size=100G",
+    "virtio1": "ceph:vm-104-disk-2,serial=logs,size=50G",
+    "description": render_description(MARK, ""),
+}
+
+
+def with_disks(*listed: dict[str, Any], **status: Any) -> Any:
+    vm = a_vm(status=made(vmid=104, **status), disks=list(listed), **BY_VMID)
+    return vm, diff(wanted(vm, seen=DiskFacts(current=THERE)), THERE)
+
+
+@pytest.mark.parametrize(
+    ("listed", "written"),
+    [
+        pytest.param({"name": "scsi3", "size": "100Gi", "discard": True}, [], id="by its slot, as it is"),
+        pytest.param(
+            {"name": "scsi3", "size": "100Gi"},
+            ["scsi3: local-lvm:vm-104-disk-1,size=100G"],
+            id="listed is owned whole: without discard, and without a serial number",
+        ),
+        pytest.param({"name": "logs", "size": "50Gi"}, [], id="by the serial number it has"),
+    ],
+)
+def test_a_disk_of_an_adopted_vm_is_taken_over_by_its_slot_or_serial(listed, written):
+    _, found = with_disks(listed)
+    assert [f"{put.key}: {put.value}" for put in found.puts] == written
+    assert (found.grows, found.removes, found.problems) == ((), (), ())
+
+
+def test_a_disk_taken_over_by_its_slot_can_grow():
+    _, found = with_disks({"name": "scsi3", "size": "200Gi", "discard": True})
+    assert [(grow.slot, grow.size >> 30) for grow in found.grows] == [("scsi3", 200)]
+
+
+@pytest.mark.parametrize(
+    ("listed", "reason", "words"),
+    [
+        pytest.param(
+            {"name": "scsi9", "size": "1Gi"}, "DiskNotFound", "has none there", id="a slot with no disk in it"
+        ),
+        pytest.param(
+            {"name": "scsi0", "size": "32Gi"}, "DiskAmbiguous", "spec.bootDisk", id="the boot disk has its block"
+        ),
+        pytest.param(
+            {"name": "data", "size": "100Gi"}, "DiskAmbiguous", "call it scsi3", id="a new one of an old one's size"
+        ),
+    ],
+)  # fmt: skip
+def test_a_disk_that_may_mean_another_one_is_refused(listed, reason, words):
+    _, found = with_disks(listed)
+    assert [problem.reason for problem in found.problems] == [reason]
+    assert words in found.problems[0].message
+    assert found.puts == ()
+
+
+def test_a_new_disk_beside_a_listed_one_of_its_size_is_made():
+    _, found = with_disks(
+        {"name": "scsi3", "size": "100Gi", "discard": True}, {"name": "data", "size": "100Gi"}
+    )
+    assert [put.key for put in found.puts] == ["scsi1"]
+    assert found.problems == ()
+
+
+def test_a_disk_taken_over_by_its_slot_is_let_go_and_not_detached():
+    record = {"name": "scsi3", "slot": "scsi3", "volume": "local-lvm:vm-104-disk-1", "size": "100Gi"}
+    vm, found = with_disks(disks=[record])
+    assert found == ConfigDiff()
+    assert disk_records(wanted(vm, seen=DiskFacts(current=THERE)), THERE).disks == ()
+
+
+def test_a_disk_on_record_is_found_by_its_volume_and_never_by_its_old_slot():
+    record = {"name": "scsi3", "slot": "scsi3", "volume": "local-lvm:vm-104-disk-7", "size": "100Gi"}
+    _, found = with_disks({"name": "scsi3", "size": "100Gi"}, disks=[record])
+    assert [problem.reason for problem in found.problems] == ["DiskMissing"]
+    assert found.puts == ()

@@ -4,30 +4,65 @@ By VMID one config is read; by SMBIOS UUID those of all VMs that no known object
 read anew: the mark is written under the digest of it.
 """
 
-from proxmox_operator.api import Adopt
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from proxmox_operator.api import Adopt, ProxmoxVM
 from proxmox_operator.controllers.context import VM_KIND, key_of, vm_key
 from proxmox_operator.controllers.vm.search import Search, incomplete
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import Forbidden, Unreachable
-from proxmox_operator.planning.adoption import Adoptee
+from proxmox_operator.planning.access import inherited_violations, violations
+from proxmox_operator.planning.adoption import MAKING, Adoptee, as_adopted, refusal
 from proxmox_operator.planning.identity import signs_of
-from proxmox_operator.planning.lifecycle import Unknown
+from proxmox_operator.planning.lifecycle import Facts, Present, Unknown
 from proxmox_operator.proxmox.errors import NotHere
 from proxmox_operator.proxmox.vm import VMConfig
 
+AsNamed = Callable[[ProxmoxVM, Adoptee, VMConfig], Awaitable[Present]]
+"""How a VM looks to an object as if that had adopted it."""
+
 
 class Adoption:
-    """The search of one pass. ``configs`` are those that were read, by VMID."""
+    """The reading of one pass over an object that has not taken over its VM yet."""
 
     def __init__(self, search: Search) -> None:
         self._search = search
-        self.configs: dict[int, VMConfig] = {}
+        self._configs: dict[int, VMConfig] = {}
 
-    async def find(self, wanted: Adopt) -> tuple[Adoptee, ...] | Unknown:
+    async def gather(self, facts: Facts, as_named: AsNamed) -> Facts:
+        """The facts with what was found. Of a VM that is not granted nothing is read or told.
+
+        Raises NeedsHuman (IdentityConflict) where several VMs carry the object's own mark.
+        """
+        vm, adopt, search = facts.vm, facts.vm.spec.source.adopt, self._search
+        deleting = vm.metadata.deletion_timestamp is not None
+        if adopt is None or (facts.denied and not deleting):
+            return facts
+        found = await self._find(adopt)
+        if isinstance(found, Unknown):
+            return replace(facts, existence=found)
+        claims = [search.claimed(each.mark, standing_on=each.vmid) for each in found]
+        claimed = next((claim for claim in claims if claim is not None), None)
+        facts = replace(facts, adoptees=found, claimed=claimed)
+        if len(found) != 1 or deleting:
+            return facts
+        adopted, config = as_adopted(vm, found[0]), self._configs.get(found[0].vmid)
+        refused = violations(adopted, search.access)
+        if config is not None and claimed is None:
+            refused += inherited_violations(vm, config.raw, search.access)
+        if refused:
+            return replace(facts, denied=tuple(refused))
+        why = refusal(vm, found)
+        fit = claimed.granted if claimed is not None else why is None or why.passes
+        if vm.spec.management == "Observe" and fit and config is not None and found[0].lock not in MAKING:
+            return replace(facts, vm=adopted, existence=await as_named(adopted, found[0], config))
+        return facts
+
+    async def _find(self, wanted: Adopt) -> tuple[Adoptee, ...] | Unknown:
         """All guests that may be meant; Unknown where one could not be read.
 
-        The object is looked at again when such a guest comes or changes. Raises NeedsHuman (IdentityConflict) where
-        several VMs carry the object's own mark.
+        The object is looked at again when such a guest comes or changes.
         """
         search = self._search
         search.member.awaited[vm_key(search.vm)] = wanted.vmid
@@ -99,7 +134,7 @@ class Adoption:
             message = f"node {guest.node} is offline, and it holds VM {vmid}: bring it back"
             return Unknown(reason="NodeUnavailable", message=message)
         try:
-            config = self.configs[vmid] = await session.vms.config(guest.node, vmid)
+            config = self._configs[vmid] = await session.vms.config(guest.node, vmid)
         except Forbidden as error:
             return Unknown(reason="PermissionDenied", message=error.message)
         except NotHere:

@@ -19,7 +19,7 @@ from proxmox_operator.controllers.vm.search import Search, find_marked
 from proxmox_operator.controllers.vm.source import read_template
 from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Unreachable, Waiting
 from proxmox_operator.planning.access import Access, inherited_violations, violations
-from proxmox_operator.planning.adoption import MAKING, Adoptee, as_adopted, refusal
+from proxmox_operator.planning.adoption import MAKING, Adoptee
 from proxmox_operator.planning.availability import HA
 from proxmox_operator.planning.identity import Mark, Owner, owner, signs_of
 from proxmox_operator.planning.lifecycle import (
@@ -168,7 +168,7 @@ class Observer:
         )
         if vm.spec.source.adopt is not None:
             facts = Facts(vm=vm, now=now, denied=denied, settles_at=self._settles_at(vm))
-            return await self._to_adopt(facts, search)
+            return await Adoption(search).gather(facts, self._as_named)
         found = await find_marked(search)
         if isinstance(found, Unknown):
             return Facts(vm=vm, now=now, denied=denied, existence=found)
@@ -182,45 +182,21 @@ class Observer:
         source, placed = await self._place(vm)
         return _with(facts, source=source, place=placed)
 
-    async def _to_adopt(self, facts: Facts, search: Search) -> Facts:
-        """An object that has not taken over its VM yet; of one that is not granted nothing is read or told."""
-        vm, adopt = facts.vm, facts.vm.spec.source.adopt
-        deleting = vm.metadata.deletion_timestamp is not None
-        if adopt is None or (facts.denied and not deleting):
-            return facts
-        adoption = Adoption(search)
-        found = await adoption.find(adopt)
-        if isinstance(found, Unknown):
-            return _with(facts, existence=found)
-        claims = [search.claimed(each.mark, standing_on=each.vmid) for each in found]
-        claimed = next((claim for claim in claims if claim is not None), None)
-        facts = _with(facts, adoptees=found, claimed=claimed)
-        if len(found) != 1 or deleting:
-            return facts
-        adopted, config = as_adopted(vm, found[0]), adoption.configs.get(found[0].vmid)
-        refused = violations(adopted, self._access)
-        if config is not None and claimed is None:
-            refused += inherited_violations(vm, config.raw, self._access)
-        if refused:
-            return _with(facts, denied=tuple(refused))
-        why = refusal(vm, found)
-        ready = claimed.granted if claimed is not None else why is None or why.passes
-        if vm.spec.management == "Observe" and ready and config is not None and found[0].lock not in MAKING:
-            return _with(facts, vm=adopted, existence=await self._as_named(adopted, found[0], config))
-        return facts
-
     async def _as_named(self, adopted: ProxmoxVM, adoptee: Adoptee, config: VMConfig) -> Present:
         """A VM that is only looked at: what would be written to it besides the mark, were it taken over."""
         inventory = self._session.inventory.current
         guest = inventory.guests.get(adoptee.vmid) if inventory is not None else None
-        power = (await self._power(adopted, adoptee.vmid, adoptee.node, guest)).power
-        wanted = self.wanted(adopted, running=power in ("Running", "Paused"))
+        node, vmid = adoptee.node, adoptee.vmid
+        power = (await self._power(adopted, vmid, node, guest)).power
+        wanted = replace(self.wanted(adopted, running=power in ("Running", "Paused")), mark=None)
+        asked = questions(wanted, config.raw)
+        seen = await diskfacts.read(self._session, node, vmid, config, asked, power=power, grown=frozenset())
         return Present(
-            node=adoptee.node,
+            node=node,
             power=power,
             lock=config.lock,
             owner=Owner.UNMARKED,
-            diff=diff(replace(wanted, mark=None), config.raw),
+            diff=diff(replace(wanted, seen=seen), config.raw),
             detached=at_stake(wanted.vm, config.raw),
             protected=parse_flag(config.raw.get("protection", "0")),
         )

@@ -34,7 +34,10 @@ def listed_disks(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     for disk in wanted.vm.spec.disks:
         field, record = f"spec.disks[{disk.name}]", known.get(disk.name)
         slot = disks.slot_of(disk.name, config, record)
-        if slot is not None:
+        if slot is not None and slot == disks.boot_slot(config) and disks.is_slot(disk.name):
+            message = f"{field}: {slot} is the disk that the VM boots from: use spec.bootDisk for it"
+            yield Problem(reason="DiskAmbiguous", message=message)
+        elif slot is not None:
             drive = disks.Drive.parse(config[slot])
             options = _with_options(drive, disks.OWNED_OPTIONS, _options(disk))
             size = parse_quantity(disk.size)
@@ -45,8 +48,35 @@ def listed_disks(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
             )
         elif record is not None:
             yield _again(disk, record, config, running, taken)
+        elif disks.is_slot(disk.name):
+            message = (
+                f"{field}: its name means the disk in that slot, and the VM has none there: correct the name, or "
+                "call a new disk differently"
+            )
+            yield Problem(reason="DiskNotFound", message=message)
+        elif (twin := _lookalike(wanted, config, disk)) is not None:
+            message = (
+                f"{field}: {twin}, which nobody lists, has the same size: to manage that disk call it {twin}; for a "
+                f"new disk besides, list {twin} too, or choose another size"
+            )
+            yield Problem(reason="DiskAmbiguous", message=message)
         else:
             yield _new(disk, disk.storage or wanted.storage, taken)
+
+
+def _lookalike(wanted: Wanted, config: Mapping[str, str], disk: Disk) -> str | None:
+    """The slot of a disk of an adopted VM that may be meant: of this size, without a serial, and listed by nobody."""
+    if wanted.vm.spec.source.adopt is None:
+        return None
+    listed = {*(each.name for each in wanted.vm.spec.disks), disks.boot_slot(config)}
+    owned = {each.volume for each in wanted.vm.status.disks}
+    alike = [
+        slot
+        for slot, drive in disks.drives(config).items()
+        if drive.size == parse_quantity(disk.size) and "serial" not in drive.options
+        if slot not in listed and drive.volume not in owned
+    ]
+    return min(alike, default=None)
 
 
 def _new(disk: Disk, storage: str | None, taken: set[str]) -> Change:
@@ -90,7 +120,8 @@ def _again(
             return _no_slot(disk)
         taken.add(free)
         slot, what = free, f"attach disk {disk.name} again, volume {record.volume}"
-    value = render_props({"file": record.volume, "serial": disk.name, **_options(disk)}, "file")
+    serial = {} if disks.is_slot(disk.name) else {"serial": disk.name}
+    value = render_props({"file": record.volume, **serial, **_options(disk)}, "file")
     return Put(key=slot, value=value, event="DiskReattached", what=what)
 
 

@@ -31,9 +31,12 @@ def known_disks(vm: ProxmoxVM) -> dict[str, DiskStatus]:
 
 
 def taken_off(vm: ProxmoxVM) -> list[DiskStatus]:
-    """Disks that were attached for us, are no longer listed, and of which the end is not on record."""
+    """Disks that were attached for us, are no longer listed, and of which the end is not on record.
+
+    One that came with the VM, and is called after its slot, is not managed any more, and that is all.
+    """
     listed = {disk.name for disk in vm.spec.disks}
-    return [disk for disk in vm.status.disks if disk.name not in listed]
+    return [disk for disk in vm.status.disks if disk.name not in listed and not disks.is_slot(disk.name)]
 
 
 def current(wanted: Wanted, config: Mapping[str, str]) -> Mapping[str, str] | None:
