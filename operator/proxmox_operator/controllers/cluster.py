@@ -162,7 +162,7 @@ class ClusterReconciler:
             raise session.inventory.error or Unreachable("the inventory could not be read")
         await self._fleet.find_cursor(member)
         granted = await permissions(session.client)
-        member.major, member.lacking = info.major, lacking(granted, info.major)
+        member.major, member.lacking = info.major, lacking(granted, info.major, pool=member.cluster.spec.pool)
         return info, missing(granted, _scope(member.cluster), info.major)
 
     async def _connect_with(self, member: Member, credentials: Credentials) -> None:

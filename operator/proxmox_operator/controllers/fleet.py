@@ -40,12 +40,14 @@ class Member:
 
     ``problem`` is why no VM can be worked on now (set by the cluster controller). ``keys`` tells which object a VMID
     belongs to; ``promised`` is what VMs in the making, or on the move, will take, by object UID; ``waiting`` are
-    objects that no node could host, woken when there is more room; ``seen`` is what a search has read of VMs that
-    belong to no known object, all of them last at ``swept_at``; ``awaited`` are objects that wait for a VM which is not
-    theirs yet, by its VMID (None: for any). ``passes`` counts VMs being worked on now; ``queued`` are those that wait
-    until one of them is done (:meth:`Fleet.share`). ``cluster`` is the object at its newest (``raw``), ``acted_on`` as
-    the cluster's own last pass saw it, which can hang for minutes. ``major`` is the version of Proxmox VE, ``lacking``
-    what only some VMs ask for and the credentials are not enough for, with the remedy.
+    objects that no node could host, woken when there is more room; ``moving`` tells which node an object's VM is just
+    leaving, by object UID, and ``movers`` which one others wait to leave, of which one may at a time; ``seen`` is what
+    a search has read of VMs that belong to no known object, all of them last at ``swept_at``; ``awaited`` are objects
+    that wait for a VM which is not theirs yet, by its VMID (None: for any). ``passes`` counts VMs being worked on now;
+    ``queued`` are those that wait until one of them is done (:meth:`Fleet.share`). ``cluster`` is the object at its
+    newest (``raw``), ``acted_on`` as the cluster's own last pass saw it, which can hang for minutes. ``major`` is the
+    version of Proxmox VE, ``lacking`` what only some VMs ask for and the credentials are not enough for, with the
+    remedy.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Member:
     keys: dict[int, Key] = field(default_factory=dict)
     promised: dict[str, Promise] = field(default_factory=dict)
     waiting: dict[Key, None] = field(default_factory=dict)
+    moving: dict[str, str] = field(default_factory=dict)
+    movers: dict[Key, str] = field(default_factory=dict)
     seen: dict[int, Signs] = field(default_factory=dict)
     swept_at: float = 0.0
     awaited: dict[Key, int | None] = field(default_factory=dict)
@@ -93,6 +97,18 @@ class Member:
         """What VMs have to look again for when it changes: an upgrade, a privilege granted or taken away."""
         return self.major, *sorted(self.lacking)
 
+    def await_move(self, key: Key, uid: str, node: str) -> str | None:
+        """Why the object's VM cannot leave the node yet; the object is woken when it can."""
+        if all(source != node for other, source in self.moving.items() if other != uid):
+            return None
+        self.movers[key] = node
+        return f"another VM is being moved from {node}; one at a time"
+
+    def end_move(self, uid: str) -> Key | None:
+        """The object's VM is not being moved, or no longer; returns who may go next."""
+        left = self.moving.pop(uid, None)
+        return next((key for key, node in self.movers.items() if node == left), None)
+
     def forget(self, vmid: int, key: Key) -> None:
         """The object no longer has this VMID; another object that has it keeps it."""
         if self.keys.get(vmid) == key:
@@ -127,6 +143,9 @@ class Fleet:
             status = raw.get("status") or {}
             if status.get("cluster") == member.name and status.get("vmid"):
                 member.keys[status["vmid"]] = key_of(raw)
+                task = status.get("task") or {}
+                if task.get("action") == "Moving":
+                    member.moving[raw["metadata"]["uid"]] = task["node"]
         self._members[member.name] = member
 
     async def remove(self, name: str) -> None:

@@ -333,6 +333,25 @@ RULES: tuple[Rule, ...] = (
         "TooManyDetachedDisks",
         "delete detached disks (unusedN) of the VM in Proxmox",
     ),
+    # Migration. The reason stands in the task's log only (migration.py).
+    _rule(
+        r"^migration (?:aborted|problems)",
+        errors.NeedsHuman,
+        "MoveFailed",
+        "the VM is where it was; the task's log in Proxmox tells why",
+    ),
+    _rule(
+        r"can't migrate running VM without --online",
+        errors.Outdated,
+        "Outdated",
+        "it was started meanwhile, reads its state again",
+    ),
+    _rule(
+        r"target is local node",
+        errors.Outdated,
+        "Outdated",
+        "it is there already, reads where it is again",
+    ),
     # Tasks.
     _rule(r"no such task", NoSuchTask, "TaskNotFound", "its effect is read from the VM instead"),
     _rule(

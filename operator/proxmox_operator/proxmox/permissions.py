@@ -22,9 +22,10 @@ class Feature(StrEnum):
     POWER = "starting and stopping VMs"
     AGENT = "asking the guest agent"
     HA = "high availability"
+    MOVE = "moving VMs"
 
 
-OPTIONAL = frozenset({Feature.HA})
+OPTIONAL = frozenset({Feature.HA, Feature.MOVE})
 """Features that only VMs need whose spec asks for them: said there, and not asked of every cluster."""
 
 
@@ -89,6 +90,8 @@ def needs(scope: Scope, major: int) -> Iterable[Need]:
         yield scope.vms, privileges, Feature.AGENT
     if Feature.HA in features:
         yield "/", ("Sys.Console",), Feature.HA
+    if Feature.MOVE in features:
+        yield scope.vms, ("VM.Migrate",), Feature.MOVE
 
 
 def missing(granted: Permissions, scope: Scope, major: int) -> list[MissingPrivilege]:
@@ -120,9 +123,9 @@ def effective(granted: Permissions, path: str) -> frozenset[str]:
     return frozenset()
 
 
-def lacking(granted: Permissions, major: int) -> dict[Feature, str]:
+def lacking(granted: Permissions, major: int, *, pool: str | None) -> dict[Feature, str]:
     """The optional features that the credentials are not enough for, with the remedy as a sentence."""
-    found = {feature: missing(granted, Scope(features=(feature,)), major) for feature in OPTIONAL}
+    found = {feature: missing(granted, Scope(pool=pool, features=(feature,)), major) for feature in OPTIONAL}
     return {
         feature: f"grant {' and '.join(map(str, lack))} to the credentials"
         for feature, lack in found.items()

@@ -177,6 +177,10 @@ class TaskTracker:
             return ()
         return tuple(mask(clip(text)) for text in texts[-lines:] if text.strip())
 
+    async def log_since(self, upid: str, start: int) -> list[str]:
+        """The next lines of the task's log from this line on, at most a page of them."""
+        return await self._log(upid, start=start, limit=LOG_PAGE)
+
     async def running_for(self, vmid: int) -> list[TaskInfo]:
         """Live tasks about the VM anywhere, as /cluster/tasks tells, seconds old. Not clones to it."""
         items = await self._client.get("cluster/tasks")

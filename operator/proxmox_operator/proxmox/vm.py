@@ -14,12 +14,14 @@ from urllib.parse import quote
 
 from proxmox_operator import errors
 from proxmox_operator.planning.guestfs import Filesystem
+from proxmox_operator.planning.moving import Precondition
 from proxmox_operator.planning.vmconfig import PendingChange
 
 from .agent import AgentGate, parse_filesystems, parse_interfaces
 from .audit import current_actor, is_upid
 from .client import PveClient
 from .errors import NotQuorate, Taken
+from .migration import parse_precondition
 from .request import ParamValue, Request
 from .slots import AllocationSlots
 from .tasks import UPID, TaskTracker
@@ -263,6 +265,22 @@ class VMs:
         """
         params: dict[str, ParamValue] = {"disk": disk, "storage": storage, "delete": True, "digest": digest}
         upid: str = await self._allocate(_vm(node, vmid, "move_disk"), params, (storage,))
+        return upid
+
+    async def migrate_check(self, node: str, vmid: int) -> Precondition:
+        """``GET .../migrate``: what Proxmox says of each node, and what would stay behind. Raises Locked, Forbidden
+        (VM.Migrate)."""
+        return parse_precondition(await self._client.get(_vm(node, vmid, "migrate")))
+
+    async def migrate(self, node: str, vmid: int, *, target: str, live: bool, local_disks: bool) -> str:
+        """``POST .../migrate`` on the node that the VM is on; local disks go to the storage of the same name.
+
+        Of a VM under HA the task only asks the HA manager, and ends before the VM has moved.
+        """
+        upid: str = await self._client.post(
+            _vm(node, vmid, "migrate"),
+            **{"target": target, "online": live or None, "with-local-disks": local_disks or None},
+        )
         return upid
 
     async def start(self, node: str, vmid: int) -> str:

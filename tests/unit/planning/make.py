@@ -7,7 +7,8 @@ from proxmox_operator.api import ClusterSpec, ProxmoxVM
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.planning.identity import Mark, Owner
 from proxmox_operator.planning.lifecycle import Facts, Present
-from proxmox_operator.planning.placement import Placed, Template
+from proxmox_operator.planning.moving import Going
+from proxmox_operator.planning.placement import Needs, Placed, Template
 from proxmox_operator.planning.vmconfig import ConfigDiff, Wanted
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -24,6 +25,13 @@ MARK = Mark(
 INTENT = {"sourceNode": "pve1", "sourceVmid": 9000, "full": False, "since": NOW.isoformat()}
 TEMPLATE = Template(
     vmid=9000, node="pve1", is_template=True, config={"scsi0": "local-lvm:base-9000-disk-0,size=2G"}
+)
+GOING = Going(
+    target="pve2",
+    live=True,
+    local_disks=False,
+    cause="the test",
+    needs=Needs(memory=0, cpus=0, storages={}, bridges={}),
 )
 PLACE = Placed(node="pve1", full=False, storage=None, memory=0)
 

@@ -17,6 +17,7 @@ from proxmox_operator.planning.lifecycle import (
     EndMove,
     GrowDisks,
     Hold,
+    Migrate,
     MoveDisk,
     Reclaim,
     RecordStart,
@@ -29,9 +30,10 @@ from proxmox_operator.planning.lifecycle import (
     Wait,
     plan,
 )
+from proxmox_operator.planning.moving import Staying
 from proxmox_operator.planning.placement import Unschedulable
 from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, Held, Move, Problem, Put
-from unit.planning.make import INTENT, PLACE, TEMPLATE, a_vm, facts, later, made, present
+from unit.planning.make import GOING, INTENT, PLACE, TEMPLATE, a_vm, facts, later, made, present
 
 CHANGED = ConfigDiff(puts=(Put(key="cores", value="4", was="2"),))
 TOO_SMALL = ConfigDiff(grows=(Grow(slot="scsi0", size=20 << 30, was=2 << 30),))
@@ -422,3 +424,35 @@ def test_nobody_is_told_to_destroy_a_vm_that_was_started():
         step = plan(facts(OLD, existence=present(lock=lock)))
         assert "qm unlock" in step.message
         assert "destroy" not in step.message
+
+
+REFUSED = Staying(reason="MoveRefused", message="no bridge")
+QUEUED = Staying(reason="MoveQueued", message="one at a time", waits=60.0)
+STUCK = Staying(reason="StuckLock", message="qm unlock 10000")
+LOST_POWER = present(power="Stopped")
+
+
+@table(
+    ("a VM goes where it is to be", facts(OLD, existence=present(), move=GOING), Migrate),
+    ("before its config is written", facts(OLD, existence=present(diff=CHANGED), move=GOING), Migrate),
+    ("also when that cannot be written here", facts(OLD, existence=present(diff=IMPOSSIBLE), move=GOING), Migrate),
+    ("before it is started", facts(OLD, existence=LOST_POWER, move=GOING), Migrate),
+    ("where it cannot go it is kept as wanted", facts(OLD, existence=LOST_POWER, move=REFUSED), Start),
+    ("and configured", facts(OLD, existence=present(diff=CHANGED), move=REFUSED), Configure),
+    ("then it says why it stays", facts(OLD, existence=present(), move=REFUSED), (Blocked, "MoveRefused")),
+    ("or what it waits for", facts(OLD, existence=present(), move=QUEUED), (Wait, "MoveQueued")),
+    ("a move that runs is waited for", facts(OLD, working="Moving"), (Wait, "Moving")),
+    ("a dead migration's lock needs a person",
+     facts(OLD, existence=present(lock="migrate"), move=STUCK), (Blocked, "StuckLock")),
+    ("also when the VM is to be deleted",
+     facts(a_vm(status=made(), deleting=True), existence=present(lock="migrate"), move=STUCK),
+     (Blocked, "StuckLock")),
+)  # fmt: skip
+def test_moving(facts_, expected):
+    assert what(plan(facts_)) == expected
+
+
+def test_a_move_tells_how_far_it_has_come():
+    assert plan(facts(OLD, working="Moving", progress="memory: 40 %")).message == (
+        "Proxmox is moving the VM to another node (memory: 40 %)"
+    )

@@ -26,6 +26,7 @@ from proxmox_operator.planning.lifecycle import (
     Hold,
     JoinHA,
     LeaveHA,
+    Migrate,
     MoveDisk,
     NoteRestart,
     Present,
@@ -43,12 +44,26 @@ from proxmox_operator.planning.lifecycle import (
     plan,
 )
 from proxmox_operator.planning.lifecycle.restarting import under_way
+from proxmox_operator.planning.moving import Staying
 from proxmox_operator.planning.placement import Unschedulable
 from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, Held, Move, PendingChange, Problem, Put
-from unit.planning.make import INTENT, NOW, PLACE, TEMPLATE, UUID, a_vm, facts, later, present
+from unit.planning.make import GOING, INTENT, NOW, PLACE, TEMPLATE, UUID, a_vm, facts, later, present
 
 HA_STEPS = (JoinHA, AlignHA, ClearHAError, LeaveHA, SetRule)
-TOUCHES = (Clone, Configure, MoveDisk, GrowDisks, RecordStart, Start, Stop, Destroy, Bury, Reclaim, *HA_STEPS)
+TOUCHES = (
+    Clone,
+    Configure,
+    MoveDisk,
+    GrowDisks,
+    Migrate,
+    RecordStart,
+    Start,
+    Stop,
+    Destroy,
+    Bury,
+    Reclaim,
+    *HA_STEPS,
+)
 """Steps that change something in Proxmox, or announce it."""
 
 OURS = (Owner.OURS, Owner.UNMARKED)
@@ -66,6 +81,8 @@ DIFFS = (
 )
 WAITS = PendingChange(key="cores", was="1", becomes="2", field="spec.cpu.cores")
 NOT_OURS = PendingChange(key="vga", was=None, becomes="std")
+STAYING = Staying(reason="MoveRefused", message="no bridge")
+STUCK = Staying(reason="StuckLock", message="qm unlock")
 UNSEEN = Unknown(reason="Unreachable", message="nothing answered")
 
 
@@ -172,6 +189,8 @@ def all_facts(vm=None, **fixed):
         "ready_checks": mostly((), (Wait(reason="AgentNotConnected", message="not yet"),)),
         "ha": st.one_of(st.none(), HAS),
         "stop_failed": mostly(None, "the guest did not obey"),
+        "move": mostly(None, GOING, STAYING, STUCK),
+        "progress": mostly(None, "memory: 40 %"),
     }
     return st.builds(facts, objects() if vm is None else vm, **(usual | fixed))
 
@@ -423,3 +442,18 @@ def test_of_all_ways_to_delete_exactly_the_safe_ones_destroy():
             assert isinstance(plan(facts(vm, existence=existence)), Destroy) == safe
             destroyed += safe
     assert destroyed == 24
+
+
+@given(all_facts(objects(**RESERVED), move=st.sampled_from((GOING, STAYING, STUCK))))
+@always
+def test_a_vm_is_moved_only_where_it_is_to_go_and_one_that_stays_is_never_called_ready(given_facts):
+    step, existence = plan(given_facts), given_facts.existence
+    managed = given_facts.vm.spec.management == "Manage"
+    if isinstance(step, Migrate):
+        assert managed
+        assert given_facts.move is GOING
+        assert given_facts.vm.metadata.deletion_timestamp is None
+        assert existence.owner in OURS
+    if isinstance(step, Settled) and managed and given_facts.vm.metadata.deletion_timestamp is None:
+        assert given_facts.move is GOING
+        assert existence.lock  # which no reading brings about together

@@ -416,7 +416,10 @@ def test_a_vm_takes_what_its_spec_says_and_else_what_the_template_has():
     assert placed([PVE1], template).cpus == 4
     assert placed([PVE1], template, cpu={"cores": 3}).cpus == 6
     assert placed([PVE1], template, cpu={"sockets": 1}).cpus == 2
-    assert placed([PVE1], template, disks=[{"name": "d", "size": "3Gi"}]).space == {"local-lvm": 3 * GIB}
+    assert placed([PVE1], template, disks=[{"name": "d", "size": "3Gi"}]).space == {
+        "ceph": 0,
+        "local-lvm": 3 * GIB,
+    }
 
 
 # What holds whatever the cluster is like
@@ -506,7 +509,7 @@ def test_no_rule_is_ever_broken_and_every_node_that_is_refused_has_a_reason(
     assert chosen.memory_free is None or found.memory <= chosen.memory_free
     for name, size in found.space.items():
         assert name in chosen.storages
-        assert chosen.storages[name].room is None or size <= chosen.storages[name].room
+        assert not size or chosen.storages[name].room is None or size <= chosen.storages[name].room
     if vm.spec.networks and chosen.bridges is not None:
         assert "vmbr0" in chosen.bridges
     if vm.spec.pci_devices and chosen.mappings is not None:

@@ -26,6 +26,7 @@ from proxmox_operator.planning.lifecycle import (
     Hold,
     JoinHA,
     LeaveHA,
+    Migrate,
     MoveDisk,
     NoteRestart,
     Reclaim,
@@ -41,7 +42,7 @@ from proxmox_operator.planning.lifecycle import (
     Wait,
 )
 from proxmox_operator.planning.vmconfig import ConfigDiff, PendingChange, Problem, Put
-from unit.planning.make import NOW, PLACE, TEMPLATE, a_vm, facts, later, made, present
+from unit.planning.make import GOING, NOW, PLACE, TEMPLATE, a_vm, facts, later, made, present
 
 EMPTY = ConfigDiff()
 STEPS = (
@@ -54,6 +55,7 @@ STEPS = (
     MoveDisk(diff=EMPTY),
     EndMove(left=()),
     GrowDisks(diff=EMPTY),
+    Migrate(move=GOING),
     RecordStart(),
     Start(),
     Stop(grace=later(1) - NOW, force=True),

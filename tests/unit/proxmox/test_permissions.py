@@ -41,10 +41,13 @@ def test_with_everything_granted_nothing_is_missing_and_each_single_lack_is_name
 def test_what_only_some_vms_ask_for_is_not_asked_of_a_cluster_and_told_with_its_remedy():
     granted = everything(Scope(), 9)
     assert missing(granted, Scope(), 9) == []
-    assert lacking(granted, 9) == {
-        Feature.HA: "grant Sys.Console on / (for high availability) to the credentials"
+    assert lacking(granted, 9, pool=None) == {
+        Feature.HA: "grant Sys.Console on / (for high availability) to the credentials",
+        Feature.MOVE: "grant VM.Migrate on /vms (for moving VMs) to the credentials",
     }
-    assert lacking({"/": {"Sys.Console": 1}}, 9) == {}
+    held = {"/": {"Sys.Console": 1}, "/pool/k8s": {"VM.Migrate": 1}}
+    assert lacking(held, 9, pool="k8s") == {}
+    assert lacking(held, 9, pool=None).keys() == {Feature.MOVE}
 
 
 def test_version_9_has_no_vm_monitor_and_version_8_no_guest_agent_privileges():

@@ -15,8 +15,14 @@ from proxmox_operator.controllers.vm.drift import DriftTeller
 from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.observe import MOVING, Observer
 from proxmox_operator.engine.queue import Key
-from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated
-from proxmox_operator.planning.identity import read_mark, render_description, render_tombstone, user_text
+from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Waiting
+from proxmox_operator.planning.identity import (
+    Owner,
+    read_mark,
+    render_description,
+    render_tombstone,
+    user_text,
+)
 from proxmox_operator.planning.lifecycle import (
     Absent,
     Adopt,
@@ -33,6 +39,7 @@ from proxmox_operator.planning.lifecycle import (
     Hold,
     JoinHA,
     LeaveHA,
+    Migrate,
     MoveDisk,
     NoteRestart,
     Power,
@@ -46,6 +53,7 @@ from proxmox_operator.planning.lifecycle import (
     Step,
     Stop,
 )
+from proxmox_operator.planning.moving import cloud_init_may_run_again
 from proxmox_operator.planning.vmconfig import PASSWORD_KEY, Put, Remove, own_tags, password_reference
 from proxmox_operator.proxmox.errors import AlreadyRunning
 from proxmox_operator.proxmox.session import ClusterSession
@@ -97,6 +105,8 @@ class Applier:
                 await self._reclaim(facts.vm, step)
             case Clone():
                 await self._clone(facts, step)
+            case Migrate():
+                await self._migrate(facts, step)
             case Configure():
                 await self._configure(facts, step)
             case MoveDisk():
@@ -258,6 +268,34 @@ class Applier:
             )
         await self._working("Cloning", upid, vm, record=True)
         self._event(vm, "Cloning", f"cloning VM {source.vmid} to VM {vmid} on {place.node}")
+
+    # Moving
+
+    async def _migrate(self, facts: Facts, step: Migrate) -> None:
+        """No digest guards a migration: whose the VM is, is read live just before. Two calls exclude each other by the
+        VM's lock, and one that comes late finds no VM on the node that it names."""
+        vm, node, move = facts.vm, _present(facts).node, step.move
+        vmid = _vmid(vm)
+        if (others := self._member.await_move(vm_key(vm), vm.metadata.uid, node)) is not None:
+            raise Waiting(others, reason="MoveQueued")
+        self._member.moving[vm.metadata.uid] = node
+        config = await self._session.vms.config(node, vmid)
+        if self._observer.owner(vm, config) not in (Owner.OURS, Owner.UNMARKED) or config.lock is not None:
+            raise Outdated(f"VM {vmid} is no longer as it was read")
+        with self._memory.sending():
+            upid = await self._session.vms.migrate(
+                node, vmid, target=move.target, live=move.live, local_disks=move.local_disks
+            )
+        await self._working("Moving", upid, vm, record=True)
+        if self._memory.work is not None:
+            self._memory.work.target = move.target
+        message = f"moving VM {vmid} from {node} to {move.target} ({'live' if move.live else 'stopped'}; {move.cause})"
+        if cloud_init_may_run_again(config.raw):
+            message += (
+                ": its next cold boot there may run cloud-init again, as it has no name server of its own; set "
+                "spec.cloudInit.dns to prevent that"
+            )
+        self._event(vm, "Moving", message)
 
     # Config
 

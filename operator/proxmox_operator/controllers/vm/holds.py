@@ -5,7 +5,7 @@ A node that shuts down stops its guests itself; starting them again would fight 
 
 from proxmox_operator.proxmox.session import ClusterSession
 
-_NODE_WIDE = {
+NODE_WIDE = {
     "stopall": "is stopping all its guests (shutdown or maintenance)",
     "suspendall": "is suspending all its guests",
     "startall": "is starting its guests itself",
@@ -33,8 +33,8 @@ async def reason_to_wait(session: ClusterSession, node: str, vmid: int, lock: st
     if lock in ("suspended", "suspending"):
         return f"VM {vmid} is hibernated; resume it in Proxmox, which boots it from its saved state"
     for task in await session.tasks.active(node):
-        if task.upid.type in _NODE_WIDE:
-            return f"node {node} {_NODE_WIDE[task.upid.type]}; waiting until that has ended"
+        if task.upid.type in NODE_WIDE:
+            return f"node {node} {NODE_WIDE[task.upid.type]}; waiting until that has ended"
         if task.upid.type in _OWN and task.upid.id in (str(vmid), ""):
             return f"a Proxmox task is working on VM {vmid} ({task.upid.type}); waiting until it has ended"
     return None

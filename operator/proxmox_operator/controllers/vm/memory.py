@@ -13,6 +13,7 @@ from proxmox_operator.errors import Waiting
 from proxmox_operator.planning.diskfacts import NOTHING_SEEN, DiskFacts
 from proxmox_operator.planning.harules import RefusedRule
 from proxmox_operator.planning.lifecycle import Power
+from proxmox_operator.planning.moving import Wish
 from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.tasks import TaskResult, TaskTracker
 from proxmox_operator.proxmox.vm import VMConfig
@@ -31,7 +32,10 @@ _BRINGS_ABOUT: dict[str, Power] = {"Starting": "Running", "Stopping": "Stopped"}
 
 @dataclass(kw_only=True)
 class Work:
-    """A Proxmox task of ours; ``result`` is None while it runs. ``watcher`` will wake the object at its end."""
+    """A Proxmox task of ours; ``result`` is None while it runs. ``watcher`` will wake the object at its end.
+
+    Of a move: the ``target`` where this process has chosen it, and how far its log was read, and tells that it is.
+    """
 
     action: str
     upid: str
@@ -39,6 +43,18 @@ class Work:
     watcher: TaskTracker | None = None
     sets_password: bool = False
     grows: tuple[str, int] | None = None
+    target: str | None = None
+    lines_read: int = 0
+    progress: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedMove:
+    """A move to a node that has failed: what of, and when it is tried again; each failure doubles ``delay``."""
+
+    message: str
+    again_at: float
+    delay: float
 
 
 @dataclass(kw_only=True)
@@ -86,6 +102,12 @@ class Memory:
     grown: frozenset[tuple[str, int]] = frozenset()
     held: bool = False
     left: tuple[str, ...] = ()
+    moved: bool = False
+    """A move of ours has ended, so the inventory is old."""
+    move_asked_of_ha: float | None = None
+    wish: Wish | None = None
+    failed_moves: dict[str, FailedMove] = field(default_factory=dict)
+    """Of the present ``wish``, by target; the empty target stands for any."""
 
     def forget_config(self) -> None:
         """After every write: what was read is old."""

@@ -14,6 +14,7 @@ from proxmox_operator.controllers.fleet import Member, Promise
 from proxmox_operator.controllers.vm import agent, availability, diskfacts, holds
 from proxmox_operator.controllers.vm.adoption import Adoption
 from proxmox_operator.controllers.vm.memory import LAG, Memory, Work
+from proxmox_operator.controllers.vm.moves import Moves
 from proxmox_operator.controllers.vm.nodes import gather_nodes, terms_of
 from proxmox_operator.controllers.vm.search import Search, find_marked
 from proxmox_operator.controllers.vm.source import read_template
@@ -31,6 +32,7 @@ from proxmox_operator.planning.lifecycle import (
     Unknown,
     restarting,
 )
+from proxmox_operator.planning.moving import Going, Staying
 from proxmox_operator.planning.placement import Placed, Template, Unschedulable, place
 from proxmox_operator.planning.propstring import parse_flag, parse_props, parse_tags
 from proxmox_operator.planning.startable import obstacle
@@ -74,10 +76,13 @@ class Observer:
         self._access = access
         self._namespace = namespace
         self._memory = memory
+        self._moves = Moves(context, member, session, access, memory)
 
     async def facts(self, vm: ProxmoxVM) -> Facts:
         """Gather. Raises the errors of the doors it uses, and NeedsHuman for a source that cannot be used."""
         now = self._context.now()
+        if self._memory.moved:
+            self._memory.moved = await self._session.inventory.poll() is None
         denied = tuple(violations(vm, self._access))
         if vm.status.vmid is None:
             return await self._without_vm(vm, now, denied)
@@ -90,8 +95,14 @@ class Observer:
             silent = self._offline(
                 UPID.parse(work.upid).node, f"it works on VM {vm.status.vmid} ({work.action})"
             )
+            progress = await self._moves.progress() if work.action == "Moving" and not silent else None
             return Facts(
-                vm=vm, now=now, denied=denied, working=None if silent else work.action, existence=silent
+                vm=vm,
+                now=now,
+                denied=denied,
+                working=None if silent else work.action,
+                existence=silent,
+                progress=progress,
             )
         existence = await self._existence(vm, vm.status.vmid)
         facts = Facts(
@@ -122,9 +133,12 @@ class Observer:
         if isinstance(existence, Present) and self._memory.work is not None:
             return _with(facts, working=self._memory.work.action)
         if isinstance(existence, Present):
+            move = await self._move(vm, existence)
+            if self._memory.work is not None:
+                return Facts(vm=vm, now=now, denied=denied, working=self._memory.work.action)
             checks = await agent.checks(self._session, vm, existence, self._memory, now=self._context.clock())
             ha = await self._ha(vm, existence)
-            return _with(facts, ready_checks=checks, ha=ha, stop_failed=self._memory.stop_failed)
+            return _with(facts, ready_checks=checks, ha=ha, stop_failed=self._memory.stop_failed, move=move)
         return facts
 
     def wanted(self, vm: ProxmoxVM, *, running: bool = False) -> Wanted:
@@ -142,6 +156,11 @@ class Observer:
             bridge=self._access.bridge,
             seen=self._memory.seen,
         )
+
+    def owner(self, vm: ProxmoxVM, config: VMConfig) -> Owner:
+        """Whose the VM with this config is."""
+        mark = self.mark(vm, vm.status.vmid or 0, vm.status.uuid or "")
+        return owner(mark, signs_of(config.raw), lock=config.lock)
 
     def mark(self, vm: ProxmoxVM, vmid: int, uuid: str) -> Mark:
         """The mark of this object on ``vmid``."""
@@ -350,8 +369,7 @@ class Observer:
         config = await self._config(node, vmid, guest)
         raw = config.raw
         wanted = self.wanted(vm, running=seen.power in ("Running", "Paused"))
-        mark = self.mark(vm, vmid, vm.status.uuid or "")
-        whose = owner(mark, signs_of(raw), lock=config.lock)
+        whose = self.owner(vm, config)
         ours = whose in (Owner.OURS, Owner.UNMARKED)
         pending = with_fields(config.pending, vm, raw) if ours and seen.power in ("Running", "Paused") else ()
         due = restarting.due(vm, seen.power, pending, self._context.now()) if ours else None
@@ -487,6 +505,13 @@ class Observer:
         return await availability.read(
             self._context, self._member, self._session, vm, self._memory, config.raw
         )
+
+    async def _move(self, vm: ProxmoxVM, present: Present) -> Going | Staying | None:
+        if present.owner not in (Owner.OURS, Owner.UNMARKED) or vm.spec.management == "Observe":
+            return None
+        if vm.metadata.deletion_timestamp is not None and present.lock != "migrate":
+            return None
+        return await self._moves.look(vm, present)
 
 
 class _Seen(NamedTuple):

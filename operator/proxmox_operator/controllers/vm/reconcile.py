@@ -12,6 +12,7 @@ from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context, is_paused, vm_key
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.outcome import Outcome, outcome_of
+from proxmox_operator.controllers.vm import moves
 from proxmox_operator.controllers.vm.apply import Applier
 from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.controllers.vm.observe import Observer
@@ -27,6 +28,7 @@ from proxmox_operator.errors import (
     Waiting,
 )
 from proxmox_operator.planning.access import access_of
+from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import (
     Blocked,
     Facts,
@@ -37,6 +39,7 @@ from proxmox_operator.planning.lifecycle import (
     plan,
     restarting,
 )
+from proxmox_operator.planning.moving import requested
 from proxmox_operator.planning.report import PAUSED, verdict_of_step
 from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.errors import AlreadyRunning, OutcomeUnknown
@@ -100,6 +103,7 @@ class VMReconciler:
             return Outcome.again(5.0)  # woken earlier by a pass that ends
         member.passes += 1
         member.waiting.pop(vm_key(vm), None)
+        member.movers.pop(vm_key(vm), None)
         try:
             return await self._work(vm, keeper, memory, member)
         except NeedsHuman:
@@ -150,7 +154,13 @@ class VMReconciler:
             memory.resume(recorded)
         if memory.work is not None and memory.work.result is None:
             applier.watch(memory.work, vm)
-        elif (work := memory.end_work()) is not None and work.result is not None:
+        elif (work := memory.end_work()) is not None and work.action == "Moving":
+            # What it failed of is kept: until it is tried again, the VM is cared for where it is.
+            if (failed := moves.ended(memory, work, self._context.clock())) is not None:
+                raw = self._context.store.get(vm_key(vm))
+                if raw is not None:
+                    self._context.events.warning(raw, "MoveFailed", failed)
+        elif work is not None and work.result is not None:
             error = work.result.error
             if error is None or isinstance(error, AlreadyRunning):
                 memory.succeeded(work.action, self._context.clock())
@@ -167,6 +177,14 @@ class VMReconciler:
                 if work.sets_password:
                     memory.written["password_from"] = None  # may not have been set: sent again
                 raise _explained(error, work.result)
+        if memory.work is None or memory.work.action != "Moving":
+            self._end_move(vm, member)
+
+    def _end_move(self, vm: ProxmoxVM, member: Member) -> None:
+        """Let the next VM leave the node that this one no longer leaves."""
+        following = member.end_move(vm.metadata.uid)
+        if following is not None:
+            self._context.queue.add(following)
 
     def _is_quiet(self, vm: ProxmoxVM, member: Member, memory: Memory) -> bool:
         """Nothing changed since a pass that found everything settled: neither the object nor, by the inventory, the VM.
@@ -190,6 +208,7 @@ class VMReconciler:
             and (FINALIZER in vm.metadata.finalizers or vm.spec.management == "Observe")
             and vm.status.observed_generation == vm.metadata.generation == ready.observed_generation
             and memory.work is None
+            and requested(vm) == vm.status.moved_to
             and not _owes_addresses(vm, memory)
             and not memory.held
             and now < memory.reread_at
@@ -218,6 +237,7 @@ class VMReconciler:
                 0.9, 1.1
             )
             memory.restart_at = self._restart_at(facts)
+        self._tell_move(facts, keeper)
         if facts.vm.spec.management == "Observe":
             await applier.tell_seen(facts)
         memory.seen_at = self._context.now().timestamp() - (self._context.clock() - memory.config_at)
@@ -229,8 +249,19 @@ class VMReconciler:
                 after=len(member.keys) / member.cluster.spec.limits.config_reads_per_second
             )
         if facts.working:
-            return Outcome.again(60.0 if keeper.shown else PROGRESS_AFTER)
+            lasting = moves.LOOK_AGAIN if facts.working == "Moving" else 60.0
+            return Outcome.again(lasting if keeper.shown else PROGRESS_AFTER)
         return Outcome.again(step.after)
+
+    def _tell_move(self, facts: Facts, keeper: StatusKeeper) -> None:
+        """The VM is on another node than it was, whoever has moved it: it is followed."""
+        vm, present = facts.vm, facts.existence
+        if not isinstance(present, Present) or present.owner not in (Owner.OURS, Owner.UNMARKED):
+            return
+        before = vm.status.node
+        if vm.status.provisioning is None and before is not None and before != present.node:
+            message = f"VM {vm.status.vmid} is on {present.node} now; it was on {before}"
+            self._context.events.normal(keeper.raw, "Moved", message)
 
     def _soonest(self, facts: Facts, member: Member, memory: Memory) -> float:
         """When to look again at a settled VM: for addresses the agent owes, a window, or when its config is due."""
@@ -304,6 +335,9 @@ class VMReconciler:
             member.promised.pop(uid, None)
             member.waiting.pop(key, None)
             member.awaited.pop(key, None)
+            member.movers.pop(key, None)
+            if (following := member.end_move(uid)) is not None:
+                self._context.queue.add(following)
             for vmid in [vmid for vmid, owner in member.keys.items() if owner == key]:
                 del member.keys[vmid]
                 for waiting in member.longing_for({vmid}):

@@ -15,6 +15,7 @@ from proxmox_operator.planning import report
 from proxmox_operator.planning.availability import HA
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import Facts, Present, Step, restarting
+from proxmox_operator.planning.moving import fulfilled, requested
 from proxmox_operator.planning.vmconfig import (
     disk_records,
     managed,
@@ -120,6 +121,7 @@ class StatusKeeper:
         if vm.status.vmid is None:
             # Found on an object that is new, or has lost its status: nobody can tell what it was meant for.
             changes["restarted_for"] = restarting.token_of(vm)
+            changes["moved_to"] = requested(vm)
         task = vm.status.task
         in_vain = vm.status.vmid is None and facts.settles_at is not None and facts.now >= facts.settles_at
         if task is not None and ((task.upid in memory.ended and task.action != MOVING) or in_vain):
@@ -127,6 +129,7 @@ class StatusKeeper:
         existence = facts.existence
         if isinstance(existence, Present) and existence.owner in (Owner.OURS, Owner.UNMARKED):
             changes["node"] = existence.node
+            changes["moved_to"] = fulfilled(vm, existence.node)
             if existence.power != "Unknown":
                 changes["power"] = existence.power
         if isinstance(existence, Present) and _is_ours(vm, existence):

@@ -8,6 +8,7 @@ from proxmox_operator.api.quantity import parse_duration
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle.facts import Facts, Present, Unknown
 from proxmox_operator.planning.lifecycle.steps import Blocked, Hold, Reserve, Step, Stop, Wait
+from proxmox_operator.planning.moving import Staying
 from proxmox_operator.planning.placement import Placed, Unschedulable
 
 Check = Callable[[Facts], Step | None]
@@ -17,9 +18,9 @@ def working(facts: Facts) -> Step | None:
     """A call of ours is under way; one that another version recorded has a name unknown here."""
     if facts.working is None:
         return None
-    return Wait(
-        reason=facts.working, message=_WORKING.get(facts.working, "a Proxmox task of ours is running")
-    )
+    message = _WORKING.get(facts.working, "a Proxmox task of ours is running")
+    progress = f" ({facts.progress})" if facts.progress else ""
+    return Wait(reason=facts.working, message=message + progress)
 
 
 _WORKING = {
@@ -27,6 +28,7 @@ _WORKING = {
     "Configuring": "Proxmox is writing the VM's config",
     "Resizing": "Proxmox is growing a disk",
     "MovingDisk": "Proxmox is moving a disk to another storage; this takes as long as it is large",
+    "Moving": "Proxmox is moving the VM to another node",
     "Starting": "Proxmox is starting the VM",
     "AskingHA": "the HA manager is being asked to change the VM's power state",
     "Stopping": "the guest is shutting down",
@@ -103,6 +105,8 @@ def locked(facts: Facts) -> Step | None:
     existence, vm = facts.existence, facts.vm
     if not isinstance(existence, Present) or not existence.lock:
         return None
+    if isinstance(facts.move, Staying) and facts.move.reason == "StuckLock":
+        return Blocked(reason=facts.move.reason, message=facts.move.message)
     deleting = vm.metadata.deletion_timestamp is not None
     restarting = vm.status.restart is not None and vm.status.restart.under_way
     if (

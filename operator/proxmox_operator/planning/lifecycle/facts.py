@@ -9,6 +9,7 @@ from proxmox_operator.planning.adoption import Adoptee
 from proxmox_operator.planning.availability import HA
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle.steps import Due, Wait
+from proxmox_operator.planning.moving import Going, Staying
 from proxmox_operator.planning.placement import Placed, Template, Unschedulable
 from proxmox_operator.planning.vmconfig import ConfigDiff, PendingChange
 
@@ -96,6 +97,10 @@ class Facts:
     place: Placed | Unschedulable | None = None
     ha: HA | None = None
     """None where neither ``spec.availability`` nor Proxmox has anything to do with HA."""
+    move: Going | Staying | None = None
+    """None where the VM is where it is to be, or nobody has said where that is."""
+    progress: str | None = None
+    """How far the task that is ``working`` has come, where it tells."""
     ready_checks: tuple[Wait, ...] = ()
     left: tuple[str, ...] = ()
     """Volumes that Proxmox could not free when it destroyed the VM."""

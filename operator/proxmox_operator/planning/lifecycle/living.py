@@ -27,6 +27,7 @@ from proxmox_operator.planning.lifecycle.steps import (
     Configure,
     EndMove,
     GrowDisks,
+    Migrate,
     MoveDisk,
     Reclaim,
     RecordStart,
@@ -36,6 +37,7 @@ from proxmox_operator.planning.lifecycle.steps import (
     Step,
     Wait,
 )
+from proxmox_operator.planning.moving import Going, Staying
 from proxmox_operator.planning.placement import Placed
 
 
@@ -113,6 +115,24 @@ def _missing(facts: Facts) -> Step | None:
             place=facts.place
         )  # the record can no longer be followed: recorded anew, before the call
     return Clone(source=facts.source, place=facts.place)
+
+
+def _move(facts: Facts) -> Step | None:
+    """Before config and power: what the spec now says may be possible only where the VM is going."""
+    present = the_vm(facts)
+    if not isinstance(facts.move, Going) or present.lock or present.power == "Unknown":
+        return None
+    return Migrate(move=facts.move)
+
+
+def _stay(facts: Facts) -> Step | None:
+    """A VM that cannot move is kept as wanted where it is; then this is said."""
+    move = facts.move
+    if not isinstance(move, Staying):
+        return None
+    if move.waits is not None:
+        return Wait(reason=move.reason, message=move.message, after=move.waits)
+    return Blocked(reason=move.reason, message=move.message)
 
 
 def _problems(facts: Facts) -> Step | None:
@@ -227,6 +247,7 @@ LIVING: tuple[Check, ...] = (
     stub,
     _moved,
     locked,
+    _move,
     _keep_power,
     _problems,
     _configure,
@@ -234,6 +255,7 @@ LIVING: tuple[Check, ...] = (
     _first_volumes,
     begin,
     _power,
+    _stay,
     _volumes,
     _settled,
 )

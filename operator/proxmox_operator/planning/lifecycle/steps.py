@@ -8,6 +8,7 @@ from proxmox_operator.api import Availability, Restart
 from proxmox_operator.planning.adoption import Adoptee
 from proxmox_operator.planning.availability import HAResource
 from proxmox_operator.planning.harules import DropRule, PutRule
+from proxmox_operator.planning.moving import Going
 from proxmox_operator.planning.placement import Placed, Template
 from proxmox_operator.planning.vmconfig import ConfigDiff
 
@@ -62,6 +63,13 @@ class GrowDisks:
     """Grow the first disk that is too small."""
 
     diff: ConfigDiff
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migrate:
+    """Move it to another node."""
+
+    move: Going
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +206,7 @@ class Settled:
 
 
 Step = (
-    Reserve | Adopt | Reclaim | Hold | Clone | Configure | MoveDisk | EndMove | GrowDisks | RecordStart | Start | Stop
-    | NoteRestart
-    | JoinHA | AlignHA | ClearHAError | LeaveHA | SetRule | Destroy | Bury | Release | Wait | Blocked | Settled
+    Reserve | Adopt | Reclaim | Hold | Clone | Migrate | Configure | MoveDisk | EndMove | GrowDisks | RecordStart
+    | Start | Stop | NoteRestart | JoinHA | AlignHA | ClearHAError | LeaveHA | SetRule | Destroy | Bury | Release
+    | Wait | Blocked | Settled
 )  # fmt: skip

@@ -23,7 +23,7 @@ class Needs:
     """Each thing by name, with who asks for it, as a message puts it; ``mappings`` by kind (pci, usb) and name.
 
     Memory and processors are 0 for a VM that is not going to run. ``space`` are the bytes that new volumes take, by
-    storage.
+    storage; 0 for one that they will grow in.
     """
 
     memory: int
@@ -104,9 +104,8 @@ def _space_of_clone(
     """A linked clone takes nothing at first; copies, growth of the boot disk and new disks take what they are."""
     space: Counter[str] = Counter()
     drives, boot = disks.drives(template.config), disks.boot_slot(template.config)
-    if full:
-        for drive in drives.values():
-            space[storage or drive.storage] += drive.size
+    for drive in drives.values():
+        space[(storage if full else None) or drive.storage] += drive.size if full else 0
     if boot is not None and vm.spec.boot_disk is not None and vm.spec.boot_disk.size is not None:
         grown = parse_quantity(vm.spec.boot_disk.size) - drives[boot].size
         space[(storage if full else None) or drives[boot].storage] += max(0, grown)
@@ -114,7 +113,7 @@ def _space_of_clone(
         where = disk.storage or access.storage
         if where is not None:
             space[where] += parse_quantity(disk.size)
-    return {name: size for name, size in space.items() if size}
+    return dict(space)
 
 
 def _storage_fields(vm: ProxmoxVM, access: Access) -> dict[str, str]:

@@ -112,9 +112,9 @@ def _has_devices(node: Node, needs: Needs, terms: Terms) -> Refusal | None:
 
 
 def _has_space(node: Node, needs: Needs, terms: Terms) -> Refusal | None:
-    """A Ceph pool that is nearly full refuses linked clones too, which grow into it."""
-    for name in sorted(needs.storages.keys() | needs.space.keys()):
-        storage, wanted = node.storages.get(name), needs.space.get(name, 0)
+    """A Ceph pool that is nearly full refuses linked clones too, which take nothing yet and grow into it."""
+    for name, wanted in sorted(needs.space.items()):
+        storage = node.storages.get(name)
         if storage is None or storage.room is None:
             continue
         if wanted > storage.room and (wanted or storage.type in CEPH):
