@@ -1,9 +1,11 @@
 """Taking over VMs that exist: as they are, without a restart, one owner each, and released again untouched."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from controlplane import Cluster
 from harness.operator import RunningOperator
@@ -13,6 +15,7 @@ from proxmox_operator.kube.resources import NAMESPACES, PROXMOX_VMS
 from proxmox_operator.planning.identity import read_mark, user_text
 
 WORLD: dict[str, Any] = {"namespaces": 2}
+ROOT = Path(__file__).resolve().parents[2]
 
 MAIL: dict[str, Any] = {
     "name": "mail.example.org",
@@ -525,6 +528,26 @@ def test_an_object_that_looked_takes_over_once_it_may_manage(world: World) -> No
 def test_an_object_that_looks_at_what_is_not_there_says_so(world: World) -> None:
     name = world.make(**adopting(next(count), management="Observe"))
     refused(world, name, "AdoptNotFound")
+
+
+def test_the_example_looks_first_and_then_takes_over(world: World) -> None:
+    manifest = yaml.safe_load((ROOT / "manifests" / "examples" / "vm-adopt.yaml").read_text())
+    vmid, name = manifest["spec"]["source"]["adopt"]["vmid"], manifest["metadata"]["name"]
+    config: dict[str, Any] = {
+        "cores": 2,
+        "memory": "4096",
+        "net0": "virtio=BC:24:11:00:00:07,bridge=vmbr0,tag=20,firewall=1",
+    }
+    world.sim.add_vm(vmid, running=True, scsi1="local-lvm:100,discard=on", **config)
+    world.look()
+    before = world.sim.world()
+    world.apply(name, **manifest["spec"])
+    world.wait_reason(name, "Running")
+    assert world.status(name).get("plan", []) == []
+    assert world.writes() == []
+    world.edit(name, management=None)
+    assert world.wait_ready(name) == vmid
+    assert untouched(world, before, vmid) == []
 
 
 def test_an_object_whose_name_is_no_host_name_can_adopt(world: World) -> None:
