@@ -36,6 +36,7 @@ ACTIONS = frozenset(
         "power_loss",
         "guest_reboot",
         "backup",
+        "restore",
         "set_ha",
         "maintenance",
         "hibernate",

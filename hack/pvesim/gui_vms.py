@@ -204,6 +204,14 @@ class VmActions(GuiBase):
         `stop` the VM is off for the first half."""
         return self.run(self.server.backup_vm(vmid, seconds, mode=mode))
 
+    def restore(self, vmid: int, *, to: int | None = None, unique: bool = False, wait: bool = True) -> str:
+        """Restore the last backup of a VM: in place, or as another id on the node of the first; the UPID."""
+        node = self.vm(vmid).node
+        upid = self.run(self.server.restore_vm(vmid, to or vmid, node, unique=unique))
+        if wait:
+            self.require_ok(self.wait_task(upid))
+        return upid
+
     def hold_config_lock(self, vmid: int) -> Callable[[], None]:
         """Something holds the VM's lock file; call the result to let go."""
         lock = self.server.flock(vmid)

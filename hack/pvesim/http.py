@@ -18,8 +18,8 @@ from fakepve import schema
 from fakepve.model import PveError, TaskError
 from fakepve.server import API, GENERIC, USER, error, params
 
+from .backups import Backups
 from .core import Values
-from .ha_status import HighAvailability
 from .recorder import Answer, Call, DropAfter, DropBefore, Interceptor, Late, Recorder, is_mutating, masked
 
 ENDPOINT = web.AppKey("endpoint", str)
@@ -28,7 +28,7 @@ HA_RULES = "/cluster/ha/rules"
 Route = Callable[[Values, Any], Awaitable[Any]]
 
 
-class Http(HighAvailability):
+class Http(Backups):
     """The middleware every request goes through."""
 
     def __init__(self, *, auth_delay: float, proxy_timeout: float, **settings: Any) -> None:

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from .access import ROOT
-from .core import Values, die
+from .core import Values
 from .endpoints import Listener
 from .http import Http
 from .model import SimVm
@@ -130,28 +130,6 @@ class Server(Http):
     async def edit_as(self, user: str, v: Values) -> str:
         """The GUI's POST config; the UPID."""
         return str(await self._config_async(v, user))
-
-    async def backup_vm(self, vmid: int, seconds: float, *, mode: str) -> str:
-        """A backup by root@pam: the config is locked for `seconds` real seconds. In mode `stop` the VM is off
-        for the first half of them."""
-        vm = self.vm(vmid)
-        if vm is None:
-            raise die(f"no VM {vmid}")
-
-        async def body() -> None:
-            vm.lock = "backup"
-            stops = mode == "stop" and vm.running
-            if stops:
-                vm.power_off()
-            try:
-                await self.wait_seconds(seconds / 2)
-                if stops:
-                    vm.power_on(next(self.qemu_pids))
-                await self.wait_seconds(seconds / 2)
-            finally:
-                vm.lock = None
-
-        return await self.task(vm.node, "vzdump", vmid, ROOT, body)
 
     def vanish(self, vmid: int) -> None:
         """Somebody with a shell removed config and volumes."""
