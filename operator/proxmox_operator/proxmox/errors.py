@@ -411,7 +411,7 @@ def classify_response(
             f"Proxmox refused the credentials ({clip(message)}): correct the credentials Secret; the user or token "
             "must exist, be enabled and not have expired"
         )
-    if status == 403:
+    if status == 403 or _PRIVILEGE.search(message):  # a worker's refusal comes as a 500
         return _forbidden(message, at)
     if status in UNANSWERED:
         text = f"the node asked could not be reached through the endpoint{at}: {status} {clip(message)}"

@@ -183,10 +183,11 @@ def test_a_text_means_the_same_in_an_answer_and_in_a_task(text, kind, reason):
 
 
 def test_a_privilege_that_is_missed_only_in_the_task_is_told_like_any_other():
-    error = classify_task("403 Permission check failed (/mapping/pci/gpu, Mapping.Use)\n")
-    assert isinstance(error, errors.Forbidden)
-    assert error.path == "/mapping/pci/gpu"
-    assert "the credentials lack Mapping.Use on /mapping/pci/gpu: grant it" in error.message
+    text = "403 Permission check failed (/mapping/pci/gpu, Mapping.Use)\n"
+    for error in (classify_task(text), classify_response(500, f"failed to update VM 100: {text}")):
+        assert isinstance(error, errors.Forbidden)
+        assert error.path == "/mapping/pci/gpu"
+        assert "the credentials lack Mapping.Use on /mapping/pci/gpu: grant it" in error.message
 
 
 def test_every_rule_has_a_text_that_reaches_it():
