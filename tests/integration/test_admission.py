@@ -44,7 +44,15 @@ WHOLE: dict[str, Json] = {
             "task": {"action": "clone", "node": "pve1", "since": NOW},
             "power": "Running",
             "networks": [{"name": "net0", "mac": "BC:24:11:0A:1B:2C"}],
-            "disks": [{"name": "data", "slot": "scsi1", "volume": "ceph:vm-10500-disk-1", "size": "100Gi"}],
+            "disks": [
+                {
+                    "name": "data",
+                    "slot": "scsi1",
+                    "volume": "ceph:vm-10500-disk-1",
+                    "size": "100Gi",
+                    "onRemove": "Delete",
+                }
+            ],
             "detachedDisks": [{"name": "old", "volume": "ceph:vm-10500-disk-2"}],
             "restart": {"cause": "token=1", "phase": "Stopping", "since": NOW},
         }

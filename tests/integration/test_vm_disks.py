@@ -491,6 +491,20 @@ def test_the_boot_disk_of_a_linked_clone_moves_and_is_a_clone_no_more(world: Wor
     assert world.leaks() == []
 
 
+def test_a_clone_that_is_linked_by_request_gets_its_boot_disk_elsewhere_before_the_first_start(
+    world: World,
+) -> None:
+    _, vmid = made(
+        world, source={"clone": {"vmid": 9000, "full": False}}, bootDisk={"storage": "ceph", "size": "9Gi"}
+    )
+    assert config(world, vmid)["scsi0"].startswith("ceph:")
+    assert "size=9G" in config(world, vmid)["scsi0"]
+    ends = [call.path.rpartition("/")[2] for call in world.writes(vmid)]
+    assert ends.index("move_disk") < ends.index("resize") < ends.index("start")
+    assert ends.count("start") == 1
+    assert world.leaks() == []
+
+
 def test_a_move_is_shown_while_it_lasts_and_survives_a_restart_of_the_operator(world: World) -> None:
     name, vmid = made(world, DATA)
     with world.sim.hold("move:copying") as hold:

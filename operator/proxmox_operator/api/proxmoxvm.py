@@ -209,22 +209,6 @@ class VMSpec(Wire):
         ),
         Rule(
             cel=(
-                "!has(self.bootDisk) || !has(self.bootDisk.storage) || !has(self.source.clone)"
-                " || !has(self.source.clone.full) || self.source.clone.full"
-            ),
-            message="spec.bootDisk.storage needs a full clone: set spec.source.clone.full to true or remove storage",
-            field=".bootDisk.storage",
-        ),
-        Rule(
-            cel=(
-                "!has(self.bootDisk) || !has(self.bootDisk.storage) || !has(self.source.clone)"
-                " || !has(self.source.clone.storage) || self.source.clone.storage == self.bootDisk.storage"
-            ),
-            message="spec.bootDisk.storage differs from spec.source.clone.storage: keep one of them",
-            field=".bootDisk.storage",
-        ),
-        Rule(
-            cel=(
                 "!has(self.vmid) || !has(self.source.adopt) || !has(self.source.adopt.vmid)"
                 " || self.vmid == self.source.adopt.vmid"
             ),
