@@ -283,7 +283,7 @@ class PveClient:
                 raise self._reconnecting() from None
             raise
         except NotSent as failure:
-            candidate.silent(str(failure))
+            candidate.silent(str(failure), untrusted=failure if failure.tls else None)
             raise NextEndpoint(not_sent(failure)) from None
         except Lost as failure:
             candidate.silent(str(failure))

@@ -41,6 +41,7 @@ class EndpointState:
         self.proven_at = 0.0
         self.peers: frozenset[bytes] = frozenset()
         self.proving = asyncio.Lock()
+        self._untrusted: NotSent | None = None
 
     @property
     def failures(self) -> int:
@@ -53,6 +54,8 @@ class EndpointState:
             return wrong_cluster(self.belongs.last_error)
         if self.accepts.failures:
             return errors.Unauthorized(self.accepts.last_error)
+        if self._untrusted is not None:
+            return not_sent(self._untrusted)
         return errors.Unreachable(f"{self.answers.last_error}; retried")
 
     def refusal(self) -> errors.OperatorError | None:
@@ -73,9 +76,13 @@ class EndpointState:
         self.answers.succeeded()
         self.accepts.succeeded()
 
-    def silent(self, failure: str) -> None:
-        """No answer: it must prove itself anew before it is used again."""
+    def silent(self, failure: str, *, untrusted: NotSent | None = None) -> None:
+        """No answer: it must prove itself anew before it is used again.
+
+        ``untrusted``: why we have not spoken to it, which is what a person can mend, also while it is left alone.
+        """
         self.answers.failed(failure)
+        self._untrusted = untrusted
         self.proof = None
 
     def unauthorized(self, message: str) -> None:

@@ -76,6 +76,21 @@ async def test_a_certificate_that_nobody_trusts_needs_a_person():
     assert caught.value.reason == "TLSUntrusted"
 
 
+async def test_a_certificate_that_nobody_trusts_needs_a_person_also_while_its_circuit_is_open():
+    clock, first = FakeClock(), MockTransport({"GET /version": {}})
+    first.down = NotSent("https://pve1: certificate not trusted", tls=True)
+    with client_over(first, clock=clock) as client:
+        for _ in range(5):
+            with pytest.raises(errors.NeedsHuman, match=r"tls\.caBundle") as caught:
+                await client.get("version")
+            assert caught.value.reason == "TLSUntrusted"
+        first.down = NotSent("https://pve1: refused")
+        clock.now += 60
+        for _ in range(2):
+            with pytest.raises(errors.Unreachable):
+                await client.get("version")
+
+
 async def test_one_endpoint_that_is_only_down_keeps_a_person_from_being_asked():
     first, second = MockTransport(), MockTransport()
     first.down, second.down = NotSent("not trusted", tls=True), NotSent("refused")
