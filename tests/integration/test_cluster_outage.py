@@ -11,7 +11,7 @@ import pytest
 from controlplane import Cluster
 from harness.clusters import TIMEOUT, Estate, Site
 from proxmox_operator.engine.queue import WorkQueue
-from pvesim.sim import TOKEN_ID
+from pvesim.sim import TOKEN_ID, USER
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +188,30 @@ def test_many_vms_that_vanish_at_once_freeze_writes_until_it_is_explained(estate
     site.world.wait_gone(name)
     site.world.wait_ready(waiting)
     assert set(range(200, 208)) <= set(site.sim.world().vmids)
+
+
+def test_a_new_secret_that_sees_nothing_freezes_writes_as_well(estate: Estate) -> None:
+    """Otherwise every VM that the new token does not see would be thought of as gone."""
+    site = estate.site()
+    for vmid in range(200, 208):
+        site.sim.add_vm(vmid)
+    name, vmid = site.ready()
+    site.until(lambda: 207 in inventory(site), "the inventory shows the others")
+    blind, secret = f"{USER}!blind", "blind-token-c0ffee"
+    site.sim.add_token(blind, secret)
+    site.sim.grant(blind, "/", sorted({*site.sim.server.privileges} - {"VM.Audit"}))
+    site.forget_calls()
+    before = site.sim.world()
+    site.set_secret(tokenID=blind, tokenSecret=secret)
+    site.wait("WritesFrozen")
+    site.world.delete(name)
+    site.world.passes(name)
+    assert site.writes() == []
+    assert before.diff(site.sim.world()) == []
+    site.good_secret()
+    site.wait("Ready")
+    site.world.wait_gone(name)
+    assert vmid not in site.sim.world().vmids
 
 
 def inventory(site: Site) -> set[int]:

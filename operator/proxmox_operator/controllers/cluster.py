@@ -198,6 +198,8 @@ class ClusterReconciler:
         except ValueError as error:
             raise NeedsHuman(f"ProxmoxCluster {name}: {error}", reason="InvalidSpec") from None
         old, member.session, member.fingerprint = member.session, session, fingerprint
+        if old is not None:
+            session.inventory.go_on_from(old.inventory)
         member.seen.clear()
         self._context.metrics.watch_inventory(name, lambda: session.inventory.age)
         session.start()

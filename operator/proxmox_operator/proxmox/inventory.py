@@ -82,6 +82,11 @@ class DropGuard:
             self._missing.discard(vmid)
         self._settle()
 
+    def go_on_from(self, earlier: "DropGuard") -> None:
+        """What an earlier session could not explain is unexplained still."""
+        self._missing = set(earlier._missing)
+        self._vanished, self._visible_before = earlier._vanished, earlier._visible_before
+
     def _settle(self) -> None:
         if not is_sudden(self._visible_before, len(self._missing)):
             self._missing.clear()
@@ -122,6 +127,7 @@ class InventoryPoller:
         self._polling = asyncio.Lock()
         self._poke = asyncio.Event()
         self._leaving: dict[int, float] = {}
+        self._earlier: Inventory | None = None
         self.current: Inventory | None = None
         self.error: errors.OperatorError | None = None
         self.failures = 0
@@ -135,6 +141,12 @@ class InventoryPoller:
     def frozen_reason(self) -> str | None:
         """Why no write may be sent to this cluster, or None."""
         return self._guard.reason
+
+    def go_on_from(self, earlier: "InventoryPoller") -> None:
+        """Compare with what an earlier session of this cluster saw: guests may be hidden from new credentials, too."""
+        self._earlier = earlier.current or earlier._earlier
+        self._leaving = dict(earlier._leaving)
+        self._guard.go_on_from(earlier._guard)
 
     def expect_gone(self, vmid: int) -> None:
         """We are destroying this guest: that it vanishes within the next minutes is no surprise."""
@@ -190,11 +202,12 @@ class InventoryPoller:
 
     async def _observe(self, started: float) -> Inventory:
         items = await self._look()
-        before = self.current
+        before = self.current or self._earlier
         after = parse_resources(items, taken_at=started, generation=before.generation + 1 if before else 1)
         self._leaving = {vmid: until for vmid, until in self._leaving.items() if until > started}
         if before is not None and self._guard.saw(before, after, expected=self._leaving):
             await self._guard.explain()
+        self._earlier = None
         return after
 
     def _failed(self, error: errors.OperatorError) -> None:

@@ -262,6 +262,33 @@ async def test_questions_that_cannot_be_asked_explain_nothing():
     assert set(poller.current.guests) == {1, 2, 3}
 
 
+async def test_new_credentials_that_see_less_freeze_writes_as_lost_rights_do():
+    proxmox = Proxmox(1, 2, 3)
+    first, second, third = (poller_of(proxmox) for _ in range(3))
+    await first.poll()
+    proxmox.visible.clear()
+    second.go_on_from(first)
+    assert second.current is None
+    await second.poll()
+    assert "3 of 3" in second.frozen_reason
+    third.go_on_from(second)
+    await third.poll()
+    assert "3 of 3" in third.frozen_reason
+    proxmox.visible |= {1, 2, 3}
+    await third.poll()
+    assert third.frozen_reason is None
+
+
+async def test_new_credentials_that_see_the_same_change_nothing():
+    proxmox = Proxmox(1, 2, 3)
+    first, second = poller_of(proxmox), poller_of(proxmox)
+    await first.poll()
+    second.go_on_from(first)
+    await second.poll()
+    assert second.frozen_reason is None
+    assert set(second.current.guests) == {1, 2, 3}
+
+
 @pytest.mark.parametrize(
     ("visible", "gone", "sudden"),
     [
