@@ -62,6 +62,7 @@ class Stage:
         self.namespace = namespace
         self.cluster = f"lab-{namespace}"
         self.reserved: set[int] = set()
+        self.takeover_delay = 0.3
         self.sim = PveSim(nodes=2, task_seconds=TASK_SECONDS, time_scale=0.01)
         weights = self.sim.server.task_weights
         weights.update({kind: 0.2 for kind in weights if kind != "qmclone"})
@@ -172,7 +173,7 @@ class Stage:
         return {TEMPLATE: "template", FOREIGN: "foreign", FOREIGN_STOPPED: "foreign-too"}.get(vmid, "vm")
 
     def start(self, switch: Switch) -> "Operator":
-        return Operator(self._control_plane, self.namespace, self.cluster, switch)
+        return Operator(self._control_plane, self.namespace, self.cluster, switch, self.takeover_delay)
 
     def deliver(self, switch: Switch) -> None:
         """Execute the late call of a dead operator."""
@@ -252,13 +253,15 @@ class Operator:
     ``passed`` is set once it has looked at a ProxmoxVM with Proxmox in reach.
     """
 
-    def __init__(self, control_plane: Cluster, namespace: str, cluster: str, switch: Switch) -> None:
+    def __init__(
+        self, control_plane: Cluster, namespace: str, cluster: str, switch: Switch, takeover_delay: float
+    ) -> None:
         self.switch = switch
         self.passed = False
         self._cluster = cluster
         self._running = RunningOperator(
             control_plane.kubeconfig, namespace=namespace, wrap=switch.wrap, connect=switch.connect,
-            workers=4, slow_retry=0.2, prepare=self._prepare,
+            workers=4, slow_retry=0.2, takeover_delay=takeover_delay, prepare=self._prepare,
         )  # fmt: skip
         self._running.__enter__()
 

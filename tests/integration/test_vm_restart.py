@@ -230,6 +230,15 @@ def test_the_annotation_of_a_new_object_and_of_one_that_lost_its_status_is_recor
     world.passes(name)
     assert power_calls(world, vmid) == ["start"]
     assert world.status(name)["restartedFor"] == "before"
+    world.kill()
+    world._remove(PROXMOX_VMS, name, world.namespace)
+    manifest["metadata"]["annotations"] = {RESTART: "after"}
+    world.kube.apply(PROXMOX_VMS, manifest)
+    world.start()
+    assert world.wait_ready(name) == vmid
+    world.passes(name)
+    assert power_calls(world, vmid) == ["start"]
+    assert world.status(name)["restartedFor"] == "after"
 
 
 def test_the_annotation_restarts_a_vm_whose_power_is_left_to_others_and_starts_it_again(world: World) -> None:
@@ -289,6 +298,21 @@ def test_a_restart_waits_for_a_backup_and_the_vm_stays_ready(world: World) -> No
     assert power_calls(world, vmid) == []
     world.sim.set_lock(vmid, None)
     world.wait_until(lambda: power_calls(world, vmid) == ["shutdown", "start"], "it was restarted", name)
+
+
+def test_a_restart_waits_for_a_migration_and_is_made_where_the_vm_is_then(world: World) -> None:
+    name, vmid = make(world)
+    with world.sim.hold("migrate:copying") as hold:
+        world.sim.migrate(vmid, "pve2", wait=False)
+        assert hold.reached.wait(5)
+        world.look()
+        world.annotate(name, **{RESTART: "1"})
+        assert "(migrate)" in world.wait_reason(name, "Locked", kind="RestartRequired").message
+        world.passes(name)
+        assert world.writes(vmid) == []
+    world.wait_until(lambda: power_calls(world, vmid) == ["shutdown", "start"], "it was restarted", name)
+    assert all(call.path.startswith("/nodes/pve2/") for call in world.writes(vmid))
+    world.wait_ready(name)
 
 
 def test_a_spec_edit_during_a_backup_is_written_and_restarted_for_afterwards(world: World) -> None:

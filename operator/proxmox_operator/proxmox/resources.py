@@ -14,6 +14,9 @@ from proxmox_operator.planning.propstring import parse_tags
 MORE_ROOM = 0.01
 """Share of a storage that must have become free between two polls to count as more room."""
 
+STALE = 20
+"""Seconds that what one endpoint tells may be older than what another has told."""
+
 GuestType = Literal["qemu", "lxc"]
 
 
@@ -39,8 +42,11 @@ class Guest:
     uptime: int = field(default=0, compare=False)
 
     def is_as(self, before: "Guest") -> bool:
-        """Whether nothing has happened to it since: the same facts, load aside, and not started anew."""
-        return self == before and self.uptime >= before.uptime
+        """Whether nothing has happened to it since: the same facts, load aside, and not started anew.
+
+        Another endpoint may tell what is a few seconds older.
+        """
+        return self == before and self.uptime + STALE >= before.uptime
 
     @property
     def occupies(self) -> bool:

@@ -1,10 +1,13 @@
 """What is remembered between passes is believed no longer than it is true."""
 
+from dataclasses import replace
+
 import pytest
 
 from proxmox_operator.api import Task
 from proxmox_operator.controllers.vm.memory import LAG, Memory, Work
 from proxmox_operator.errors import AnswerLost, NeedsHuman, Waiting
+from proxmox_operator.planning.vmconfig import PendingChange
 from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.vm import VMConfig
 from unit.planning.make import NOW
@@ -125,6 +128,14 @@ def test_the_end_of_a_task_that_may_have_changed_the_config_makes_it_old(action,
     assert memory.end_work().action == action
     assert (memory.config is CONFIG) is kept
     assert memory.end_work() is None
+
+
+@pytest.mark.parametrize("action", ["Starting", "Stopping"])
+def test_a_config_of_which_something_waited_for_a_boot_is_old_after_one(action):
+    waits = (PendingChange(key="cores", was="1", becomes="2"),)
+    memory = Memory(config=replace(CONFIG, pending=waits), work=Work(action=action, upid=UPID))
+    memory.end_work()
+    assert memory.config is None
 
 
 def test_a_start_that_succeeded_is_running_with_addresses_yet_to_come():

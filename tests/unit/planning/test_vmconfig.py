@@ -515,3 +515,10 @@ def test_a_lost_mark_alone_is_told_from_other_changes():
 
 def test_a_disk_whose_size_proxmox_does_not_tell_is_not_grown_again_and_again():
     assert changes({"bootDisk": {"size": "20Gi"}}, {"scsi0": "local-lvm:vm-1000-disk-0"}) == {}
+
+
+@pytest.mark.parametrize(("zone", "problem"), [("Mars/Olympus_Mons", {"UnknownTimeZone": ...}), ("UTC", {})])
+def test_a_window_in_a_time_zone_that_does_not_exist_is_a_problem(zone, problem):
+    window = {"start": "02:00", "end": "04:00", "timeZone": zone}
+    spec = {"updates": {"restart": "Automatic", "window": window}}
+    assert changes(spec, {"name": "web-1"}).keys() - changes({}, {"name": "web-1"}).keys() == problem.keys()

@@ -83,7 +83,8 @@ def test_a_fact_of_the_config_that_changes_is_told_and_so_is_a_boot_between_two_
     usual = {"name": "web", "tags": "a", "maxcpu": 2, "maxmem": 1 << 30, "uptime": 600}
     before = snapshot(vm(1, **usual))
     assert changed_guests(before, snapshot(vm(1, **(usual | fact)))) == {1}
-    assert changed_guests(before, snapshot(vm(1, **(usual | {"uptime": 605})))) == set()
+    for uptime in (605, 590):  # time has passed, or another endpoint has answered, which is a little behind
+        assert changed_guests(before, snapshot(vm(1, **(usual | {"uptime": uptime})))) == set()
 
 
 def test_a_node_that_goes_offline_or_grows_is_told_and_its_load_is_not():

@@ -334,3 +334,20 @@ async def test_live_tasks_of_a_vm_are_seen_and_ended_ones_are_not(open_session):
         session.tasks.watch(upid, done.set_result)
         await asyncio.wait_for(done, 10)
         assert await session.tasks.running_for(100) == []
+
+
+async def test_the_latest_tasks_of_a_vm_are_told_with_who_started_them_the_newest_first(open_session):
+    with PveSim(nodes=1) as sim:
+        sim.add_vm(100, running=True)
+        sim.add_vm(101, running=True)
+        session = open_session(sim)
+        await session.vms.stop("pve1", 100)
+        sim.edit_config(100, by="alice@pve", cores=4)
+        sim.start(100)
+        sim.stop(101)
+        latest = await session.tasks.latest("pve1", 100, limit=2)
+        assert [(task.type, task.user) for task in latest] == [
+            ("qmstart", "root@pam"),
+            ("qmconfig", "alice@pve"),
+        ]
+        assert (await session.tasks.latest("pve1", 100, limit=9))[-1].user == session.user == sim.token_id

@@ -40,7 +40,8 @@ def with_fields(
     changes: Iterable[PendingChange], vm: ProxmoxVM, config: Mapping[str, str]
 ) -> tuple[PendingChange, ...]:
     """The same changes with the fields that manage them; those that are managed come first."""
-    spec = vm.spec.model_dump(exclude_none=True)
+    changes = tuple(changes)
+    spec = vm.spec.model_dump(exclude_none=True) if changes else {}
     named = [replace(change, field=_field(change, vm, spec, config)) for change in changes]
     return tuple(sorted(named, key=lambda change: (change.field is None, change.field or "", change.key)))
 
