@@ -49,7 +49,7 @@ async def read(
     )
     resource = resources.get(vmid)
     rules = None
-    if resource is not None and wish is not None:
+    if resource is not None and wish is not None and member.major is not None:
         rules = await _rules(context, member, session, vm, resources, owner)
     return HA(
         resource=resource,
@@ -71,7 +71,7 @@ async def _rules(
     resources: Mapping[int, HAResource],
     owner: str,
 ) -> RuleFacts:
-    supported = (member.major or 0) >= RULES_SINCE
+    supported = member.major is not None and member.major >= RULES_SINCE
     inventory = session.inventory.current
     rules = await session.ha.rules() if supported else None
     return RuleFacts(
@@ -152,7 +152,9 @@ class HAWriter:
             case AlignHA(changes=changes, was=was):
                 await self._send(lambda: self._session.ha.change(vmid, changes))
                 restarting = vm.status.restart is not None and vm.status.restart.under_way
-                is_drift = self._memory.settled_generation == vm.metadata.generation and not restarting
+                recovering = vm.status.ha is not None and vm.status.ha.recovered is not None
+                settled = self._memory.settled_generation == vm.metadata.generation
+                is_drift = settled and not restarting and not recovering
                 told = "; ".join(sentences(changes, was))
                 if is_drift:
                     self._context.metrics.drifted(vm.kind, "corrected")
@@ -208,12 +210,17 @@ class HAWriter:
                     refused = RefusedRule(rule=rule, message=error.message)
                     self._memory.rule_refused = (refused, self._context.clock())
                     return
-        self._wake_peers(facts)
+        self._wake_peers(facts, change.rule.id if isinstance(change, PutRule) else change.id)
 
-    def _wake_peers(self, facts: Facts) -> None:
-        """The others of the group have conditions that the rule is in, too."""
+    def _wake_peers(self, facts: Facts, name: str) -> None:
+        """The others of a group have the rule in their conditions, too, and make it again if it went too early."""
         rules = facts.ha.rules if facts.ha is not None else None
-        peers = set(rules.peers) - {facts.vm.status.vmid} if rules is not None else set()
+        if rules is None:
+            return
+        before = rules.found.get(name)
+        sids = before.resources if before is not None else ()
+        peers = {*rules.peers, *(int(sid.removeprefix("vm:")) for sid in sids if sid.startswith("vm:"))}
+        peers.discard(facts.vm.status.vmid or 0)
         for raw in self._context.store.list(VM_KIND) if peers else ():
             status = raw.get("status") or {}
             if status.get("vmid") in peers and status.get("cluster") == facts.vm.status.cluster:
