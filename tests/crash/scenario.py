@@ -53,7 +53,12 @@ class Scenario:
 
     def set_up(self) -> Stage:
         """The stage for one run."""
-        return self._new_stage().__enter__()
+        stage = self._new_stage()
+        self.prepare(stage)
+        return stage.__enter__()
+
+    def prepare(self, stage: Stage) -> None:
+        """What is different about the stage, before it is entered; usually nothing."""
 
     def tear_down(self, stage: Stage) -> None:
         stage.__exit__()

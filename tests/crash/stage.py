@@ -5,8 +5,11 @@ it but an empty namespace. Not here: killing (``points``), and what the scenario
 """
 
 import asyncio
+import re
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from types import MappingProxyType
 from typing import Any, Self
 from unittest import mock
 
@@ -52,9 +55,11 @@ SIZES_GIB = [2, 10]
 
 
 class Stage:
-    """Use as a context manager."""
+    """Use as a context manager. ``storage`` and ``besides``, fields of every spec, are set before it is entered."""
 
     NAME = "web"
+    storage = "local-lvm"
+    besides: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, control_plane: Cluster, kube: KubeApi, namespace: str) -> None:
         self._control_plane = control_plane
@@ -72,7 +77,9 @@ class Stage:
         self._impatience.enter_context(mock.patch("proxmox_operator.controllers.cluster.Limits", _impatient))
         self._impatience.enter_context(mock.patch("proxmox_operator.proxmox.tasks.FASTEST", FIRST_LOOK))
         self.sim.start_server()
-        self.sim.add_template(vmid=TEMPLATE)
+        if self.storage not in self.sim.server.storages:
+            self.sim.add_storage(self.storage, "rbd", size_gib=1000)
+        self.sim.add_template(vmid=TEMPLATE, storage=self.storage)
         self.sim.add_vm(FOREIGN, node="pve2", running=True, description="somebody else's")
         self.sim.add_vm(FOREIGN_STOPPED)
         self.foreign = self.sim.world()
@@ -82,7 +89,7 @@ class Stage:
             "credentialsSecretRef": {"name": "crash"},
             "tls": {"caBundle": self.sim.ca_pem},
             "access": [{"allow": "Everything"}],
-            "defaults": {"storage": "local-lvm", "bridge": "vmbr0"},
+            "defaults": {"storage": self.storage, "bridge": "vmbr0"},
             "vmidRange": SPAN,
         }
         self._remove_all()
@@ -110,7 +117,7 @@ class Stage:
 
     def apply(self, **spec: Any) -> None:
         """Make the object, or change it."""
-        wanted = {**SPEC, "clusterRef": {"name": self.cluster}, **spec}
+        wanted = {**SPEC, "clusterRef": {"name": self.cluster}, **self.besides, **spec}
         self.kube.apply(
             PROXMOX_VMS, {"metadata": {"name": self.NAME, "namespace": self.namespace}, "spec": wanted}
         )
@@ -194,8 +201,8 @@ class Stage:
         found = [f"task {kind} of {id} still runs" for kind, id in world.tasks]
         found += [f"volume {volume.name} is in no config" for volume in world.unreferenced]
         vmid = self.vmid() if exists else None
-        ours = (f"VM {vmid} ", f"volume local-lvm:vm-{vmid}-") if vmid else ()
-        found += [line for line in self.foreign.diff(world) if not line.startswith(ours)]
+        ours = re.compile(rf"VM {vmid} |volume {self.storage}:(\S+/)?vm-{vmid}-" if vmid else r"(?!)")
+        found += [line for line in self.foreign.diff(world) if not ours.match(line)]
         changed = [vm.vmid for vm in self.foreign.vms if world.vm(vm.vmid) != vm]
         found += [f"VM {other}, which is somebody else's, was changed" for other in changed]
         touched = {_target(call.path, call.params) for call in self.sim.recorder.mutating}
@@ -243,6 +250,8 @@ class Stage:
 
 def _target(path: str, params: dict[str, Any]) -> int:
     """The VMID that a mutating call would make or change."""
+    if path.startswith("/cluster/ha/resources"):
+        return int(str(params.get("sid") or path).rpartition(":")[2])
     vmid = path.split("/qemu/")[1].split("/")[0]
     return int(params["newid"]) if path.endswith("/clone") else int(vmid)
 
