@@ -380,6 +380,41 @@ def test_a_node_in_maintenance_is_emptied_by_ha_and_nobody_fights_it(
     assert world.writes() == []
 
 
+def test_nothing_is_started_on_a_node_in_maintenance_and_nothing_new_is_put_there(world: World) -> None:
+    name = world.make("web", placement={"nodes": ["pve1"], "mode": "Require"})
+    vmid = world.wait_ready(name)
+    world.sim.maintenance("pve1", True)
+    try:
+        world.wait_until(lambda: seen_in_maintenance(world, "pve1"), "the maintenance is known")
+        world.sim.stop(vmid)
+        world.look()
+        assert "pve1 is in maintenance" in world.wait_reason(name, "PowerOnHold").message
+        world.passes(name)
+        assert not running(world, vmid)
+        other = world.make("web", placement={"nodes": ["pve1"], "mode": "Require"})
+        assert "pve1: in maintenance" in world.wait_reason(other, "Unschedulable").message
+        world.edit(name, power="Stopped")
+        world.wait_ready(name)
+        world.edit(name, power="Running")
+        world.wait_reason(name, "PowerOnHold")
+    finally:
+        world.sim.maintenance("pve1", False)
+    world.wait_until(lambda: not seen_in_maintenance(world, "pve1"), "it is over")
+    world.passes(name, 1)
+    world.wait_ready(name)
+    world.wait_ready(other)
+
+
+def seen_in_maintenance(world: World, node: str) -> bool:
+    """Whether the operator knows it."""
+    manager = world.operator.manager if world.operator is not None else None
+    member = manager.fleet.get(world.cluster) if manager is not None else None
+    inventory = (
+        member.session.inventory.current if member is not None and member.session is not None else None
+    )
+    return inventory is not None and inventory.nodes[node].maintenance
+
+
 # The end
 
 

@@ -56,13 +56,19 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """A node; sizes in bytes, None without Sys.Audit or data."""
+    """A node; sizes in bytes, None without Sys.Audit or data. ``maintenance``: HA moves its services away."""
 
     name: str
     online: bool
     maxcpu: int | None = None
     maxmem: int | None = None
     mem: int | None = field(default=None, compare=False)
+    maintenance: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether guests may be put on it."""
+        return self.online and not self.maintenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,7 @@ def parse_resources(items: Iterable[Mapping[str, Any]], *, taken_at: float, gene
                 _int(item.get("maxcpu")),
                 _int(item.get("maxmem")),
                 _int(item.get("mem")),
+                item.get("hastate") == "maintenance",
             )
         elif kind == "storage" and "storage" in item and "node" in item:
             storage = _storage(item)
@@ -204,11 +211,12 @@ def changed_nodes(before: Inventory | None, after: Inventory) -> set[str]:
 def has_more_room(before: Inventory, after: Inventory, changed: Collection[int]) -> bool:
     """Whether something that no node could host may find a place now; ``changed`` are the guests that differ.
 
-    A node came, grew or is online again; a guest no longer takes memory where it did; a storage came, or was emptied.
+    A node came, grew, or is online or out of maintenance again; a guest no longer takes memory where it did; a storage
+    came, or was emptied.
     """
     for name, node in after.nodes.items():
         old = before.nodes.get(name)
-        if node.online and (old is None or not old.online or (node.maxmem or 0) > (old.maxmem or 0)):
+        if node.is_open and (old is None or not old.is_open or (node.maxmem or 0) > (old.maxmem or 0)):
             return True
     for vmid in changed:
         guest, now = before.guests.get(vmid), after.guests.get(vmid)

@@ -73,6 +73,9 @@ def placed(nodes, template: Template = ON_CEPH, access=EVERYTHING, crowd=None, o
         pytest.param([node("pve1", 8), node("pve2", 8)], {}, "pve1", id="among equals the template's own"),
         pytest.param([PVE1, node("pve2", 99, online=False)], {}, "pve1", id="never one that is offline"),
         pytest.param(
+            [PVE1, node("pve2", 99, maintenance=True)], {}, "pve1", id="never one that is in maintenance"
+        ),
+        pytest.param(
             [PVE1, PVE2, PVE3], {"placement": {"nodes": ["pve3"]}}, "pve3", id="a preferred one comes first"
         ),
         pytest.param(
@@ -181,14 +184,15 @@ def test_why_it_can_go_nowhere(nodes, spec, reason, words):
 
 def test_every_node_has_its_own_reason():
     found = placed(
-        [PVE1, node("pve2", online=False), node("pve3", 1)],
-        access=access_of(cluster({"nodes": ["pve2", "pve3"]}), {}),
+        [PVE1, node("pve2", online=False), node("pve3", 1), node("pve4", maintenance=True)],
+        access=access_of(cluster({"nodes": ["pve2", "pve3", "pve4"]}), {}),
         memory={"size": "2Gi"},
     )
     assert found.reasons == {
         "pve1": "not granted to this namespace (access[].nodes)",
         "pve2": "offline",
         "pve3": "2Gi of memory wanted, which is more than is free",
+        "pve4": "in maintenance",
     }
 
 

@@ -94,6 +94,7 @@ def test_a_node_that_goes_offline_or_grows_is_told_and_its_load_is_not():
     assert changed_nodes(snapshot(node()), snapshot(node(mem=9))) == set()
     assert changed_nodes(snapshot(node()), snapshot(node(status="offline"))) == {"pve1"}
     assert changed_nodes(snapshot(node()), snapshot(node(maxmem=20))) == {"pve1"}
+    assert changed_nodes(snapshot(node(hastate="online")), snapshot(node(hastate="maintenance"))) == {"pve1"}
 
 
 NODE = {"type": "node", "node": "pve1", "status": "online", "maxmem": 64, "mem": 1}
@@ -108,6 +109,8 @@ STORAGE = {"type": "storage", "storage": "lvm", "node": "pve1", "status": "avail
         pytest.param([], [{**NODE, "node": "pve2"}], True, id="a node came"),
         pytest.param([{**NODE, "status": "offline"}], [NODE], True, id="a node is back"),
         pytest.param([NODE], [{**NODE, "status": "offline"}], False, id="a node went"),
+        pytest.param([{**NODE, "hastate": "maintenance"}], [NODE], True, id="a node is out of maintenance"),
+        pytest.param([NODE], [{**NODE, "hastate": "maintenance"}], False, id="a node is in maintenance"),
         pytest.param([NODE], [{**NODE, "maxmem": 128}], True, id="a node has more memory"),
         pytest.param([NODE], [{**NODE, "mem": 0}], False, id="its load says little"),
         pytest.param([vm(1, maxmem=8)], [], True, id="a guest is gone"),

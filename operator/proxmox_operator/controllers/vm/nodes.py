@@ -94,6 +94,7 @@ def _node(
     return Node(
         name=info.name,
         online=info.online,
+        maintenance=info.maintenance,
         memory_free=free,
         storages=storages,
         bridges=bridges,

@@ -397,7 +397,9 @@ class Observer:
             diff=changes,
             detached=at_stake(vm, raw) if ours else (),
             protected=parse_flag(raw.get("protection", "0")),
-            hold=await holds.reason_to_wait(self._session, node, vmid, config.lock)
+            hold=await holds.reason_to_wait(
+                self._session, node, vmid, config.lock, starting=wanted_power != "Stopped"
+            )
             if ours and (changing or due is not None)
             else None,
             moved=moved,

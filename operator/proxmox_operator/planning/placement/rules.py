@@ -47,7 +47,10 @@ def unknown_nodes(terms: Terms, nodes: Sequence[Node]) -> dict[str, Refusal]:
 
 
 def _is_online(node: Node, needs: Needs, terms: Terms) -> Refusal | None:
-    return None if node.online else Refusal(reason="NodeUnavailable", message="offline")
+    if node.online and not node.maintenance:
+        return None
+    why = "in maintenance" if node.online else "offline"
+    return Refusal(reason="NodeUnavailable", message=why)
 
 
 def _is_granted(node: Node, needs: Needs, terms: Terms) -> Refusal | None:

@@ -49,6 +49,7 @@ class Node:
     cpus: int | None = None
     memory_given: int = 0
     cpus_given: int = 0
+    maintenance: bool = False
     mappings: frozenset[tuple[str, str]] | None = None
 
 
