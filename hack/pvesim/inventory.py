@@ -123,8 +123,12 @@ class Inventory(Migration):
         for key in ("lock", "tags"):
             if vm.config.get(key):
                 out[key] = vm.config[key]
-        service = self.ha_services.get(f"vm:{vm.vmid}")
-        return out | ({"hastate": service.state} if service is not None else {})
+        sid = f"vm:{vm.vmid}"
+        if sid in self.ha_services:
+            out["hastate"] = self.ha_services[sid].state
+        elif sid in self.ha_resources:
+            out["hastate"] = self.ha_resources[sid]["state"]
+        return out
 
     def _used_memory(self, node: Node) -> int:
         running = (vm for vm in self.vms if vm.node == node.name and vm.running)

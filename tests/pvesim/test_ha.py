@@ -51,7 +51,7 @@ def test_a_resource_is_queued_until_the_manager_looks(sim: PveSim, api: Api) -> 
     found = service(api)
     assert (found["state"], found["request_state"], found["max_restart"]) == ("queued", "stopped", 3)
     assert "crm_state" not in found
-    assert "hastate" not in api.get("/cluster/resources", type="vm")[0]
+    assert api.get("/cluster/resources", type="vm")[0]["hastate"] == "stopped"
     assert api.get(f"{ONE}/status/current")["ha"] == {"managed": 1, "state": None}
 
 
