@@ -11,9 +11,12 @@ import time
 import pytest
 
 from proxmox_operator import errors
+from proxmox_operator.planning.availability import HAResource
+from proxmox_operator.planning.harules import RESOURCE, Rule
 from proxmox_operator.proxmox.cluster import probe
 from proxmox_operator.proxmox.credentials import Endpoint, TLSSettings, TokenCredentials
 from proxmox_operator.proxmox.errors import AlreadyRunning, NotHere, NotRunning, Taken
+from proxmox_operator.proxmox.ha import RULES_SINCE
 from proxmox_operator.proxmox.https import ProxmoxerTransport
 from proxmox_operator.proxmox.identity import normal_fingerprint
 from proxmox_operator.proxmox.permissions import Scope, missing, permissions
@@ -176,3 +179,37 @@ async def test_a_protected_vm_is_not_destroyed(pve: Proxmox, vmid: int):
     assert error.reason == "Protected"
     config = await pve.vms.config(pve.node, vmid)
     await pve.succeed(pve.vms.set_config(pve.node, vmid, {"protection": False}, digest=config.digest))
+
+
+async def test_a_resource_of_ha_is_made_once_changed_by_single_keys_and_removed(pve: Proxmox, vmid: int):
+    """State ``ignored``: the HA manager of a real cluster is not set to work."""
+    ha = pve.session.ha
+    await ha.add(vmid, state="ignored", max_restart=2, max_relocate=0, comment="contract-test")
+    with pytest.raises(errors.Outdated):
+        await ha.add(vmid, state="ignored", max_restart=2, max_relocate=0, comment="twice")
+    await ha.change(vmid, {"max_restart": 3})
+    wanted = HAResource(state="ignored", max_restart=3, max_relocate=0, comment="contract-test")
+    assert (await ha.resources())[vmid] == wanted
+    snapshot = await pve.session.inventory.poll()
+    assert snapshot is not None
+    assert snapshot.guests[vmid].hastate == "ignored"
+    await ha.remove(vmid)
+    assert vmid not in await ha.resources()
+    with pytest.raises(errors.Outdated):
+        await ha.remove(vmid)
+
+
+async def test_rules_of_ha_exist_since_version_9_and_one_vm_is_no_group(pve: Proxmox, vmid: int):
+    ha, info = pve.session.ha, await probe(pve.session.client)
+    if info.major < RULES_SINCE:
+        with pytest.raises(errors.Rejected):
+            await ha.rules()
+        return
+    await ha.add(vmid, state="ignored", max_restart=1, max_relocate=1, comment="contract-test")
+    lonely = Rule(
+        id=f"contract-{vmid}", type=RESOURCE, resources=frozenset({f"vm:{vmid}"}), affinity="negative"
+    )
+    with pytest.raises(errors.Rejected):
+        await ha.put_rule(lonely, digest=None)
+    assert lonely.id not in (await ha.rules()).found
+    await ha.remove(vmid)
