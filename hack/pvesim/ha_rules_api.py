@@ -1,7 +1,8 @@
 """The API of HA rules, version 9's.
 
 Facts: PVE::API2::HA::Rules of pve-ha-manager 5.2.0. A rule names managed resources and existing nodes, and must
-be feasible with the others; one that became infeasible later is listed with its errors.
+be feasible with the others; one that became infeasible later is listed with its errors. Which properties there
+are depends on `type`, which a PUT needs as well.
 """
 
 import hashlib
@@ -9,11 +10,16 @@ import json
 import re
 from typing import Any
 
+from fakepve import schema
 from fakepve.model import PveError
 
 from .core import Values, die, param_error
 from .ha_config import CONFLICT, HaConfig, parse_nodes
 from .ha_rules import Rule, problems
+from .validation import bad_booleans
+
+NODE_AFFINITY = "node-affinity"
+KINDS = (NODE_AFFINITY, "resource-affinity")
 
 
 class HaRules(HaConfig):
@@ -40,7 +46,7 @@ class HaRules(HaConfig):
             "order": list(self.ha_rules).index(name) + 1,
             "digest": self._rules_digest(),
         }
-        if rule.kind == "node-affinity":
+        if rule.kind == NODE_AFFINITY:
             nodes = [
                 f"{node}:{rule.nodes[node]}" if rule.nodes[node] else node for node in sorted(rule.nodes)
             ]
@@ -53,7 +59,10 @@ class HaRules(HaConfig):
         return out | ({"errors": {"resources": wrong}} if wrong else {})
 
     def _rules_digest(self) -> str:
-        blob = json.dumps({name: repr(rule) for name, rule in self.ha_rules.items()}).encode()
+        rules = {
+            name: vars(rule) | {"resources": sorted(rule.resources)} for name, rule in self.ha_rules.items()
+        }
+        blob = json.dumps(rules).encode()
         return hashlib.sha1(blob, usedforsecurity=False).hexdigest()
 
     async def _rules_list(self, v: Values, user: str) -> list[Values]:
@@ -68,18 +77,13 @@ class HaRules(HaConfig):
         return self._rule_entry(v["rule"])
 
     async def _rule_add(self, v: Values, user: str) -> None:
-        name, kind = v["rule"], v.get("type")
-        if kind not in ("node-affinity", "resource-affinity"):
-            raise param_error(type="value does not have a value in the enumeration")
-        needed = ("resources", "nodes") if kind == "node-affinity" else ("resources", "affinity")
-        missing = {key: "property is missing and it is not optional" for key in needed if not v.get(key)}
-        if missing:
-            raise param_error(**missing)
+        v, name = checked("POST", v), v["rule"]
         if name in self.ha_rules:
             raise die(f"HA rule '{name}' already defined")
-        self._store_rule(name, self._rule_of(Rule(kind, set()), v))
+        self._store_rule(name, self._rule_of(Rule(v["type"], set()), v))
 
     async def _rule_update(self, v: Values, user: str) -> None:
+        v = checked("PUT", v)
         if v.get("digest") and v["digest"] != self._rules_digest():
             raise die(CONFLICT)
         if v["rule"] not in self.ha_rules:
@@ -116,6 +120,34 @@ class HaRules(HaConfig):
         if wrong:
             raise PveError(400, f"Rule '{name}' is invalid.", {"resources": ", ".join(wrong)})
         self.ha_rules[name] = rule
+
+
+def checked(method: str, v: Values) -> Values:
+    """The parameters of a rule as its type declares them; fakepve does not look into such a schema.
+
+    :raises PveError: 400: no type, one that does not exist, or a property of another type.
+    """
+    kind = v.get("type")
+    if kind is None:
+        raise param_error(type="property is missing and it is not optional")
+    if kind not in KINDS:
+        raise param_error(
+            type=f"value '{kind}' does not have a value in the enumeration '{', '.join(KINDS)}'"
+        )
+    path = "/cluster/ha/rules" if method == "POST" else f"/cluster/ha/rules/{v['rule']}"
+    properties: Values = {"type": {"type": "string"}}
+    for part in schema.load().match(path).methods[method]["parameters"]["allOf"]:
+        properties |= part.get("properties", {})
+        for option in part.get("oneOf", []):
+            properties |= option["properties"] if option["instance-type"] == kind else {}
+    if kind == NODE_AFFINITY:
+        properties.pop("affinity", None)  # newer than the ha-manager that is simulated
+    values, errors = schema.validate({"properties": properties, "additionalProperties": 0}, v)
+    errors |= dict(bad_booleans(properties, v))
+    if errors:
+        raise param_error(**errors)
+    out: Values = values
+    return out
 
 
 def _flag(value: Any) -> bool:

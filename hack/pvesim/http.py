@@ -21,6 +21,7 @@ from fakepve.server import API, GENERIC, USER, error, params
 from .backups import Backups
 from .core import Values
 from .recorder import Answer, Call, DropAfter, DropBefore, Interceptor, Late, Recorder, is_mutating, masked
+from .validation import bad_booleans
 
 ENDPOINT = web.AppKey("endpoint", str)
 REQUESTS_PER_CONNECTION = 100
@@ -195,7 +196,7 @@ class Http(Backups):
         checked, errors = schema.validate(
             spec, {**values, **{k: x for k, x in match.params.items() if k in declared}}
         )
-        errors |= {name: text for name, text in _bad_booleans(declared, values) if name not in errors}
+        errors |= {name: text for name, text in bad_booleans(declared, values) if name not in errors}
         if errors:
             raise PveError(400, "Parameter verification failed.", errors)
         return await route({**match.params, **checked}, user)
@@ -225,13 +226,3 @@ class Http(Backups):
         resumed = self.hung.pop(endpoint, None)
         if resumed is not None:
             resumed.set()
-
-
-def _bad_booleans(declared: Values, values: Values) -> list[tuple[str, str]]:
-    """fakepve takes any spelling of a boolean; Proxmox VE takes 1 and 0 (and JSON's own true and false)."""
-    out = []
-    for name, value in values.items():
-        kind = (schema._prop(declared, name) or {}).get("type")
-        if kind == "boolean" and isinstance(value, str) and value not in ("0", "1"):
-            out.append((name, f"type check ('boolean') failed - got '{value}'"))
-    return out

@@ -69,3 +69,13 @@ def pinned_machine(machine: Any, ostype: Any) -> str | None:
     kind = "pc-q35" if conf.pop("type", "pc") == "q35" else "pc-i440fx"
     pinned = f"{kind}-{QEMU_MACHINE_VERSION}"
     return f"{pinned},{print_props(conf)}" if conf else pinned
+
+
+def bad_booleans(declared: dict[str, Any], values: dict[str, Any]) -> list[tuple[str, str]]:
+    """fakepve takes any spelling of a boolean; Proxmox VE takes 1 and 0 (and JSON's own true and false)."""
+    out = []
+    for name, value in values.items():
+        kind = (schema._prop(declared, name) or {}).get("type")
+        if kind == "boolean" and isinstance(value, str) and value not in ("0", "1"):
+            out.append((name, f"type check ('boolean') failed - got '{value}'"))
+    return out

@@ -204,6 +204,46 @@ def test_this_rule_is_refused(sim: PveSim, api: Api, rule: dict[str, Any], text:
         api.post(RULES, rule="new", **rule)
 
 
+@pytest.mark.parametrize(
+    ("rule", "field", "text"),
+    [
+        ({"nodes": "pve1"}, "type", "property is missing and it is not optional"),
+        ({"type": "colour"}, "type", "does not have a value in the enumeration"),
+        ({"type": "node-affinity"}, "nodes", "property is missing and it is not optional"),
+        ({"type": "resource-affinity"}, "affinity", "property is missing and it is not optional"),
+        (
+            {"type": "resource-affinity", "affinity": "negative", "nodes": "pve1"},
+            "nodes",
+            "not defined in schema",
+        ),
+        (
+            {"type": "node-affinity", "nodes": "pve1", "strict": "yes"},
+            "strict",
+            "type check ('boolean') failed",
+        ),
+    ],
+    ids=["no type", "no such type", "no nodes", "no affinity", "another type's property", "no boolean"],
+)
+def test_the_properties_of_a_rule_depend_on_its_type(
+    sim: PveSim, api: Api, rule: dict[str, Any], field: str, text: str
+) -> None:
+    sim.add_vm(100)
+    api.post(RESOURCES, sid="vm:100", state="stopped")
+    with pytest.raises(ApiError) as refused:
+        api.post(RULES, rule="new", resources="vm:100", **rule)
+    assert refused.value.status == 400
+    assert text in refused.value.errors[field]
+
+
+def test_an_update_of_a_rule_names_its_type_too(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100)
+    api.post(RESOURCES, sid="vm:100", state="stopped")
+    api.post(RULES, rule="home", type="node-affinity", resources="vm:100", nodes="pve1")
+    with pytest.raises(ApiError) as refused:
+        api.put(f"{RULES}/home", strict=1)
+    assert refused.value.errors == {"type": "property is missing and it is not optional"}
+
+
 # -------------------------------------------------------------------------- power
 
 
