@@ -7,13 +7,14 @@ object again. Errors are left to the reconciler, which looks again before anythi
 from datetime import datetime
 from uuid import uuid4
 
-from proxmox_operator.api import Provisioning, ProxmoxVM, Restart, Task, set_condition
+from proxmox_operator.api import Provisioning, ProxmoxVM, Task, set_condition
 from proxmox_operator.controllers.context import CLUSTER_KIND, Context, vm_key
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.vm.availability import HAWriter, Record
 from proxmox_operator.controllers.vm.drift import DriftTeller
 from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.observe import MOVING, Observer
+from proxmox_operator.controllers.vm.power import PowerWriter
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Waiting
 from proxmox_operator.planning.identity import (
@@ -32,7 +33,6 @@ from proxmox_operator.planning.lifecycle import (
     Clone,
     Configure,
     Destroy,
-    Due,
     EndMove,
     Facts,
     GrowDisks,
@@ -42,7 +42,6 @@ from proxmox_operator.planning.lifecycle import (
     Migrate,
     MoveDisk,
     NoteRestart,
-    Power,
     Present,
     Reclaim,
     RecordStart,
@@ -55,7 +54,6 @@ from proxmox_operator.planning.lifecycle import (
 )
 from proxmox_operator.planning.moving import cloud_init_may_run_again
 from proxmox_operator.planning.vmconfig import PASSWORD_KEY, Put, Remove, own_tags, password_reference
-from proxmox_operator.proxmox.errors import AlreadyRunning
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.tasks import TaskResult
 
@@ -91,6 +89,9 @@ class Applier:
         self._record = record
         self._ha = HAWriter(context, session, memory, record, self._event)
         self._drift = DriftTeller(context, session, memory, self._event)
+        self._power = PowerWriter(
+            context, session, memory, self._drift, record=record, working=self._working, tell=self._event
+        )
 
     async def apply(self, facts: Facts, step: Step) -> bool:
         """Carry out ``step``; True when the facts can be gathered anew at once, False when a task has to end first."""
@@ -120,13 +121,13 @@ class Applier:
                 self._memory.first_start = True
                 self._memory.know_power("Stopped", self._context.clock())
             case Start():
-                await self._start(facts)
+                await self._power.start(facts)
             case Stop():
-                await self._stop(facts, step)
+                await self._power.stop(facts, step)
             case JoinHA() | AlignHA() | ClearHAError() | LeaveHA() | SetRule():
                 await self._ha.write(facts, step)
             case NoteRestart():
-                await self._note_restart(facts.vm, step)
+                await self._power.note_restart(facts.vm, step)
             case Destroy():
                 await self._destroy(facts)
             case Bury():
@@ -392,56 +393,6 @@ class Applier:
         await self._working("Resizing", upid, facts.vm)
         if self._memory.work is not None:
             self._memory.work.grows = (grow.slot, grow.size)
-
-    # Power
-
-    async def _start(self, facts: Facts) -> None:
-        vm, present = facts.vm, _present(facts)
-        try:
-            with self._memory.sending(power_only=True):
-                upid = await self._session.vms.start(present.node, _vmid(vm))
-        except AlreadyRunning:
-            return
-        await self._working(self._asked(facts, "Running") or "Starting", upid, vm)
-        await self._drift.switched(vm, present, by=upid)
-
-    async def _stop(self, facts: Facts, step: Stop) -> None:
-        vm, present = facts.vm, _present(facts)
-        seconds = max(1, int(step.grace.total_seconds()))
-        if step.restart is not None:
-            await self._intend_restart(vm, present, step.restart)
-        with self._memory.sending():
-            upid = await self._session.vms.shutdown(
-                present.node, _vmid(vm), timeout=seconds, force=step.force
-            )
-        asked = self._asked(facts, "Stopped")
-        record = asked is None or step.restart is not None
-        await self._working(asked or "Stopping", upid, vm, record=record)
-        if step.restart is None:
-            await self._drift.switched(vm, present, by=upid)
-
-    def _asked(self, facts: Facts, power: Power) -> str | None:
-        """Under HA the task only asks the manager, which acts later: what the task brings about is not the power."""
-        if facts.ha is None or not facts.ha.governs:
-            return None
-        self._memory.asked_of_ha = (power, self._context.clock())
-        return "AskingHA"
-
-    async def _intend_restart(self, vm: ProxmoxVM, present: Present, restart: Due) -> None:
-        """The intent is recorded first: whoever finds the VM stopped starts it again, also when the answer is lost."""
-        begun = vm.status.restart
-        if begun is None or begun.cause != restart.cause or not begun.under_way:
-            begun = Restart(cause=restart.cause, phase="Stopping", since=self._now())
-            self._event(vm, "Restarting", f"restarting VM {vm.status.vmid}: {restart.why}")
-        task = Task(action="Stopping", upid=None, node=present.node, since=self._now())
-        await self._record(restart=begun, task=task)
-
-    async def _note_restart(self, vm: ProxmoxVM, step: NoteRestart) -> None:
-        self._memory.stop_failed = None
-        await self._record(restart=step.restart, restarted_for=step.restarted_for, task=None)
-        if step.told is not None:
-            reason = "RestartFailed" if step.failed else "Restarted"
-            self._event(vm, reason, step.told, warning=step.failed)
 
     # The end
 

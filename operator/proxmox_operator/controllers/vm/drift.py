@@ -4,10 +4,10 @@ The task list is asked only once drift was found, with one call; that it cannot 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.controllers.context import Context
+from proxmox_operator.controllers.vm.availability import Tell
 from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.errors import OperatorError
 from proxmox_operator.planning.drift import (
@@ -25,12 +25,6 @@ from proxmox_operator.proxmox.session import ClusterSession
 
 TASKS = 20
 """How many of the VM's latest tasks are looked at."""
-
-
-class Tell(Protocol):
-    """Records an Event about the object."""
-
-    def __call__(self, vm: ProxmoxVM, reason: str, message: str, *, warning: bool = False) -> None: ...
 
 
 class DriftTeller:

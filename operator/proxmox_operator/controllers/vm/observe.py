@@ -6,16 +6,16 @@ Reads only what the decision needs in the state the VM is in, and never turns "c
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from proxmox_operator.api import Provisioning, ProxmoxVM
 from proxmox_operator.controllers.context import Context, NamespaceFacts, vm_key
 from proxmox_operator.controllers.fleet import Member, Promise
 from proxmox_operator.controllers.vm import agent, availability, diskfacts, holds
 from proxmox_operator.controllers.vm.adoption import Adoption
-from proxmox_operator.controllers.vm.memory import LAG, Memory, Work
+from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.moves import Moves
 from proxmox_operator.controllers.vm.nodes import gather_nodes, terms_of
+from proxmox_operator.controllers.vm.power import PowerReader, Seen
 from proxmox_operator.controllers.vm.search import Search, find_marked
 from proxmox_operator.controllers.vm.source import read_template
 from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Unreachable, Waiting
@@ -27,7 +27,6 @@ from proxmox_operator.planning.lifecycle import (
     Absent,
     Existence,
     Facts,
-    Power,
     Present,
     Unknown,
     restarting,
@@ -42,7 +41,6 @@ from proxmox_operator.planning.vmconfig import (
     at_stake,
     diff,
     questions,
-    taken_off,
     with_fields,
 )
 from proxmox_operator.proxmox.errors import NotHere, classify_task
@@ -77,6 +75,7 @@ class Observer:
         self._namespace = namespace
         self._memory = memory
         self._moves = Moves(context, member, session, access, memory)
+        self._power = PowerReader(context, session, memory)
 
     async def facts(self, vm: ProxmoxVM) -> Facts:
         """Gather. Raises the errors of the doors it uses, and NeedsHuman for a source that cannot be used."""
@@ -206,7 +205,7 @@ class Observer:
         inventory = self._session.inventory.current
         guest = inventory.guests.get(adoptee.vmid) if inventory is not None else None
         node, vmid = adoptee.node, adoptee.vmid
-        power = (await self._power(adopted, vmid, node, guest)).power
+        power = (await self._power.seen(adopted, vmid, node, guest)).power
         wanted = replace(self.wanted(adopted, running=power in ("Running", "Paused")), mark=None)
         asked = questions(wanted, config.raw)
         seen = await diskfacts.read(self._session, node, vmid, config, asked, power=power, grown=frozenset())
@@ -357,7 +356,7 @@ class Observer:
 
     async def _present(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> Present:
         began = self._context.clock()
-        seen = await self._power(vm, vmid, node, guest)
+        seen = await self._power.seen(vm, vmid, node, guest)
         deleting = vm.metadata.deletion_timestamp is not None
         wanted_power = "Stopped" if deleting else vm.spec.wanted_power
         changing = wanted_power not in ("Unmanaged", seen.power) and not self._memory.first_start
@@ -410,8 +409,8 @@ class Observer:
         )
 
     async def _confirmed(
-        self, vmid: int, node: str, guest: Guest | None, seen: "_Seen", config: VMConfig, began: float
-    ) -> "_Seen":
+        self, vmid: int, node: str, guest: Guest | None, seen: Seen, config: VMConfig, began: float
+    ) -> Seen:
         """Before a shutdown that the VM's own changes ask for: its power and its config as they are now.
 
         Raises Outdated where the config is another one.
@@ -420,7 +419,7 @@ class Observer:
             self._memory.forget_config()
             if (await self._config(node, vmid, guest)).digest != config.digest:
                 raise Outdated(f"the config of VM {vmid} has changed since it was read")
-        return seen if seen.live else await self._live(vmid, node)
+        return seen if seen.live else await self._power.live(vmid, node)
 
     async def _obstacle(self, node: str, config: Mapping[str, str]) -> str | None:
         """Why the VM would not start with this config."""
@@ -470,36 +469,6 @@ class Observer:
             memory.guest = guest
         return memory.config
 
-    async def _power(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> "_Seen":
-        """The power state; asked live where the inventory, which lags, does not show what is wanted."""
-        if taken_off(vm):
-            # No guest's consent and no digest guards an unplug: whether the VM is off is asked of its node.
-            return await self._live(vmid, node)
-        believed = self._memory.believed_power(guest, self._context.clock())
-        if believed is not None:
-            return _Seen(believed)
-        if self._memory.first_start or (not vm.status.started and vm.status.provisioning is not None):
-            return _Seen("Stopped")
-        deleting = vm.metadata.deletion_timestamp is not None
-        wanted = "Stopped" if deleting else vm.spec.wanted_power
-        shown = _POWER.get(guest.status or "") if guest is not None else None
-        if shown is None or shown != wanted or deleting or restarting.is_wished(vm):
-            return await self._live(vmid, node)
-        uptime = guest.uptime if guest is not None and shown == "Running" else None
-        return _Seen(shown, self._booted_after(uptime, LAG))
-
-    async def _live(self, vmid: int, node: str) -> "_Seen":
-        """``GET .../status/current``: never behind."""
-        live = await self._session.vms.status(node, vmid)
-        if live.qmpstatus in ("paused", "suspended"):
-            return _Seen("Paused", live=True)
-        power = _POWER.get(live.status, "Unknown")
-        return _Seen(power, self._booted_after(live.uptime, 2.0) if power == "Running" else None, live=True)
-
-    def _booted_after(self, uptime: int | None, accuracy: float) -> datetime | None:
-        """A moment that its boot was certainly after, ``accuracy`` being how old ``uptime`` can be."""
-        return self._context.now() - timedelta(seconds=uptime + accuracy) if uptime else None
-
     async def _ha(self, vm: ProxmoxVM, present: Present) -> HA | None:
         config = self._memory.config
         if present.owner not in (Owner.OURS, Owner.UNMARKED) or config is None:
@@ -514,14 +483,6 @@ class Observer:
         if vm.metadata.deletion_timestamp is not None and present.lock != "migrate":
             return None
         return await self._moves.look(vm, present)
-
-
-class _Seen(NamedTuple):
-    """A power state, as it is now (``live``) or as the inventory or an ended task of ours tells."""
-
-    power: Power
-    booted_after: datetime | None = None
-    live: bool = False
 
 
 def _recorded_place(vm: ProxmoxVM, intent: Provisioning) -> Placed:
@@ -548,9 +509,6 @@ def _promised(config: VMConfig) -> tuple[object, ...]:
     cores = int(raw.get("cores", "1")) * int(raw.get("sockets", "1"))
     memory = int(parse_props(raw.get("memory", ""), "current").get("current", "512")) << 20
     return config.lock, raw.get("name"), parse_tags(raw.get("tags", "")), int(raw.get("vcpus", cores)), memory
-
-
-_POWER: dict[str, Power] = {"running": "Running", "stopped": "Stopped", "paused": "Paused"}
 
 
 def _with(facts: Facts, **changes: object) -> Facts:
