@@ -53,7 +53,7 @@ class HighAvailability(OnOneStage):
         ),
     )
 
-    def prepare(self, stage: Stage) -> None:
+    def furnish(self, stage: Stage) -> None:
         stage.storage = SHARED
 
 
@@ -62,5 +62,5 @@ class DeleteUnderHA(Delete):
 
     name = "delete, under HA"
 
-    def prepare(self, stage: Stage) -> None:
+    def furnish(self, stage: Stage) -> None:
         stage.storage, stage.besides = SHARED, UNDER_HA

@@ -54,10 +54,10 @@ class Scenario:
     def set_up(self) -> Stage:
         """The stage for one run."""
         stage = self._new_stage()
-        self.prepare(stage)
+        self.furnish(stage)
         return stage.__enter__()
 
-    def prepare(self, stage: Stage) -> None:
+    def furnish(self, stage: Stage) -> None:
         """What is different about the stage, before it is entered; usually nothing."""
 
     def tear_down(self, stage: Stage) -> None:
