@@ -10,7 +10,7 @@ import yaml
 from controlplane import Cluster
 from harness.operator import RunningOperator
 from harness.world import World
-from proxmox_operator.api.names import FINALIZER, PAUSED
+from proxmox_operator.api.names import FINALIZER, MOVE_TO, PAUSED, RESTART
 from proxmox_operator.kube.resources import NAMESPACES, PROXMOX_VMS
 from proxmox_operator.planning.identity import read_mark, user_text
 
@@ -388,6 +388,20 @@ def test_whatever_its_power_state_an_adopted_vm_keeps_it(world: World, power: st
     assert before.diff(world.sim.world()) == []
 
 
+def test_annotations_that_were_there_before_the_adoption_start_nothing(world: World) -> None:
+    """Copied with the manifest, say: they are noted down as done."""
+    vmid, name = somebodys(world), world.name()
+    before = world.sim.world()
+    manifest = world.manifest(name, **adopting(vmid))
+    manifest["metadata"]["annotations"] = {RESTART: "monday", MOVE_TO: "pve1"}
+    world.kube.apply(PROXMOX_VMS, manifest)
+    world.wait_ready(name)
+    world.passes(name, 3)
+    world.wait_ready(name)
+    assert untouched(world, before, vmid) == []
+    assert [call.path for call in world.writes()] == [f"/nodes/pve2/qemu/{vmid}/config"]
+
+
 def test_an_adopted_vm_that_ha_manages_stays_so(world: World) -> None:
     vmid = somebodys(world)
     world.sim.set_ha(vmid, "started")
@@ -497,7 +511,7 @@ def test_an_object_that_only_looks_shows_what_would_change_and_touches_nothing(w
     assert raw is not None
     assert any(line.startswith("cores: 1 -> 4") for line in status["plan"])
     assert not any("description" in line for line in status["plan"])
-    assert (status["node"], status["power"]) == ("pve2", "Running")
+    assert (status["node"], status["power"], status["cluster"]) == ("pve2", "Running", world.cluster)
     assert "vmid" not in status
     assert "finalizers" not in raw["metadata"]
     world.sim.edit_config(vmid, cores=4)

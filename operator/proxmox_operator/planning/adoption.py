@@ -123,7 +123,11 @@ def _locked(vmid: int, lock: str) -> str:
     return f"VM {vmid} is locked by Proxmox ({lock}); it is taken over once that has ended"
 
 
-def as_adopted(vm: ProxmoxVM, adoptee: Adoptee) -> ProxmoxVM:
-    """The object as it would be with this VM taken over: for judging grants, and for showing what would be written."""
-    status = {"vmid": adoptee.vmid, "uuid": adoptee.uuid, "node": adoptee.node, "started": True}
+def as_adopted(vm: ProxmoxVM, adoptee: Adoptee, *, cluster: str) -> ProxmoxVM:
+    """The object as it would be with this VM of that ProxmoxCluster taken over.
+
+    For judging grants, and for showing what would be written.
+    """
+    status: dict[str, object] = {"vmid": adoptee.vmid, "uuid": adoptee.uuid, "node": adoptee.node}
+    status |= {"cluster": cluster, "started": True}
     return vm.model_copy(update={"status": vm.status.model_copy(update=status)})

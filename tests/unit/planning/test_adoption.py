@@ -121,7 +121,7 @@ REFUSED = replace(NOBODYS, mark=THEIRS)
 NEW, BARE = a_vm(**BY_VMID), a_vm(held=False, **BY_VMID)
 LOOKS = a_vm(held=False, management="Observe", **BY_VMID)
 GOING = a_vm(deleting=True, **BY_VMID)
-LOOKED_AT = as_adopted(LOOKS, NOBODYS)
+LOOKED_AT = as_adopted(LOOKS, NOBODYS, cluster="lab")
 OURS = made(vmid=104)
 RUNS = present()
 
@@ -312,9 +312,9 @@ def test_the_mark_that_will_be_written_is_a_sentence_without_its_content():
 
 
 def test_an_object_as_if_it_had_adopted_keeps_all_else():
-    vm = as_adopted(a_vm(status={"plan": ["x"]}, **BY_VMID), NOBODYS)
+    vm = as_adopted(a_vm(status={"plan": ["x"]}, **BY_VMID), NOBODYS, cluster="lab")
     assert (vm.status.vmid, vm.status.uuid, vm.status.node, vm.status.started) == (104, UUID, "pve1", True)
-    assert vm.status.plan == ("x",)
+    assert (vm.status.plan, vm.status.cluster) == (("x",), "lab")
 
 
 THERE = {

@@ -19,6 +19,7 @@ from proxmox_operator.planning.placement import (
     Unschedulable,
     place,
 )
+from proxmox_operator.planning.placement.needs import needs_of_clone
 from unit.planning.make import TEMPLATE, a_vm, cluster
 
 GIB = 1 << 30
@@ -524,3 +525,20 @@ def test_no_rule_is_ever_broken_and_every_node_that_is_refused_has_a_reason(
         assert chosen.cpus_given + found.cpus <= chosen.cpus
     if template is TEMPLATE:
         assert chosen.name == template.node
+
+
+@pytest.mark.parametrize(
+    ("listed", "space"),
+    [
+        pytest.param({"name": "data", "size": "9Gi"}, {"ceph": 9 << 30}, id="a new disk"),
+        pytest.param({"name": "scsi1", "size": "9Gi"}, {}, id="the template's disk in that slot"),
+        pytest.param(
+            {"name": "scsi1", "size": "9Gi", "storage": "nfs"}, {"nfs": 9 << 30}, id="the same, moved afterwards"
+        ),
+    ],
+)  # fmt: skip
+def test_a_disk_that_comes_with_the_template_takes_no_room_on_the_default_storage(listed, space):
+    access = access_of(cluster({"allow": "Everything"}, defaults={"storage": "ceph"}), {})
+    needs = needs_of_clone(a_vm(disks=[listed]), TEMPLATE, access, full=False, storage=None)
+    assert {name: size for name, size in needs.space.items() if size} == space
+    assert set(needs.storages) == {"local-lvm", *space}

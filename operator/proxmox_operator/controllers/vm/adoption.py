@@ -47,7 +47,10 @@ class Adoption:
         facts = replace(facts, adoptees=found, claimed=claimed)
         if len(found) != 1 or deleting:
             return facts
-        adopted, config = as_adopted(vm, found[0]), self._configs.get(found[0].vmid)
+        adopted, config = (
+            as_adopted(vm, found[0], cluster=search.member.name),
+            self._configs.get(found[0].vmid),
+        )
         refused = violations(adopted, search.access)
         if config is not None and claimed is None:
             refused += inherited_violations(vm, config.raw, search.access)

@@ -128,7 +128,7 @@ class StatusKeeper:
             changes["task"] = None
         existence = facts.existence
         if isinstance(existence, Present) and existence.owner in (Owner.OURS, Owner.UNMARKED):
-            changes["node"] = existence.node
+            changes["node"], changes["cluster"] = existence.node, facts.vm.status.cluster
             changes["moved_to"] = fulfilled(vm, existence.node)
             if existence.power != "Unknown":
                 changes["power"] = existence.power

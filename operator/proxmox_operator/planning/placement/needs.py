@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from proxmox_operator.api import ProxmoxVM
+from proxmox_operator.api import Disk, ProxmoxVM
 from proxmox_operator.api.quantity import parse_quantity
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.access import Access
@@ -110,17 +110,22 @@ def _space_of_clone(
         grown = parse_quantity(vm.spec.boot_disk.size) - drives[boot].size
         space[(storage if full else None) or drives[boot].storage] += max(0, grown)
     for disk in vm.spec.disks:
-        where = disk.storage or access.storage
+        where = _storage_of(disk, access)
         if where is not None:
             space[where] += parse_quantity(disk.size)
     return dict(space)
+
+
+def _storage_of(disk: Disk, access: Access) -> str | None:
+    """Where a listed disk is made; one that comes with the template stays where its copy is, unless told otherwise."""
+    return disk.storage or (None if disks.is_slot(disk.name) else access.storage)
 
 
 def _storage_fields(vm: ProxmoxVM, access: Access) -> dict[str, str]:
     """Every storage that the spec needs on the VM's node, with the field that asks for it."""
     spec = vm.spec
     clone, boot, init = spec.source.clone, spec.boot_disk, spec.cloud_init
-    fields = [(f"spec.disks[{disk.name}].storage", disk.storage or access.storage) for disk in spec.disks]
+    fields = [(f"spec.disks[{disk.name}].storage", _storage_of(disk, access)) for disk in spec.disks]
     fields.append(("spec.source.clone.storage", clone.storage if clone else None))
     fields.append(("spec.bootDisk.storage", boot.storage if boot else None))
     fields.append(("spec.cloudInit.storage", init.storage if init else None))
