@@ -11,6 +11,7 @@ import time
 import pytest
 
 from proxmox_operator import errors
+from proxmox_operator.planning import disks
 from proxmox_operator.planning.availability import HAResource
 from proxmox_operator.planning.harules import RESOURCE, Rule
 from proxmox_operator.proxmox.cluster import probe
@@ -153,6 +154,29 @@ async def test_a_disk_grows_and_does_not_shrink(pve: Proxmox, vmid: int):
     error = await pve.failure(pve.vms.resize(pve.node, vmid, disk=disk, size="1G", digest=config.digest))
     assert error is not None
     assert error.reason == "ShrinkRefused"
+
+
+async def test_a_disk_taken_away_stays_as_unused_and_comes_back_with_its_volume(pve: Proxmox, vmid: int):
+    async def write(changes: dict[str, str], *gone: str) -> dict[str, str]:
+        digest = (await pve.vms.config(pve.node, vmid)).digest
+        await pve.succeed(pve.vms.set_config(pve.node, vmid, changes, digest=digest, delete=gone))
+        return dict((await pve.vms.config(pve.node, vmid)).raw)
+
+    storage = disks.boot_storage((await pve.vms.config(pve.node, vmid)).raw) or ""
+    made = disks.Drive.parse((await write({"scsi9": f"{storage}:1,serial=contract"}))["scsi9"])
+    assert (made.size, made.options["serial"]) == (1 << 30, "contract")
+    assert made.volume in await pve.vms.volumes(pve.node, vmid, storage)
+    config = await write({}, "scsi9")
+    assert "scsi9" not in config
+    (unused,) = (key for key, volume in disks.unused(config).items() if volume == made.volume)
+    config = await write({"scsi9": f"{made.volume},serial=contract"})
+    assert disks.Drive.parse(config["scsi9"]) == made
+    assert unused not in config
+    config = await write({}, "scsi9")
+    (unused,) = (key for key, volume in disks.unused(config).items() if volume == made.volume)
+    assert unused not in await write({}, unused)
+    assert made.volume not in await pve.vms.volumes(pve.node, vmid, storage)
+    assert await pve.vms.snapshots(pve.node, vmid) == {}
 
 
 async def test_power_the_second_start_pending_values_and_the_agent_of_a_stopped_vm(pve: Proxmox, vmid: int):

@@ -239,6 +239,19 @@ def test_a_silent_agent_proves_nothing_so_the_disk_waits_for_the_next_stop(world
     assert unused(world, vmid) == [kept]
 
 
+def test_a_restart_detaches_what_the_guest_holds(world: World) -> None:
+    name, vmid = made(world, DATA)
+    kept = volume(world, name)
+    world.sim.agent(vmid).mount("scsi1", "/srv")
+    world.edit(name, disks=None)
+    world.wait_reason(name, "DiskInUse", kind="DisksPending")
+    world.annotate(name, **{"proxmox-operator.io/restart": "now"})
+    world.wait_until(lambda: detached(world, name) == {"data": kept}, "detached", name)
+    world.wait_ready(name)
+    assert world.sim.vm(vmid).running
+    assert unused(world, vmid) == [kept]
+
+
 def test_a_disk_that_the_guest_does_not_release_goes_at_the_next_cold_boot(world: World) -> None:
     name, vmid = made(world, DATA)
     kept = volume(world, name)
@@ -415,6 +428,25 @@ def test_a_disk_put_into_another_slot_is_followed(world: World) -> None:
     world.wait_ready(name)
     assert kept in config(world, vmid)["scsi7"]
     assert "scsi1" not in config(world, vmid)
+
+
+def test_a_disk_moved_in_the_gui_is_followed_and_never_taken_for_the_copy_it_was_made_of(
+    world: World,
+) -> None:
+    name, vmid = made(world, DATA)
+    old = volume(world, name)
+    values = {"node": "pve1", "vmid": vmid, "disk": "scsi1", "storage": "ceph"}
+    world.sim.finish(world.sim.server._move_post(values, "root@pam"))
+    world.wait_until(lambda: volume(world, name).startswith("ceph:"), "followed", name)
+    new = volume(world, name)
+    assert unused(world, vmid) == [old]
+    world.edit(name, disks=None)
+    world.wait_until(lambda: detached(world, name) == {"data": new}, "detached", name)
+    assert sorted(unused(world, vmid)) == sorted([old, new])
+    world.edit(name, disks=[DATA])
+    world.wait_ready(name)
+    assert new in config(world, vmid)["scsi1"]
+    assert unused(world, vmid) == [old]
 
 
 def test_a_disk_that_is_nowhere_is_missing_and_never_replaced_by_a_blank_one(world: World) -> None:

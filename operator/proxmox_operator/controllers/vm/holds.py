@@ -21,6 +21,7 @@ _OWN = {
     "qmresume",
     "vzdump",
     "qmigrate",
+    "qmmove",
     "qmrollback",
     "hamigrate",
 }

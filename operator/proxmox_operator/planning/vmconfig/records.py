@@ -48,6 +48,8 @@ def current(wanted: Wanted, config: Mapping[str, str]) -> Mapping[str, str] | No
 
 def questions(wanted: Wanted, config: Mapping[str, str]) -> frozenset[Question]:
     """What else must be known before this config can be compared; mostly nothing."""
+    if wanted.vm.metadata.deletion_timestamp is not None:
+        return frozenset()  # of an object that goes away no disk is changed
     found: set[Question] = set()
     spec, known = wanted.vm.spec, known_disks(wanted.vm)
     wanted_at = [
