@@ -186,8 +186,8 @@ class Shutdown(Wire):
     grace_period: GracePeriod = "3m"
     """How long the guest may take to shut down, from 1s to 1h, such as 90s or 3m. Default: 3m."""
     force: bool = True
-    """Whether the VM is switched off when the grace period is over; false leaves it running and says so.
-    Default: true."""
+    """Whether the VM is switched off when the grace period is over; false leaves it running and says so. HA always
+    switches it off, so with false a VM under HA is not stopped. Default: true."""
 
 
 class VMSpec(Wire):
