@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from .core import Values, die, param_error
-from .ha_rules import Rule, Service, companions
+from .ha_rules import Rule, Service, companions, wish_of
 from .model import SimVm
 from .tasks import Tasks
 
@@ -50,8 +50,7 @@ class HaConfig(Tasks):
 
     def ha_managed(self, vm: SimVm) -> bool:
         """vm_is_ha_managed: power and migration are the manager's."""
-        found = self.ha_resources.get(f"vm:{vm.vmid}")
-        return found is not None and found["state"] != "ignored"
+        return wish_of(self.ha_resources.get(f"vm:{vm.vmid}")) != "ignored"
 
     def ha_status(self, vm: SimVm) -> Values:
         """The `ha` part of a VM's status; the state is the manager's, null until it has taken notice."""
@@ -108,8 +107,6 @@ class HaConfig(Tasks):
 
     def _checked(self, v: Values) -> Values:
         given = {key: v[key] for key in RESOURCE_OPTIONS if key in v}
-        if given.get("state") == "enabled":
-            given["state"] = "started"
         if self.pve >= 9 and "group" in given:
             raise die("invalid parameter 'group': ha groups have been migrated to rules")
         if self.pve < 9 and "failback" in given:
@@ -126,7 +123,7 @@ class HaConfig(Tasks):
             raise die(f"resource '{sid}' does not exist in cluster")
         if sid in self.ha_resources:
             raise die(f"resource ID '{sid}' already defined")
-        self.ha_resources[sid] = {"state": "started"} | given
+        self.ha_resources[sid] = given
 
     async def _ha_update(self, v: Values, user: str) -> None:
         sid = self._sid(v["sid"])
@@ -141,7 +138,6 @@ class HaConfig(Tasks):
             if key and key not in RESOURCE_OPTIONS:
                 raise die(f"no such option '{key}'")
             self.ha_resources[sid].pop(key, None)
-        self.ha_resources[sid].setdefault("state", "started")
 
     async def _ha_remove(self, v: Values, user: str) -> None:
         sid = self._sid(v["sid"])
@@ -178,7 +174,7 @@ class HaConfig(Tasks):
 
     def queue_move(self, verb: str, sid: str, node: str) -> None:
         """`ha-manager migrate`: the manager reads the request in its next round."""
-        if self.ha_resources.get(sid, {"state": "ignored"})["state"] == "ignored":
+        if wish_of(self.ha_resources.get(sid)) == "ignored":
             raise die(f"resource '{sid}' is not HA managed")
         self.check_service_state(sid, None)
         self.ha_commands.append((verb, sid, node))

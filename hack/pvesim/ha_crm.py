@@ -12,7 +12,7 @@ from typing import Any
 
 from .core import Values
 from .ha_lrm import OK, Lrm
-from .ha_rules import Service, select_node
+from .ha_rules import Service, select_node, wish_of
 
 ROUND = 10.0
 FENCE_DELAY = 60.0
@@ -112,17 +112,17 @@ class Crm(Lrm):
     def _see_resources(self) -> None:
         for sid, resource in self.ha_resources.items():
             vm = self.vm(int(sid.removeprefix("vm:")))
-            if sid not in self.ha_services and resource["state"] != "ignored" and vm is not None:
-                state = "request_start" if resource["state"] == "started" else "request_stop"
+            if sid not in self.ha_services and wish_of(resource) != "ignored" and vm is not None:
+                state = "request_start" if wish_of(resource) == "started" else "request_stop"
                 self.ha_services[sid] = Service(state, vm.node)
-        for sid in [sid for sid in self.ha_services if self._resource(sid)["state"] == "ignored"]:
+        for sid in [sid for sid in self.ha_services if self._wish(sid) == "ignored"]:
             del self.ha_services[sid]
 
     def _resource(self, sid: str) -> Values:
-        return self.ha_resources.get(sid, {"state": "ignored"})
+        return self.ha_resources.get(sid, {})
 
     def _wish(self, sid: str) -> str:
-        return str(self._resource(sid)["state"])
+        return wish_of(self.ha_resources.get(sid))
 
     def _read_commands(self) -> None:
         commands, self.ha_commands = self.ha_commands, []

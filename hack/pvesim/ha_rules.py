@@ -7,6 +7,7 @@ says otherwise a service stays where it is.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -51,6 +52,14 @@ class Service:
         """The same order again."""
         self.uid += 1
         self.given, self.result = False, None
+
+
+def wish_of(resource: Mapping[str, Any] | None) -> str:
+    """The state that is asked for: `started` where a resource says nothing, `ignored` where there is none."""
+    if resource is None:
+        return "ignored"
+    state = str(resource.get("state", "started"))
+    return "started" if state == "enabled" else state
 
 
 Rules = Mapping[str, Rule]

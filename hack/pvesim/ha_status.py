@@ -9,7 +9,7 @@ from typing import Any
 
 from .core import Values
 from .ha_crm import Crm
-from .ha_rules import Service
+from .ha_rules import Service, wish_of
 
 
 class HighAvailability(Crm):
@@ -61,7 +61,7 @@ class HighAvailability(Crm):
         if resource is not None:
             out |= {"max_restart": 1, "max_relocate": 1} | ({"failback": 1} if self.pve >= 9 else {})
             out |= {key: value for key, value in resource.items() if key != "state"}
-            out["request_state"] = resource["state"]
+            out["request_state"] = wish_of(resource)
         return out
 
     async def _ha_manager(self, v: Values, user: str) -> Values:
@@ -91,7 +91,7 @@ def verbose_state(service: Service | None, resource: Values | None, *, exists: b
     """get_verbose_service_state."""
     if resource is None:
         return "deleting"
-    wish = resource["state"]
+    wish = wish_of(resource)
     if wish == "ignored":
         return "ignored"
     if not exists:

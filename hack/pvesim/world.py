@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from .ha_rules import wish_of
 from .server import Server
 
 
@@ -125,5 +126,5 @@ def snapshot(server: Server) -> World:
         )
     )
     tasks = tuple(sorted((task.type, task.id) for task in server.running.values()))
-    ha = tuple(sorted((sid, str(resource["state"])) for sid, resource in server.ha_resources.items()))
+    ha = tuple(sorted((sid, wish_of(resource)) for sid, resource in server.ha_resources.items()))
     return World(vms, volumes, tasks, ha)

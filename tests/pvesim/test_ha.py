@@ -91,6 +91,14 @@ def test_a_resource_is_changed_under_its_digest(sim: PveSim, api: Api) -> None:
         api.put(f"{RESOURCES}/vm:100", max_relocate=3, digest=digest)
 
 
+def test_a_resource_reads_back_with_what_was_given_and_no_defaults(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100)
+    api.post(RESOURCES, sid="100")
+    found = api.get(f"{RESOURCES}/vm:100")
+    assert set(found) == {"sid", "type", "digest"}
+    assert (service(api)["request_state"], service(api)["max_restart"]) == ("started", 1)
+
+
 def test_a_vm_that_does_not_exist_or_is_managed_cannot_be_added(sim: PveSim, api: Api) -> None:
     with pytest.raises(ApiError, match="500 resource 'vm:100' does not exist in cluster"):
         api.post(RESOURCES, sid="vm:100")
