@@ -15,6 +15,9 @@ _WWN = re.compile(r"^3[0-9a-f]{16}([0-9a-f]{16})?$")
 _SPANNING = frozenset({"btrfs", "bcachefs", "zfs"})
 """Filesystems of which the agent names one device, though they may be on several."""
 
+_PER_LSI = 7
+"""Disks on one LSI controller, on which the slots are numbered through (``scsihw_infos`` of qemu-server)."""
+
 _BUSES = frozenset({"ide", "fdc", "scsi", "virtio", "usb", "sata", "sd", "nvme"})
 
 
@@ -73,7 +76,7 @@ def _by_serial(disk: GuestDisk, slot: str, serial: str) -> bool | None:
 
 
 def _by_address(disk: GuestDisk, slot: str) -> bool | None:
-    """VirtIO SCSI has the slot's number as unit, older controllers have it as target."""
+    """VirtIO SCSI has the slot's number as unit, older controllers as target; LSI ones take seven disks each."""
     match = _SLOT.match(slot)
     if match is None or disk.bus not in _BUSES:
         return None
@@ -81,4 +84,7 @@ def _by_address(disk: GuestDisk, slot: str) -> bool | None:
         return False
     if match["bus"] != "scsi" or disk.target is None or disk.unit is None:
         return None
-    return int(match["number"]) in (disk.target, disk.unit)
+    number = int(match["number"])
+    if number not in (disk.target, disk.unit) and (disk.target, disk.unit) == (number % _PER_LSI, 0):
+        return None if disk.target == 0 else True  # 0:0 is also the first disk of VirtIO SCSI
+    return number in (disk.target, disk.unit)

@@ -45,6 +45,9 @@ def test_it_has_let_go_where_everything_mounted_is_on_other_disks(filesystems):
             mounted(GuestDisk(serial="other", bus="scsi", target=0, unit=1)), "scsi1", id="by the unit"
         ),
         pytest.param(mounted(GuestDisk(bus="scsi", target=1, unit=0)), "scsi1", id="by the target"),
+        pytest.param(
+            mounted(GuestDisk(bus="scsi", target=1, unit=0)), "scsi8", id="on the second controller of seven"
+        ),
         pytest.param(mounted(GuestDisk(serial="data", bus="virtio")), "virtio1", id="on another bus"),
         pytest.param(mounted(LOGS_8, DATA_8, device="dm-0"), "scsi1", id="as a part of a volume group"),
     ],
@@ -70,3 +73,10 @@ def test_it_is_mounted(filesystem, slot):
 )
 def test_what_cannot_be_told_counts_as_in_use(filesystems):
     assert in_use(filesystems, slot="scsi1", serial="data") is not None
+
+
+def test_the_address_of_the_first_disk_may_be_that_of_the_eighth():
+    """On LSI controllers; only a serial number tells them apart."""
+    nameless = mounted(GuestDisk(bus="scsi", target=0, unit=0), at="/")
+    assert in_use([nameless], slot="scsi7", serial="data") is not None
+    assert in_use([ROOT], slot="scsi7", serial="data") is None
