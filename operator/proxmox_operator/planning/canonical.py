@@ -26,6 +26,11 @@ def meaning(text: str | None, default: Value) -> Value:
         return text
 
 
+def whole(text: str | None, default: int) -> int:
+    """The whole number that ``text`` is; ``default`` where there is none or it cannot be read."""
+    return int(text) if text is not None and text.isdecimal() and text.isascii() else default
+
+
 def spelled(value: Value) -> str:
     """A value as it is written into a config."""
     if isinstance(value, bool):

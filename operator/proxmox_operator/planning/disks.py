@@ -120,7 +120,7 @@ def boot_slot(config: Mapping[str, str]) -> str | None:
     usual = ("scsi0", "virtio0", "sata0", "ide0")
     legacy = config.get("bootdisk", "")
     for slot in (*order, legacy, *usual):
-        if _DRIVE.match(slot) and slot in config and not Drive.parse(config[slot]).is_cdrom:
+        if slot in drives(config):
             return slot
     return None
 
@@ -132,9 +132,9 @@ def boot_storage(config: Mapping[str, str]) -> str | None:
 
 
 def drives(config: Mapping[str, str]) -> dict[str, Drive]:
-    """Every disk that holds data, by slot; CD-ROMs are left out."""
+    """Every disk that holds data, by slot; CD-ROMs are left out, and what names no volume."""
     found = {slot: Drive.parse(value) for slot, value in config.items() if _DRIVE.match(slot)}
-    return {slot: drive for slot, drive in found.items() if not drive.is_cdrom}
+    return {slot: drive for slot, drive in found.items() if drive.volume and not drive.is_cdrom}
 
 
 def unused(config: Mapping[str, str]) -> dict[str, str]:

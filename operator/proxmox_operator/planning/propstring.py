@@ -16,15 +16,16 @@ _FALSE = frozenset({"0", "off", "no", "false"})
 def parse_props(text: str, default: str | None) -> dict[str, str]:
     """The parts of a property string, in their order; a part without a key is the value of ``default``.
 
-    Total: parts that cannot be read (no key and no default, nothing before the ``=``) are left out, as they
-    are not ours. A volume id with ``=`` in it stays one value, since no key holds ``:`` or ``/``.
+    Total: parts that cannot be read (no key and no default, nothing on one side of the ``=``) are left out, as
+    Proxmox has none either. A volume id with ``=`` in it stays one value, since no key holds ``:`` or ``/``.
     """
     props: dict[str, str] = {}
     for part in text.split(","):
         key, separator, value = part.strip().partition("=")
         if separator and _KEY.match(key):
-            props[key] = value
-        elif default is not None and part.strip():
+            if value.strip() and value.isprintable():
+                props[key] = value.strip()
+        elif default is not None and part.strip() and part.isprintable():
             props[default] = part.strip()
     return props
 

@@ -270,6 +270,29 @@ def test_the_mark_is_there_and_what_a_person_wrote_beside_it(drawn):
     assert user_text(after["description"]) == text.lstrip("\n").rstrip()
 
 
+KEYS = (
+    "name", "description", "tags", "cores", "sockets", "vcpus", "cpu", "cpulimit", "numa", "memory", "balloon",
+    "shares", "onboot", "startup", "protection", "machine", "ostype", "vga", "serial0", "hotplug", "boot",
+    "bootdisk", "agent", "bios", "efidisk0", "tpmstate0", "net0", "net1", "hostpci0", "usb0", "scsi0", "scsi1",
+    "ide2", "unused0", "ipconfig0", "sshkeys", "ciuser", "ciupgrade", "smbios1",
+)  # fmt: skip
+GARBAGE = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+    st.from_regex(r"[a-z0-9=,;:.-]{0,25}", fullmatch=True),
+)
+
+
+@given(CASES, st.dictionaries(st.sampled_from(KEYS), GARBAGE, max_size=5), st.booleans())
+@always
+def test_whatever_a_config_says_there_is_an_answer(drawn, garbage, running):
+    vm, config = case(drawn)
+    config |= garbage
+    everything = wanted(vm, running=running, seen=DiskFacts(current=config))
+    assert diff(everything, config).sentences() is not None
+    assert disk_records(everything, config) is not None
+    assert recorded_networks(everything, config) is not None
+
+
 @given(CASES)
 @always
 def test_a_sentence_is_one_line_and_holds_no_secret(drawn):

@@ -22,6 +22,7 @@ from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Unreachable
 from proxmox_operator.planning.access import Access, inherited_violations, violations
 from proxmox_operator.planning.adoption import MAKING, Adoptee
 from proxmox_operator.planning.availability import HA
+from proxmox_operator.planning.canonical import meaning
 from proxmox_operator.planning.identity import Mark, Owner, owner, signs_of
 from proxmox_operator.planning.lifecycle import (
     Absent,
@@ -33,7 +34,7 @@ from proxmox_operator.planning.lifecycle import (
 )
 from proxmox_operator.planning.moving import Going, Staying
 from proxmox_operator.planning.placement import Placed, Template, Unschedulable, place
-from proxmox_operator.planning.propstring import parse_flag, parse_props, parse_tags
+from proxmox_operator.planning.propstring import parse_props, parse_tags
 from proxmox_operator.planning.startable import obstacle
 from proxmox_operator.planning.vmconfig import (
     ConfigDiff,
@@ -216,7 +217,7 @@ class Observer:
             owner=Owner.UNMARKED,
             diff=diff(replace(wanted, seen=seen), config.raw),
             detached=at_stake(wanted.vm, config.raw),
-            protected=parse_flag(config.raw.get("protection", "0")),
+            protected=bool(meaning(config.raw.get("protection"), default=False)),
         )
 
     def _refuse_taken_vmid(self, vm: ProxmoxVM) -> None:
@@ -395,7 +396,7 @@ class Observer:
             owner=whose,
             diff=changes,
             detached=at_stake(vm, raw) if ours else (),
-            protected=parse_flag(raw.get("protection", "0")),
+            protected=bool(meaning(raw.get("protection"), default=False)),
             hold=await holds.reason_to_wait(
                 self._session, node, vmid, config.lock, starting=wanted_power != "Stopped"
             )

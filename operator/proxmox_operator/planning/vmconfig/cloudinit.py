@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 from proxmox_operator.api import Network, ProxmoxVM
 from proxmox_operator.planning import disks
-from proxmox_operator.planning.propstring import parse_flag, parse_props, render_props
+from proxmox_operator.planning.propstring import parse_props, render_props
 from proxmox_operator.planning.vmconfig.changes import Change, Problem, Put, Wanted, put
 
 PASSWORD_KEY = "cipassword"  # noqa: S105 - the key, not a password
@@ -35,11 +35,8 @@ def cloud_init(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
         yield from put(config, "nameserver", " ".join(init.dns.servers))
     if init.dns is not None and init.dns.search_domains:
         yield from put(config, "searchdomain", " ".join(init.dns.search_domains))
-    if (
-        init.upgrade_packages is not None
-        and parse_flag(config.get("ciupgrade", "1")) != init.upgrade_packages
-    ):
-        yield Put(key="ciupgrade", value=str(int(init.upgrade_packages)), was=config.get("ciupgrade"))
+    if init.upgrade_packages is not None:
+        yield from put(config, "ciupgrade", init.upgrade_packages, default=True)
     if password_reference(wanted.vm) not in (None, wanted.vm.status.password_from):
         yield Put(key=PASSWORD_KEY, value=None)
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from proxmox_operator.api import MAX_DETACHED_DISKS, DiskStatus
 from proxmox_operator.planning import disks
+from proxmox_operator.planning.canonical import meaning
 from proxmox_operator.planning.guestfs import in_use
-from proxmox_operator.planning.propstring import parse_flag
 from proxmox_operator.planning.vmconfig.changes import Change, Held, Remove, Wanted
 from proxmox_operator.planning.vmconfig.records import current, taken_off
 
@@ -70,7 +70,7 @@ def _destroy(wanted: Wanted, config: Mapping[str, str], disk: DiskStatus, unused
 
 
 def _protected(config: Mapping[str, str], doing: str) -> Held | None:
-    if not parse_flag(config.get("protection", "0")):
+    if not meaning(config.get("protection"), default=False):
         return None
     message = f"{doing} waits until the VM is no longer protected: set spec.protection to false, or clear it in Proxmox"
     return Held(reason="Protected", message=message)

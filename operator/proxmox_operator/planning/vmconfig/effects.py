@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from proxmox_operator.planning.canonical import whole
 from proxmox_operator.planning.propstring import parse_props
 
 Config = Mapping[str, str]
@@ -64,7 +65,7 @@ def hotplug_features(config: Config) -> frozenset[str]:
 
 def processors(config: Config) -> int:
     """Processors that the guest can have at most."""
-    return int(config.get("cores", "1")) * int(config.get("sockets", "1"))
+    return whole(config.get("cores"), 1) * whole(config.get("sockets"), 1)
 
 
 def chipset(machine: str) -> str:
@@ -73,7 +74,7 @@ def chipset(machine: str) -> str:
 
 
 def _vcpus(_: str | None, new: str | None, config: Config) -> Effect:
-    fits = new is None or int(new) <= processors(config)
+    fits = whole(new, 0) <= processors(config)
     return Effect.LIVE if fits and "cpu" in hotplug_features(config) else Effect.RESTART
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from proxmox_operator.planning import disks
-from proxmox_operator.planning.propstring import parse_flag, parse_props, render_props
+from proxmox_operator.planning.canonical import meaning
+from proxmox_operator.planning.propstring import parse_props, render_props
 from proxmox_operator.planning.vmconfig.changes import Change, Problem, Put, Wanted
 
 
@@ -45,7 +46,7 @@ def _firmware_changes(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Put
         yield Problem(reason="StorageNotChosen", message=message)
         return
     efi = parse_props(config.get("efidisk0", ""), "file")
-    if firmware.secure_boot and efi and not parse_flag(efi.get("pre-enrolled-keys", "0")):
+    if firmware.secure_boot and efi and not meaning(efi.get("pre-enrolled-keys"), default=False):
         message = "spec.firmware.secureBoot: the source's EFI disk holds no enrolled keys: clone a source that has them"
         yield Problem(reason="SecureBootMissing", message=message)
     if wants_efi:

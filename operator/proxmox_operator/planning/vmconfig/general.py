@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from proxmox_operator.api import ProxmoxVM, Startup
-from proxmox_operator.planning.canonical import amended
+from proxmox_operator.planning.canonical import amended, meaning
 from proxmox_operator.planning.identity import render_description, user_text
-from proxmox_operator.planning.propstring import parse_flag, parse_props, render_props
+from proxmox_operator.planning.propstring import parse_props, render_props
 from proxmox_operator.planning.vmconfig.changes import Change, Problem, Put, Remove, Wanted, put
 from proxmox_operator.planning.window import zone
 
@@ -32,7 +32,7 @@ def general(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     yield from _startup(vm, config)
     if vm.spec.os_type is not None:
         yield from put(config, "ostype", OS_TYPES[vm.spec.os_type], "other")
-    protected = parse_flag(config.get("protection", "0"))
+    protected = meaning(config.get("protection"), default=False) is True
     if vm.spec.protection is True and not protected:
         yield Put(key="protection", value="1", was=config.get("protection"))
     if vm.spec.protection is False and protected and vm.status.protection_set:

@@ -6,7 +6,7 @@ Looked at only where the spec asked for a part of it; what others have configure
 from collections.abc import Iterator, Mapping
 
 from proxmox_operator.api import VMSpec
-from proxmox_operator.planning.canonical import meaning
+from proxmox_operator.planning.canonical import meaning, whole
 from proxmox_operator.planning.propstring import parse_props
 from proxmox_operator.planning.vmconfig.changes import Problem
 from proxmox_operator.planning.vmconfig.effects import chipset, hotplug_features, processors
@@ -23,7 +23,7 @@ def impossible(spec: VMSpec, after: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _processor(spec: VMSpec, after: Mapping[str, str]) -> Iterator[Problem]:
-    plugged, possible = int(after.get("vcpus", "0")), processors(after)
+    plugged, possible = whole(after.get("vcpus"), 0), processors(after)
     if spec.cpu is not None and plugged > possible:
         yield Problem(
             reason="TooManyVCPUs",
@@ -41,8 +41,8 @@ def _processor(spec: VMSpec, after: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _memory(spec: VMSpec, after: Mapping[str, str]) -> Iterator[Problem]:
-    size = int(parse_props(after.get("memory", ""), "current").get("current", "512"))
-    least = int(after.get("balloon", "0"))
+    size = whole(parse_props(after.get("memory", ""), "current").get("current"), 512)
+    least = whole(after.get("balloon"), 0)
     if spec.memory is not None and least > size:
         yield Problem(
             reason="MinimumAboveMemory",
