@@ -8,11 +8,14 @@ from itertools import product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.planning import report
+from proxmox_operator.planning.adoption import Adoptee
 from proxmox_operator.planning.availability import HA, HAResource
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import (
     Absent,
+    Adopt,
     AlignHA,
     Blocked,
     Bury,
@@ -47,10 +50,11 @@ from proxmox_operator.planning.lifecycle.restarting import under_way
 from proxmox_operator.planning.moving import Staying
 from proxmox_operator.planning.placement import Unschedulable
 from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, Held, Move, PendingChange, Problem, Put
-from unit.planning.make import GOING, INTENT, NOW, PLACE, TEMPLATE, UUID, a_vm, facts, later, present
+from unit.planning.make import GOING, INTENT, MARK, NOW, PLACE, TEMPLATE, UUID, a_vm, facts, later, present
 
 HA_STEPS = (JoinHA, AlignHA, ClearHAError, LeaveHA, SetRule)
 TOUCHES = (
+    Adopt,
     Clone,
     Configure,
     MoveDisk,
@@ -129,7 +133,9 @@ STATUS = {
     ),
 }
 WINDOW = {"start": "02:00", "end": "04:00"}
+ADOPTS = {"adopt": {"vmid": 104}}
 SPEC = {
+    "source": mostly({"clone": {"vmid": 9000}}, ADOPTS),
     "power": st.sampled_from(("Running", "Stopped", "Unmanaged")),
     "management": mostly("Manage", "Observe"),
     "deletionPolicy": mostly("Delete", "Retain"),
@@ -146,6 +152,17 @@ RESOURCES = st.builds(
     HAResource,
     state=st.sampled_from(("started", "stopped", "disabled", "ignored")),
     comment=st.sampled_from(("ours", "by hand")),
+)
+ADOPTEES = st.builds(
+    Adoptee,
+    vmid=st.sampled_from((104, 105)),
+    node=st.just("pve1"),
+    kind=mostly("VM", "template", "container"),
+    holder=mostly(None, "db/pg"),
+    lock=mostly(None, *LOCKS),
+    mark=mostly(None, MARK),
+    uuid=st.sampled_from((None, UUID)),
+    description=mostly("notes", "x" * 8000),
 )
 HAS = st.builds(
     HA,
@@ -185,6 +202,7 @@ def all_facts(vm=None, **fixed):
             ),
         ),
         "source": mostly(TEMPLATE, None),
+        "adoptees": st.one_of(st.none(), st.lists(ADOPTEES, max_size=2).map(tuple)),
         "place": mostly(PLACE, None, Unschedulable(reasons={"pve1": "MemoryFull"})),
         "ready_checks": mostly((), (Wait(reason="AgentNotConnected", message="not yet"),)),
         "ha": st.one_of(st.none(), HAS),
@@ -457,3 +475,25 @@ def test_a_vm_is_moved_only_where_it_is_to_go_and_one_that_stays_is_never_called
     if isinstance(step, Settled) and managed and given_facts.vm.metadata.deletion_timestamp is None:
         assert given_facts.move is GOING
         assert existence.lock  # which no reading brings about together
+
+
+@given(all_facts(objects(source=st.just(ADOPTS))))
+@always
+def test_an_object_that_adopts_never_makes_a_vm(given_facts):
+    assert not isinstance(plan(given_facts), Clone | Reserve | RecordStart)
+
+
+@given(FACTS)
+@always
+def test_only_one_unlocked_vm_that_is_nobodys_is_taken_over_by_an_object_that_holds_on(given_facts):
+    step = plan(given_facts)
+    if isinstance(step, Adopt):
+        vm, [found] = given_facts.vm, given_facts.adoptees
+        assert step.adoptee == found
+        assert (found.kind, found.holder, found.mark, found.lock) == ("VM", None, None, None)
+        assert vm.spec.source.adopt is not None
+        assert vm.spec.management == "Manage"
+        assert FINALIZER in vm.metadata.finalizers
+        assert vm.metadata.deletion_timestamp is None
+        assert not given_facts.denied
+        assert given_facts.claimed is None

@@ -73,7 +73,10 @@ def _not_to_be_adopted(facts: Facts) -> Step | None:
 
 
 def _adopt(facts: Facts) -> Step | None:
-    return Adopt(adoptee=facts.adoptees[0]) if facts.adoptees else None
+    """The one VM that was found and not refused."""
+    if facts.vm.spec.source.adopt is None or not facts.adoptees:
+        return None
+    return Adopt(adoptee=facts.adoptees[0])
 
 
 def _taken(facts: Facts) -> Step | None:
