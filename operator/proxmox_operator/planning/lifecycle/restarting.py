@@ -34,8 +34,8 @@ def under_way(vm: ProxmoxVM) -> Restart | None:
 
 
 def token_of(vm: ProxmoxVM) -> str | None:
-    """The value of the restart annotation, as it is recorded."""
-    value = vm.metadata.annotations.get(RESTART)
+    """The value of the restart annotation, as it is recorded; an empty one says nothing."""
+    value = vm.metadata.annotations.get(RESTART) or None
     if value is None or len(value) <= TOKEN_LENGTH:
         return value
     return hashlib.sha256(value.encode()).hexdigest()[:TOKEN_LENGTH]
@@ -99,7 +99,9 @@ def go_on(facts: Facts) -> Step | None:
     if present.power == "Stopped":
         if restart.phase == "Stopping":
             starting = restart.model_copy(update={"phase": "Starting"})
-            return NoteRestart(restart=starting, restarted_for=token_of(vm) or vm.status.restarted_for)
+            # Whatever the annotation says by now: the boot that follows is what it asks for.
+            latest = token_of(vm) or fulfilled or vm.status.restarted_for
+            return NoteRestart(restart=starting, restarted_for=latest)
         if facts.ha is not None and facts.ha.governs:
             return through_ha(facts, facts.ha)
         return _held(present) or Start()
@@ -147,7 +149,9 @@ def _shut_down(facts: Facts, restart: Due) -> Stop:
 def _over(facts: Facts, restart: Restart, fulfilled: str | None) -> NoteRestart:
     """The VM has been booted; if what it was booted for still waits, another boot would not help."""
     vm, present = facts.vm, the_vm(facts)
-    restarted_for = fulfilled or vm.status.restarted_for
+    restarted_for = vm.status.restarted_for  # recorded when it was seen stopped
+    if restart.phase == "Stopping":
+        restarted_for = fulfilled or restarted_for
     if restart.cause == cause_of(present.pending):
         failed = restart.model_copy(update={"phase": "NotApplied"})
         told = f"the VM was restarted, and these changes still wait: {_sentences(present.pending)}"
