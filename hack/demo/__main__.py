@@ -6,9 +6,10 @@ import sys
 import time
 from collections import Counter
 
-from demo import acts
-from demo.acts import NAMESPACE, SIMULATOR, TENANT, Told
+from demo import acts, life
+from demo.acts import SIMULATOR, TENANT
 from demo.kube import vms
+from demo.looking import NAMESPACE, Told
 from demo.screen import Screen
 from demo.stage import FAILURES, Stage, orderly, set_up
 
@@ -28,6 +29,7 @@ def main() -> int:
             with set_up(simulator=SIMULATOR, namespaces=(NAMESPACE, TENANT)) as stage:
                 _prepare(stage, screen, started)
                 told = [act(stage, screen) for act in (acts.clusters, acts.creation, acts.drift)]
+                told += [act(stage, screen) for act in (life.change, life.move, life.adoption)]
                 told += [act(stage, screen) for act in (acts.refusals, acts.deletion)]
                 _summary(stage, screen, told, time.monotonic() - started)
                 if arguments.keep:
@@ -44,7 +46,7 @@ def main() -> int:
 
 def _introduce(screen: Screen) -> None:
     screen.say(
-        "A tour of the operator in half a minute. Nothing leaves this machine, nothing is left behind."
+        "A tour of the operator in less than a minute. Nothing leaves this machine, nothing is left behind."
     )
     screen.act(
         "The stage",

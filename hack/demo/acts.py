@@ -4,16 +4,14 @@ Each returns what the summary says of it; where something does not come about it
 """
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from demo.kube import Object, is_ready, ready, vms
+from demo.kube import is_ready, ready, vms
+from demo.looking import NAMESPACE, Told, await_that, describe, events, look, since, status_of, vmid_of
 from demo.processes import StageError
 from demo.screen import Screen
 from demo.stage import SYSTEM, Stage
 
-NAMESPACE = "shop"
 TENANT = "tenant-a"
 SIMULATOR = (
     "--nodes=3",
@@ -27,9 +25,6 @@ REFUSED = Path(__file__).resolve().parent / "refused"
 READY_SECONDS = 45.0
 DRIFT_SECONDS = 30.0
 DELETE_SECONDS = 30.0
-
-Told = tuple[str, str, str]
-"""What was shown, how it came out, and how long it took."""
 
 
 def clusters(stage: Stage, screen: Screen) -> Told:
@@ -48,13 +43,13 @@ def clusters(stage: Stage, screen: Screen) -> Told:
         listed = stage.cluster.kubectl("get", "pvec", "-o", "json", check=True).stdout
         return listed.count('"reason": "Ready"') >= len(CLUSTERS) - 1
 
-    _await(
+    await_that(
         stage, usable, 20, "both ProxmoxClusters Ready", lambda: stage.cluster.kubectl("get", "pvec").stdout
     )
     screen.command("kubectl get pvec")
     for line in stage.cluster.kubectl("get", "pvec", check=True).stdout.splitlines():
         screen.raw(line)
-    return "ProxmoxClusters connected, pinned and checked", "2 Ready", _since(started)
+    return "ProxmoxClusters connected, pinned and checked", "2 Ready", since(started)
 
 
 def creation(stage: Stage, screen: Screen) -> Told:
@@ -67,7 +62,7 @@ def creation(stage: Stage, screen: Screen) -> Told:
         screen.command(f"kubectl apply -n {NAMESPACE} -f manifests/examples/{name}")
         stage.kubectl_apply(stage.example(name), namespace=NAMESPACE)
     seconds = screen.watch(
-        lambda: _look(stage),
+        lambda: look(stage),
         lambda seen: len(seen) == len(VMS) and all(map(is_ready, seen)),
         seconds=READY_SECONDS,
     )
@@ -79,33 +74,33 @@ def creation(stage: Stage, screen: Screen) -> Told:
 
 
 def drift(stage: Stage, screen: Screen) -> Told:
-    vmid = _vmid(stage, "web")
+    vmid = vmid_of(stage, "web")
     screen.act(
         "Somebody stops a VM behind the operator's back",
         f"VM {vmid} (`web`) is switched off, as by a click in the Proxmox GUI. Its manifest still says Running.",
     )
     stage.simulator.do("stop", vmid=vmid)
     started = time.monotonic()
-    screen.say(f"Proxmox: VM {vmid} is {_status(stage, vmid)}. The operator looks every 5 s ...")
-    _await(
+    screen.say(f"Proxmox: VM {vmid} is {status_of(stage, vmid)}. The operator looks every 5 s ...")
+    await_that(
         stage,
-        lambda: _status(stage, vmid) == "running",
+        lambda: status_of(stage, vmid) == "running",
         DRIFT_SECONDS,
         f"VM {vmid} started again",
-        lambda: _describe(stage, "web"),
+        lambda: describe(stage, "web"),
     )
-    seconds = _since(started)
+    seconds = since(started)
     screen.done(f"Proxmox: VM {vmid} is running again, {seconds} after it was stopped.")
-    _await(
+    await_that(
         stage,
-        lambda: bool(_events(stage, "web", "PowerDriftCorrected")),
+        lambda: bool(events(stage, "web", "PowerDriftCorrected")),
         10,
         "an Event PowerDriftCorrected",
-        lambda: _describe(stage, "web"),
+        lambda: describe(stage, "web"),
     )
     screen.say("And whoever wonders why finds it among the VM's Events:")
     screen.command(f"kubectl events -n {NAMESPACE} --for pvm/web")
-    for event in _events(stage, "web", "PowerDriftCorrected"):
+    for event in events(stage, "web", "PowerDriftCorrected"):
         screen.quote(f"{event['type']}  {event['reason']}  {event['note']}")
     return "A VM stopped by hand was started again", "corrected, with an Event", seconds
 
@@ -133,7 +128,9 @@ def refusals(stage: Stage, screen: Screen) -> Told:
     def denied() -> bool:
         return ready(stage.kube.get(path) or {}).get("reason") == "AccessDenied"
 
-    _await(stage, denied, 15, "condition Ready with reason AccessDenied", lambda: str(stage.kube.get(path)))
+    await_that(
+        stage, denied, 15, "condition Ready with reason AccessDenied", lambda: str(stage.kube.get(path))
+    )
     condition = ready(stage.kube.get(path) or {})
     screen.quote(f"Ready: False  {condition['reason']}")
     for sentence in condition["message"].split("; "):
@@ -142,11 +139,11 @@ def refusals(stage: Stage, screen: Screen) -> Told:
     if made:
         raise StageError(f"Expected no VM for the refused manifest, Proxmox has {made}")
     stage.kube.delete(path)
-    return "Wrong and greedy manifests were refused", "2 refused, no VM made", _since(started)
+    return "Wrong and greedy manifests were refused", "2 refused, no VM made", since(started)
 
 
 def deletion(stage: Stage, screen: Screen) -> Told:
-    web, db = _vmid(stage, "web"), _vmid(stage, "db")
+    web, db = vmid_of(stage, "web"), vmid_of(stage, "db")
     screen.act(
         "Two objects are deleted",
         "`web` goes with its VM and disks. `db` has `deletionPolicy: Retain`: its VM stays, and is nobody's again.",
@@ -155,57 +152,16 @@ def deletion(stage: Stage, screen: Screen) -> Told:
     screen.command(f"kubectl delete pvm -n {NAMESPACE} web db")
     stage.cluster.kubectl("delete", "pvm", "-n", NAMESPACE, "web", "db", "--wait=false", check=True)
     screen.watch(
-        lambda: _look(stage),
+        lambda: look(stage),
         lambda seen: not {"web", "db"} & {raw["metadata"]["name"] for raw in seen},
         seconds=DELETE_SECONDS,
     )
-    seconds = _since(started)
+    seconds = since(started)
     world = stage.simulator.world()
     left = [volume["name"] for volume in world["volumes"] if volume["vmid"] == web]
     if stage.simulator.vm(web) is not None or left:
         raise StageError(f"Expected VM {web} and its disks gone from Proxmox; volumes left: {left}")
-    if _status(stage, db) != "running":
-        raise StageError(f"Expected VM {db} to run on in Proxmox; it is {_status(stage, db)}")
+    if status_of(stage, db) != "running":
+        raise StageError(f"Expected VM {db} to run on in Proxmox; it is {status_of(stage, db)}")
     screen.done(f"Proxmox: VM {web} and its disks are gone; VM {db} still runs.")
     return "Objects were deleted", "1 VM destroyed, 1 kept (Retain)", seconds
-
-
-def _look(stage: Stage) -> list[Object]:
-    _alive(stage)
-    return stage.kube.items(vms(NAMESPACE))
-
-
-def _alive(stage: Stage) -> None:
-    stage.simulator.check()
-    if stage.operator is not None:
-        stage.operator.check()
-
-
-def _await(stage: Stage, so: Callable[[], bool], seconds: float, what: str, found: Callable[[], str]) -> None:
-    deadline = time.monotonic() + seconds
-    while not so():
-        _alive(stage)
-        if time.monotonic() > deadline:
-            raise StageError(f"Expected within {seconds:.0f} s: {what}. Found instead:\n{found()}")
-        time.sleep(0.1)
-
-
-def _events(stage: Stage, name: str, reason: str) -> list[dict[str, Any]]:
-    listed = stage.kube.items(f"/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events")
-    return [event for event in listed if event["regarding"]["name"] == name and event["reason"] == reason]
-
-
-def _describe(stage: Stage, name: str) -> str:
-    return stage.cluster.kubectl("describe", "pvm", "-n", NAMESPACE, name).stdout
-
-
-def _vmid(stage: Stage, name: str) -> int:
-    return int((stage.kube.get(f"{vms(NAMESPACE)}/{name}") or {})["status"]["vmid"])
-
-
-def _status(stage: Stage, vmid: int) -> str:
-    return str((stage.simulator.vm(vmid) or {"status": "gone"})["status"])
-
-
-def _since(started: float) -> str:
-    return f"{time.monotonic() - started:.1f} s"

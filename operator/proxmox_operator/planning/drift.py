@@ -72,8 +72,9 @@ def had_power(vm: ProxmoxVM, wanted: str) -> bool:
 
 
 def unsaid(vm: ProxmoxVM, differences: Sequence[str]) -> list[str]:
-    """Differences that ``status.plan`` does not list yet, of an object that was looked at in this generation before."""
-    if vm.status.observed_generation != vm.metadata.generation:
+    """Differences that ``status.plan`` does not list yet, of a VM that was compared with this generation before."""
+    synced = find_condition(vm.status.conditions, "Synced")
+    if synced is None or synced.status == "Unknown" or synced.observed_generation != vm.metadata.generation:
         return []
     return [difference for difference in differences if difference not in vm.status.plan]
 

@@ -89,11 +89,19 @@ def test_a_vm_had_its_power_if_it_was_seen_so_in_this_generation(status, had):
     assert drift.had_power(a_vm(status=status), "Running") is had
 
 
-def test_what_stands_in_the_plan_already_and_what_the_spec_asks_for_anew_is_not_said():
-    looked_at = a_vm(status=made(observedGeneration=3, plan=["a: 1 -> 2"]))
-    assert drift.unsaid(looked_at, ("a: 1 -> 2", "b: 1 -> 2")) == ["b: 1 -> 2"]
-    edited = a_vm(status=made(observedGeneration=2, plan=["a: 1 -> 2"]))
-    assert drift.unsaid(edited, ("b: 1 -> 2",)) == []
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        pytest.param((synced("True", 3),), ["b: 1 -> 2"], id="it was as it should be"),
+        pytest.param((synced("False", 3),), ["b: 1 -> 2"], id="one more on top of others"),
+        pytest.param((synced("False", 2),), [], id="the spec was edited"),
+        pytest.param((synced("Unknown", 3),), [], id="never compared yet"),
+        pytest.param((), [], id="never looked at yet"),
+    ],
+)
+def test_only_what_changed_since_the_vm_was_compared_is_said(conditions, said):
+    vm = a_vm(status=made(observedGeneration=3, plan=["a: 1 -> 2"]), conditions=conditions)
+    assert drift.unsaid(vm, ("a: 1 -> 2", "b: 1 -> 2")) == said
 
 
 def test_many_changes_are_told_in_part_and_counted():
