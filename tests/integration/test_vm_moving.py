@@ -506,3 +506,20 @@ def test_a_vm_under_ha_is_moved_by_the_ha_manager_which_is_asked_once(world: Wor
     wait_on(world, name, vmid, "pve2")
     assert len(migrations(world, vmid)) == 1
     assert [task.type for task in world.sim.tasks("hamigrate")] == ["hamigrate"]
+
+
+def test_disks_that_take_other_names_on_the_target_are_still_the_same_disks(world: World) -> None:
+    name = world.make(
+        disks=[{"name": "data", "size": "2Gi"}], placement={"nodes": ["pve1"], "moveLocalDisks": True}
+    )
+    vmid = world.wait_ready(name)
+    before = world.status(name)["disks"]
+    world.sim.call(lambda: world.sim.server.alloc("local-lvm", "pve2", vmid, GIB))
+    move_to(world, name, "pve2")
+    wait_on(world, name, vmid, "pve2")
+    (disk,) = world.status(name)["disks"]
+    assert disk["volume"] != before[0]["volume"]
+    assert disk["volume"] in str(world.sim.vm(vmid).config["scsi1"])
+    assert "detachedDisks" not in world.status(name)
+    world.passes(name)
+    assert [call for call in world.writes(vmid) if call.path.endswith(("/config", "/resize"))][2:] == []

@@ -158,13 +158,16 @@ def has_cloud_init_drive(config: Mapping[str, str]) -> bool:
 def slot_of(name: str, config: Mapping[str, str], known: DiskStatus | None) -> str | None:
     """Where the disk called ``name`` is attached: by its recorded volume, else by the serial it was given.
 
-    One that is called after a slot came with the VM: that slot counts until its volume is on record.
+    A volume with the serial of another disk is not it, whatever its name: names are given anew when a VM moves. One
+    that is called after a slot came with the VM: that slot counts until its volume is on record.
     """
     there = drives(config).items()
-    by_volume = [slot for slot, drive in there if known is not None and drive.volume == known.volume]
+    recorded = {slot for slot, drive in there if known is not None and drive.volume == known.volume}
     by_serial = [slot for slot, drive in there if drive.options.get("serial") == name]
+    by_both = [slot for slot in by_serial if slot in recorded]
+    by_volume = [slot for slot, drive in there if slot in recorded and "serial" not in drive.options]
     by_slot = [slot for slot, _ in there if slot == name and known is None]
-    return next(iter(by_volume + by_serial + by_slot), None)
+    return next(iter(by_both + by_serial + by_volume + by_slot), None)
 
 
 def is_slot(name: str) -> bool:

@@ -84,6 +84,18 @@ def test_the_disk_a_vm_boots_from(config, slot):
         pytest.param(
             {"scsi2": "local:vm-10000-disk-9,serial=data"}, RECORDED, "scsi2", id="moved to another storage"
         ),
+        pytest.param(
+            {"scsi0": "ceph:vm-10000-disk-1", "scsi1": "ceph:vm-10000-disk-2,serial=data"},
+            RECORDED,
+            "scsi1",
+            id="a serial counts more than a name that another disk has got",
+        ),
+        pytest.param(
+            {"scsi1": "ceph:vm-10000-disk-1,serial=logs"},
+            RECORDED,
+            None,
+            id="nor does another's serial mislead",
+        ),
         pytest.param({"unused0": "ceph:vm-10000-disk-1"}, RECORDED, None, id="detached is not attached"),
         pytest.param({"scsi1": "ceph:vm-10000-disk-2,serial=logs"}, None, None, id="another disk"),
         pytest.param({"ide2": "none,media=cdrom,serial=data"}, None, None, id="a CD-ROM is no disk"),

@@ -15,6 +15,7 @@ from proxmox_operator.planning.lifecycle import (
     Configure,
     Destroy,
     EndMove,
+    Follow,
     GrowDisks,
     Hold,
     Migrate,
@@ -433,6 +434,11 @@ LOST_POWER = present(power="Stopped")
 
 
 @table(
+    ("a VM that is elsewhere is followed first", facts(OLD, existence=present(node="pve2", diff=CHANGED)), Follow),
+    ("also before it is destroyed",
+     facts(a_vm(status=made(), deleting=True), existence=present(node="pve2", power="Stopped")), Follow),
+    ("one that is being made is where it is",
+     facts(a_vm(status=FRESH), existence=present(node="pve2", power="Stopped")), RecordStart),
     ("a VM goes where it is to be", facts(OLD, existence=present(), move=GOING), Migrate),
     ("before its config is written", facts(OLD, existence=present(diff=CHANGED), move=GOING), Migrate),
     ("also when that cannot be written here", facts(OLD, existence=present(diff=IMPOSSIBLE), move=GOING), Migrate),

@@ -35,6 +35,7 @@ from proxmox_operator.planning.lifecycle import (
     Destroy,
     EndMove,
     Facts,
+    Follow,
     GrowDisks,
     Hold,
     JoinHA,
@@ -53,7 +54,14 @@ from proxmox_operator.planning.lifecycle import (
     Stop,
 )
 from proxmox_operator.planning.moving import cloud_init_may_run_again
-from proxmox_operator.planning.vmconfig import PASSWORD_KEY, Put, Remove, own_tags, password_reference
+from proxmox_operator.planning.vmconfig import (
+    PASSWORD_KEY,
+    Put,
+    Remove,
+    followed,
+    own_tags,
+    password_reference,
+)
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.tasks import TaskResult
 
@@ -106,6 +114,8 @@ class Applier:
                 await self._reclaim(facts.vm, step)
             case Clone():
                 await self._clone(facts, step)
+            case Follow():
+                await self._follow(facts)
             case Migrate():
                 await self._migrate(facts, step)
             case Configure():
@@ -271,6 +281,21 @@ class Applier:
         self._event(vm, "Cloning", f"cloning VM {source.vmid} to VM {vmid} on {place.node}")
 
     # Moving
+
+    async def _follow(self, facts: Facts) -> None:
+        vm, present, config = facts.vm, _present(facts), self._memory.config
+        if config is None:
+            raise Outdated("the config was not read in this pass")
+        left, inventory = vm.status.node, self._session.inventory.current
+        seen = self._memory.seen_before
+        found = followed(
+            vm,
+            config.raw,
+            before=seen[1] if seen is not None and seen[0] == left else None,
+            shared={each.name for each in inventory.storages.values() if each.shared} if inventory else (),
+        )
+        await self._record(node=present.node, disks=found.disks, detached_disks=found.detached)
+        self._event(vm, "Moved", f"VM {vm.status.vmid} is on {present.node} now; it was on {left}")
 
     async def _migrate(self, facts: Facts, step: Migrate) -> None:
         """No digest guards a migration: whose the VM is, is read live just before. Two calls exclude each other by the

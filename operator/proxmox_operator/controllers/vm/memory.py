@@ -4,7 +4,7 @@ Everything here can be lost at any moment: it saves calls, it never decides who 
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -102,6 +102,9 @@ class Memory:
     grown: frozenset[tuple[str, int]] = frozenset()
     held: bool = False
     left: tuple[str, ...] = ()
+    seen_on: tuple[str, Mapping[str, str]] | None = None
+    seen_before: tuple[str, Mapping[str, str]] | None = None
+    """Node and config as last read, and the same as last read on another node."""
     moved: bool = False
     """A move of ours has ended, so the inventory is old."""
     move_asked_of_ha: float | None = None

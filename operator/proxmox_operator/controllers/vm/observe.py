@@ -468,6 +468,9 @@ class Observer:
             memory.config = await self._session.vms.config(node, vmid)
             memory.config_at = clock()
             memory.guest = guest
+            if memory.seen_on is not None and memory.seen_on[0] != node:
+                memory.seen_before = memory.seen_on
+            memory.seen_on = (node, memory.config.raw)
         return memory.config
 
     async def _ha(self, vm: ProxmoxVM, present: Present) -> HA | None:

@@ -28,7 +28,6 @@ from proxmox_operator.errors import (
     Waiting,
 )
 from proxmox_operator.planning.access import access_of
-from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import (
     Blocked,
     Facts,
@@ -237,7 +236,6 @@ class VMReconciler:
                 0.9, 1.1
             )
             memory.restart_at = self._restart_at(facts)
-        self._tell_move(facts, keeper)
         if facts.vm.spec.management == "Observe":
             await applier.tell_seen(facts)
         memory.seen_at = self._context.now().timestamp() - (self._context.clock() - memory.config_at)
@@ -252,16 +250,6 @@ class VMReconciler:
             lasting = moves.LOOK_AGAIN if facts.working == "Moving" else 60.0
             return Outcome.again(lasting if keeper.shown else PROGRESS_AFTER)
         return Outcome.again(step.after)
-
-    def _tell_move(self, facts: Facts, keeper: StatusKeeper) -> None:
-        """The VM is on another node than it was, whoever has moved it: it is followed."""
-        vm, present = facts.vm, facts.existence
-        if not isinstance(present, Present) or present.owner not in (Owner.OURS, Owner.UNMARKED):
-            return
-        before = vm.status.node
-        if vm.status.provisioning is None and before is not None and before != present.node:
-            message = f"VM {vm.status.vmid} is on {present.node} now; it was on {before}"
-            self._context.events.normal(keeper.raw, "Moved", message)
 
     def _soonest(self, facts: Facts, member: Member, memory: Memory) -> float:
         """When to look again at a settled VM: for addresses the agent owes, a window, or when its config is due."""

@@ -7,7 +7,7 @@ from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.api.quantity import parse_duration
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle.facts import Facts, Present, Unknown
-from proxmox_operator.planning.lifecycle.steps import Blocked, Hold, Reserve, Step, Stop, Wait
+from proxmox_operator.planning.lifecycle.steps import Blocked, Follow, Hold, Reserve, Step, Stop, Wait
 from proxmox_operator.planning.moving import Staying
 from proxmox_operator.planning.placement import Placed, Unschedulable
 
@@ -43,6 +43,15 @@ def unknown(facts: Facts) -> Step | None:
     if isinstance(existence, Unknown):
         return Wait(reason=existence.reason, message=existence.message, after=existence.after, unknown=True)
     return None
+
+
+def follow(facts: Facts) -> Step | None:
+    """It is on another node than before, whoever has moved it: nothing is done by what was recorded there."""
+    status, existence = facts.vm.status, facts.existence
+    if not isinstance(existence, Present) or existence.owner not in (Owner.OURS, Owner.UNMARKED):
+        return None
+    moved = status.provisioning is None and status.node not in (None, existence.node)
+    return Follow() if moved else None
 
 
 def denied(facts: Facts) -> Step | None:

@@ -7,6 +7,7 @@ from proxmox_operator.api.quantity import parse_duration
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle.checks import (
     Check,
+    follow,
     foreign,
     locked,
     power_unknown,
@@ -152,6 +153,7 @@ DELETING: tuple[Check, ...] = (
     _only_looking,
     working,
     unknown,
+    follow,
     _settling,
     _gone,
     _not_ours_to_delete,

@@ -5,6 +5,7 @@ from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle.checks import (
     Check,
     denied,
+    follow,
     foreign,
     hold,
     locked,
@@ -243,6 +244,7 @@ UNMADE: tuple[Check, ...] = (unknown, denied, _not_to_be_adopted, hold, _recover
 LIVING: tuple[Check, ...] = (
     working,
     unknown,
+    follow,
     _taken,
     denied,
     hold,
@@ -263,4 +265,4 @@ LIVING: tuple[Check, ...] = (
     _settled,
 )
 
-OBSERVING: tuple[Check, ...] = (working, unknown, foreign, denied, _not_there_to_observe, _observe)
+OBSERVING: tuple[Check, ...] = (working, unknown, follow, foreign, denied, _not_there_to_observe, _observe)

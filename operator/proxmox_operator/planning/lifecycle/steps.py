@@ -66,6 +66,11 @@ class GrowDisks:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Follow:
+    """Record that it is on another node than before, and the names that its disks have there."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Migrate:
     """Move it to another node."""
 
@@ -206,7 +211,7 @@ class Settled:
 
 
 Step = (
-    Reserve | Adopt | Reclaim | Hold | Clone | Migrate | Configure | MoveDisk | EndMove | GrowDisks | RecordStart
-    | Start | Stop | NoteRestart | JoinHA | AlignHA | ClearHAError | LeaveHA | SetRule | Destroy | Bury | Release
-    | Wait | Blocked | Settled
+    Reserve | Adopt | Reclaim | Hold | Clone | Follow | Migrate | Configure | MoveDisk | EndMove | GrowDisks
+    | RecordStart | Start | Stop | NoteRestart | JoinHA | AlignHA | ClearHAError | LeaveHA | SetRule | Destroy | Bury
+    | Release | Wait | Blocked | Settled
 )  # fmt: skip

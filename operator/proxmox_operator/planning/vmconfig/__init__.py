@@ -28,6 +28,7 @@ from proxmox_operator.planning.vmconfig.devices import pci_devices, usb_devices
 from proxmox_operator.planning.vmconfig.drives import boot_disk, listed_disks
 from proxmox_operator.planning.vmconfig.effects import effect, reruns_cloud_init
 from proxmox_operator.planning.vmconfig.firmware import firmware
+from proxmox_operator.planning.vmconfig.following import followed
 from proxmox_operator.planning.vmconfig.general import general, own_tags, updates
 from proxmox_operator.planning.vmconfig.hardware import machine, memory, peripherals, processor
 from proxmox_operator.planning.vmconfig.managed import managed, no_longer_managed
@@ -58,6 +59,7 @@ __all__ = [
     "diff",
     "disk_records",
     "fingerprint",
+    "followed",
     "managed",
     "no_longer_managed",
     "own_tags",
