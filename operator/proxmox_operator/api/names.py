@@ -2,7 +2,6 @@
 
 GROUP = "proxmox-operator.io"
 VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
 CATEGORY = "proxmox"
 
 FINALIZER = f"{GROUP}/finalizer"

@@ -229,7 +229,6 @@ class VMs:
         *,
         digest: str,
         delete: Sequence[str] = (),
-        revert: Sequence[str] = (),
         background_delay: int = 2,
         slots: Collection[str] = (),
     ) -> str | None:
@@ -246,7 +245,6 @@ class VMs:
         params |= {
             "digest": digest,
             "delete": ",".join(delete) or None,
-            "revert": ",".join(revert) or None,
             "background_delay": background_delay or None,
         }
         upid: str | None = await self._allocate(_vm(node, vmid, "config"), params, slots)
@@ -288,9 +286,9 @@ class VMs:
         self._agents.forget(vmid)
         return await self._power(node, vmid, "start")
 
-    async def stop(self, node: str, vmid: int, *, overrule_shutdown: bool = False) -> str:
-        """``POST .../status/stop``: pulls the plug; ``overrule_shutdown`` ends a shutdown task that hangs."""
-        return await self._power(node, vmid, "stop", **{"overrule-shutdown": overrule_shutdown or None})
+    async def stop(self, node: str, vmid: int) -> str:
+        """``POST .../status/stop``: pulls the plug."""
+        return await self._power(node, vmid, "stop")
 
     async def shutdown(self, node: str, vmid: int, *, timeout: int, force: bool = False) -> str:
         """``POST .../status/shutdown``: asks the guest; ``force`` pulls the plug after ``timeout`` (s)."""

@@ -338,7 +338,7 @@ async def test_a_live_task_for_the_id_leaves_it_unknown(open_session):
 
 
 async def test_a_clone_to_the_id_that_has_not_made_its_stub_yet_leaves_it_unknown(open_session):
-    with PveSim(nodes=1, task_seconds=0.2) as sim:
+    with PveSim(nodes=1, task_seconds=0.2, time_scale=5) as sim:  # the clone waits 5 s for the lock
         sim.add_template()
         session = open_session(sim)
         release = sim.hold_config_lock(9000)
