@@ -79,6 +79,8 @@ class Restart(Wire):
     as long as they are true: no restart is tried twice for the same cause."""
     since: AwareDatetime
     """When it began."""
+    node: str | None = None
+    """Node that the VM was on then."""
 
     @property
     def under_way(self) -> bool:

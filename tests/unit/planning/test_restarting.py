@@ -30,8 +30,8 @@ SHUT = {"start": "02:00", "end": "04:00", "timeZone": "Europe/Berlin"}
 AUTOMATIC = {"updates": {"restart": "Automatic"}}
 
 
-def record(phase, cause=WAITING, since=NOW):
-    return {"cause": cause, "phase": phase, "since": since.isoformat()}
+def record(phase, cause=WAITING, since=NOW, node="pve1"):
+    return {"cause": cause, "phase": phase, "since": since.isoformat(), "node": node}
 
 
 def a_vm_with(token=None, *, restart=None, restarted_for=None, deleting=False, **spec):
@@ -151,7 +151,9 @@ TOKEN = Due(cause="token=1", why="asked for")
 IMPOSSIBLE = ConfigDiff(problems=(Problem(reason="DiskMissing", message="attach it"),))
 CHANGED = ConfigDiff(puts=(Put(key="cores", value="2", was="1"),))
 OFF = present(power="Stopped")
-STOPPING, STARTING = a_vm_with(restart=record("Stopping")), a_vm_with(restart=record("Starting"))
+STOPPING = a_vm_with("1", restart=record("Stopping", "token=1"))
+STARTING = a_vm_with(restart=record("Starting"))
+BEGUN = record("Stopping")
 
 
 def step(vm, existence, **more):
@@ -200,11 +202,59 @@ def step(vm, existence, **more):
                 (Blocked, "DiskMissing"),
             ),
             ("begun, and still running: asked again", STOPPING, present(), Stop),
+            (
+                "begun for changes that still wait",
+                a_vm_with(restart=BEGUN, **AUTOMATIC),
+                present(pending=(CORES,)),
+                Stop,
+            ),
+            (
+                "begun, and the window has closed: dropped",
+                a_vm_with(restart=BEGUN, updates={"restart": "Automatic", "window": SHUT}),
+                present(pending=(CORES,)),
+                (NoteRestart, None, None),
+            ),
+            (
+                "begun, and no longer allowed: dropped",
+                a_vm_with(restart=BEGUN),
+                present(pending=(CORES,)),
+                (NoteRestart, None, None),
+            ),
+            (
+                "begun, and the changes were taken back: dropped",
+                a_vm_with(restart=BEGUN, **AUTOMATIC),
+                present(),
+                (NoteRestart, None, None),
+            ),
+            (
+                "begun, and the annotation was taken away: dropped",
+                a_vm_with(restart=record("Stopping", "token=1"), restarted_for="0"),
+                present(),
+                (NoteRestart, None, "0"),
+            ),
+            (
+                "begun, and the annotation is another one",
+                a_vm_with("2", restart=record("Stopping", "token=1")),
+                present(),
+                Stop,
+            ),
+            (
+                "a new QEMU process on another node was a migration, and no boot",
+                STOPPING,
+                present(node="pve2", booted_after=later(1)),
+                Stop,
+            ),
+            (
+                "while the same changes wait there was no boot",
+                a_vm_with(restart=BEGUN, **AUTOMATIC),
+                present(pending=(CORES,), booted_after=later(1)),
+                Stop,
+            ),
             ("begun and locked", STOPPING, present(lock="backup"), (Wait, "Locked")),
             ("begun and on hold", STOPPING, present(hold="stopall"), (Wait, "PowerOnHold")),
             ("begun and paused", STOPPING, present(power="Paused"), (Wait, "Paused")),
             ("begun and not told", STOPPING, present(power="Unknown"), (Wait, "PowerUnknown")),
-            ("seen stopped", STOPPING, OFF, (NoteRestart, "Starting", None)),
+            ("seen stopped", STOPPING, OFF, (NoteRestart, "Starting", "1")),
             (
                 "seen stopped: the wish of that moment is fulfilled",
                 a_vm_with("2", restart=record("Stopping", "token=1")),
@@ -253,7 +303,7 @@ def step(vm, existence, **more):
                 "booted by somebody else before it was seen stopped",
                 STOPPING,
                 present(booted_after=later(1)),
-                (NoteRestart, None, None),
+                (NoteRestart, None, "1"),
             ),
             ("booted before it began", STOPPING, present(booted_after=later(-1)), Stop),
             (
@@ -290,7 +340,7 @@ def test_the_next_step_of_a_restart(vm, existence, expected):
 def test_a_shutdown_that_may_have_been_asked_for_is_not_asked_for_again_before_it_has_settled():
     assert step(STOPPING, present(), settles_at=later(30)) == (Wait, "Settling")
     assert step(STOPPING, present(), settles_at=later(-1)) is Stop
-    assert step(STOPPING, OFF, settles_at=later(30)) == (NoteRestart, "Starting", None)
+    assert step(STOPPING, OFF, settles_at=later(30)) == (NoteRestart, "Starting", "1")
 
 
 def test_a_guest_that_does_not_shut_down_is_left_running_and_not_asked_again():

@@ -134,7 +134,9 @@ class PowerWriter:
         """The intent is recorded first: whoever finds the VM stopped starts it again, also when the answer is lost."""
         begun = vm.status.restart
         if begun is None or begun.cause != restart.cause or not begun.under_way:
-            begun = Restart(cause=restart.cause, phase="Stopping", since=self._context.now())
+            begun = Restart(
+                cause=restart.cause, phase="Stopping", since=self._context.now(), node=present.node
+            )
             self._tell(vm, "Restarting", f"restarting VM {vm.status.vmid}: {restart.why}")
         task = Task(action="Stopping", upid=None, node=present.node, since=self._context.now())
         await self._record(restart=begun, task=task)

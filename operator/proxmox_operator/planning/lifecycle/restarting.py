@@ -56,12 +56,16 @@ def awaits_window(vm: ProxmoxVM) -> bool:
 
 def due(vm: ProxmoxVM, power: Power, pending: Sequence[PendingChange], now: datetime) -> Due | None:
     """The restart that is to begin now; locks, the node and a boot that would fail may still stand in its way."""
+    return None if under_way(vm) is not None else _asked(vm, power, pending, now)
+
+
+def _asked(vm: ProxmoxVM, power: Power, pending: Sequence[PendingChange], now: datetime) -> Due | None:
+    """The restart that object, changes and window ask for now, begun or not."""
     if (
         power != "Running"
         or vm.spec.wanted_power == "Stopped"
         or vm.spec.management == "Observe"
         or vm.metadata.deletion_timestamp is not None
-        or under_way(vm) is not None
     ):
         return None
     token, failed = token_of(vm), vm.status.restart
@@ -70,7 +74,7 @@ def due(vm: ProxmoxVM, power: Power, pending: Sequence[PendingChange], now: date
     cause, span = cause_of(pending), _span(vm, now)
     if vm.spec.updates.restart != "Automatic" or cause is None or span is None or span > now:
         return None
-    if failed is not None and failed.cause == cause:
+    if failed is not None and not failed.under_way and failed.cause == cause:
         obeys_now = failed.phase == "TimedOut" and vm.spec.shutdown.force
         if not obeys_now:
             return None
@@ -108,7 +112,7 @@ def go_on(facts: Facts) -> Step | None:
     if present.power == "Paused":
         message = "the VM is paused in Proxmox; its restart goes on when it is resumed"
         return Wait(reason="Paused", message=message, after=60)
-    if restart.phase == "Starting" or _booted_since(present, restart.since):
+    if restart.phase == "Starting" or _booted_since(present, restart):
         return _over(facts, restart, fulfilled)
     if facts.stop_failed is not None:
         failed = restart.model_copy(update={"phase": "TimedOut"})
@@ -120,7 +124,9 @@ def go_on(facts: Facts) -> Step | None:
         left = (facts.settles_at - facts.now).total_seconds()
         message = "whether Proxmox was asked to shut the VM down is not known; it may still do so"
         return Wait(reason="Settling", message=message, after=max(left, 0.05))
-    again = Due(cause=restart.cause, why="it goes on")
+    again = _asked(vm, present.power, present.pending, facts.now)
+    if again is None:  # taken back, or the window has closed, and the guest was never shut down
+        return NoteRestart(restart=None, restarted_for=vm.status.restarted_for)
     if facts.ha is not None and facts.ha.governs:
         step = through_ha(facts, facts.ha)
         return replace(step, restart=again) if isinstance(step, Stop) else step
@@ -164,8 +170,18 @@ def _held(present: Present) -> Wait | None:
     return Wait(reason="PowerOnHold", message=present.hold, after=10) if present.hold is not None else None
 
 
-def _booted_since(present: Present, moment: datetime) -> bool:
-    return present.booted_after is not None and present.booted_after > moment
+def _booted_since(present: Present, restart: Restart) -> bool:
+    """Whether it was certainly booted after the restart began.
+
+    A live migration makes a new QEMU process, too, which boots nothing and applies nothing: an uptime counts on the
+    same node only, and not while the same changes wait.
+    """
+    return (
+        present.node == restart.node
+        and present.booted_after is not None
+        and present.booted_after > restart.since
+        and restart.cause != cause_of(present.pending)
+    )
 
 
 class Recorded(NamedTuple):
@@ -185,7 +201,7 @@ def recorded(vm: ProxmoxVM, present: Present) -> Recorded:
         return Recorded(None, token_of(vm) or restarted_for)
     if restart is not None and restart.cause.startswith(_PENDING):
         restart = restart if restart.cause == cause_of(present.pending) else None
-    elif restart is not None and _booted_since(present, restart.since):
+    elif restart is not None and _booted_since(present, restart):
         restart = None
     return Recorded(restart, restarted_for)
 
