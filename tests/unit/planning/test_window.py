@@ -114,7 +114,7 @@ moments = st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.
         window, times, times, st.sampled_from(DAYS), st.sampled_from(DAYS), zone=st.sampled_from(ZONES)
     ).filter(lambda found: found.start != found.end),
     moments,
-    st.floats(0, 1, exclude_max=True),
+    st.floats(0, 0.999),  # nearer to 1 it rounds up to the closing moment
 )
 @settings(deadline=None)
 def test_the_next_window_is_the_same_until_it_closes_and_opens_on_its_days_by_its_clock(found, now, share):
