@@ -7,6 +7,8 @@ from unit.planning.make import a_vm, made
 
 CONFIG = {"scsi0": "local-lvm:vm-10000-disk-0", "boot": "order=scsi0", "scsi1": "local-lvm:vm-10000-disk-1"}
 DATA = {"name": "data", "slot": "scsi1", "volume": "local-lvm:vm-10000-disk-1", "size": "8Gi"}
+NIC = "virtio=BC:24:11:00:00:01,bridge=vmbr0"
+BOOT, DISK = CONFIG["scsi0"], CONFIG["scsi1"]
 CACHED = "local-lvm:vm-10000-disk-1,cache=writeback"
 
 
@@ -28,11 +30,26 @@ def change(key, was="1", becomes="2"):
         ({"agent": False}, change("agent"), "spec.agent"),
         ({"serialConsole": True}, change("serial0"), "spec.serialConsole"),
         ({"bootOrder": ["scsi0"]}, change("boot"), "spec.bootOrder"),
-        ({"networks": [{"name": "net0"}]}, change("net0"), "spec.networks[net0]"),
+        ({"networks": [{"name": "net0"}]}, change("net0", NIC, f"{NIC},mtu=1400"), "spec.networks[net0]"),
+        ({"networks": [{"name": "net0"}]}, change("net0", None, NIC), "spec.networks[net0]"),
+        ({"networks": [{"name": "net0"}]}, change("net0", NIC, f"{NIC},unheard=1"), None),
         ({"networks": [{"name": "net0"}]}, change("net1"), None),
-        ({"bootDisk": {"size": "8Gi"}}, change("scsi0"), "spec.bootDisk"),
-        ({}, change("scsi0"), None),
-        ({"disks": [{"name": "data", "size": "8Gi"}]}, change("scsi1"), "spec.disks[data]"),
+        (
+            {"bootDisk": {"cache": "WriteBack"}},
+            change("scsi0", BOOT, f"{BOOT},cache=writeback"),
+            "spec.bootDisk",
+        ),
+        ({"bootDisk": {"size": "8Gi"}}, change("scsi0", BOOT, f"{BOOT},cache=writeback"), None),
+        ({"bootDisk": {"cache": "WriteBack"}}, change("scsi0", BOOT, f"{BOOT},ssd=1"), None),
+        ({}, change("scsi0", BOOT, f"{BOOT},cache=writeback"), None),
+        ({"disks": [{"name": "data", "size": "8Gi"}]}, change("scsi1", DISK, CACHED), "spec.disks[data]"),
+        ({"disks": [{"name": "data", "size": "8Gi"}]}, change("scsi1", DISK, None), "spec.disks[data]"),
+        ({"disks": [{"name": "data", "size": "8Gi"}]}, change("scsi1", DISK, f"{DISK},vendor=x"), None),
+        ({"cpu": {"type": "host"}}, change("cpu", "host", "host,flags=+aes"), None),
+        ({"cpu": {"type": "host"}}, change("cpu", "kvm64,flags=+aes", "host,flags=+aes"), "spec.cpu.type"),
+        ({"machine": "q35"}, change("machine", "q35", "q35,viommu=intel"), None),
+        ({"display": {"type": "VirtIO"}}, change("vga", "std", "virtio"), "spec.display"),
+        ({"display": {"type": "VirtIO"}}, change("vga", "virtio", "virtio,clipboard=vnc"), None),
         ({"cloudInit": {"user": "debian"}}, change("ide2", None, "local-lvm:cloudinit"), "spec.cloudInit"),
         ({}, change("ide2", None, "local:iso/x.iso,media=cdrom"), None),
         ({"usbDevices": [{"name": "usb0", "mapping": "key"}]}, change("usb0"), "spec.usbDevices[usb0]"),

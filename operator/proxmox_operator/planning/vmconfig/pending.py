@@ -12,8 +12,21 @@ from typing import Any
 
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.planning import disks
+from proxmox_operator.planning.propstring import parse_props
 from proxmox_operator.planning.vmconfig.cloudinit import PASSWORD_KEY
-from proxmox_operator.planning.vmconfig.effects import TABLE
+from proxmox_operator.planning.vmconfig.effects import TABLE, nic_parts
+
+_BARE = {"agent": "enabled", "cpu": "cputype", "machine": "type", "memory": "current", "vga": "type"}
+"""What the part of a value is called that stands there without a name."""
+
+_OF_SEVERAL = {
+    "agent": {"enabled"},
+    "cpu": {"cputype"},
+    "machine": {"type"},
+    "memory": {"current"},
+    "vga": {"type", "memory"},
+}
+"""The parts that the fields of ``spec`` are about; the others of these values are kept as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,19 +68,45 @@ def fingerprint(changes: Iterable[PendingChange]) -> str:
 def _field(
     change: PendingChange, vm: ProxmoxVM, spec: Mapping[str, Any], config: Mapping[str, str]
 ) -> str | None:
-    key = change.key
+    """What is listed is owned whole; of the boot disk and of the VM itself only what is set counts."""
+    key, changed = change.key, _changed(change)
     known = {disk.slot: disk.name for disk in vm.status.disks}
     if key in known:
-        return f"spec.disks[{known[key]}]"
+        return f"spec.disks[{known[key]}]" if changed & _parts_of("disks") else None
     if vm.spec.boot_disk is not None and key == disks.boot_slot(config):
-        return "spec.bootDisk"
-    for listed in ("networks", "pciDevices", "usbDevices"):
+        owned = {row.part for row in TABLE if row.field.startswith("bootDisk.") and _is_set(spec, row.field)}
+        return "spec.bootDisk" if changed & owned else None
+    if any(item.get("name") == key for item in spec.get("networks", ())):
+        return f"spec.networks[{key}]" if changed & _parts_of("networks") else None
+    for listed in ("pciDevices", "usbDevices"):
         if any(item.get("name") == key for item in spec.get(listed, ())):
             return f"spec.{listed}[{key}]"
     if key.startswith("ide") and "cloudinit" in (change.becomes or ""):
         return "spec.cloudInit"
+    if key in _OF_SEVERAL and not changed & _OF_SEVERAL[key]:
+        return None
     paths = (row.field for row in TABLE if row.field and re.fullmatch(row.key, key))
     return next((f"spec.{path}" for path in paths if _is_set(spec, path)), None)
+
+
+def _parts_of(block: str) -> set[str | None]:
+    """The parts of a value that the fields of a listed item are written to, and its coming and going."""
+    return {"", *(row.part for row in TABLE if row.field.startswith(f"{block}."))}
+
+
+def _changed(change: PendingChange) -> set[str]:
+    """The parts of its value that change; the empty one where the key comes or goes."""
+    if change.was is None or change.becomes is None:
+        gone_or_new = change.becomes if change.was is None else change.was
+        return {"", *_parts(change.key, gone_or_new)}
+    before, after = _parts(change.key, change.was), _parts(change.key, change.becomes)
+    return {part for part in before.keys() | after.keys() if before.get(part) != after.get(part)}
+
+
+def _parts(key: str, value: str | None) -> dict[str, str]:
+    if re.fullmatch(r"net\d+", key):
+        return nic_parts(value or "")
+    return dict(parse_props(value or "", _BARE.get(key, "file")))
 
 
 def _is_set(spec: Mapping[str, Any], path: str) -> bool:
