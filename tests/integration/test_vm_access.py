@@ -176,7 +176,7 @@ WITHIN: list[tuple[str, Raw, dict[str, Any], dict[str, Any], str]] = [
     ),
     (
         "node of HA",
-        {**CLONE, "nodes": ["pve1"]},
+        {**CLONE, "nodes": ["pve1"], "availability": True},
         {"availability": {"ha": True, "rule": {"nodeAffinity": {"nodes": [{"name": "pve1"}]}}}},
         {"availability": {"ha": True, "rule": {"nodeAffinity": {"nodes": [{"name": "pve2"}]}}}},
         "spec.availability.rule.nodeAffinity.nodes: node pve2 is not granted (access[].nodes)",
@@ -331,9 +331,18 @@ def test_an_adopted_vm_by_uuid_needs_a_grant_for_its_vmid(world: World) -> None:
     world.look()
     grant(world, {"adopt": [{"start": 9712, "end": 9799}]})
     name = world.make(source={"adopt": {"uuid": uuid}})
-    denied(world, name, f"taking over VM {vmid} is not granted")
+    denied(world, name, "taking over the VM with this UUID is not granted")
+    assert str(vmid) not in world.wait_reason(name, "AccessDenied").message, "what is not granted is not told"
     grant(world, {"adopt": [{"start": 9711, "end": 9799}]})
     assert world.wait_ready(name) == vmid
+
+
+def test_high_availability_needs_a_grant(world: World) -> None:
+    grant(world, CLONE)
+    name = world.make(availability={"ha": True})
+    denied(world, name, "spec.availability.ha: high availability is not granted (access[].availability)")
+    world.edit(name, availability={"ha": False})
+    world.wait_ready(name)
 
 
 def test_of_a_vm_that_is_not_granted_an_object_that_only_looks_shows_nothing(world: World) -> None:

@@ -97,7 +97,7 @@ class AccessGrant(Wire):
         Rule(
             cel="!has(self.allow) || self.allow != 'Everything' || !("
             + " || ".join(f"(has(self.{name}) && size(self.{name}) > 0)" for name in _LISTS)
-            + " || has(self.maxSizes))",
+            + " || has(self.maxSizes) || (has(self.availability) && self.availability))",
             message="allow: Everything grants all but recover: remove the other fields, or set allow to Listed",
             field=".allow",
         ),
@@ -123,6 +123,8 @@ class AccessGrant(Wire):
     """Nodes that VMs may be made on or moved to, at most 64; where HA moves them is Proxmox's. Default: any."""
     mappings: Annotated[tuple[MappingGrant, ...], Field(max_length=64)] = ()
     """Resource mappings of PCI and USB devices that may be used, at most 64; * means all of them. Default: none."""
+    availability: bool = False
+    """Whether VMs may be put under HA, whose rules and failovers concern the whole cluster. Default: false."""
     max_sizes: MaxSizes | None = None
     """Largest sizes that one VM may ask for, or be given by its source. Default: no limit."""
     recover: bool = False

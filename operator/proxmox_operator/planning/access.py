@@ -76,6 +76,11 @@ class Access:
         ranges = [entry for grant in self.grants for entry in grant.adopt]
         return self.everything or (bool(ranges) if vmid is None else _within(vmid, ranges))
 
+    @property
+    def availability(self) -> bool:
+        """Whether VMs may be put under HA."""
+        return self.everything or any(grant.availability for grant in self.grants)
+
     def allows_mapping(self, mapping: str) -> bool:
         return self.everything or _listed(mapping, (name for grant in self.grants for name in grant.mappings))
 
@@ -119,8 +124,9 @@ def violations(vm: ProxmoxVM, access: Access) -> list[str]:
     if clone is not None and not access.allows_clone(clone.vmid):
         found.append(f"spec.source.clone.vmid: cloning VM {clone.vmid} is not granted (access[].cloneFrom)")
     adopt = spec.source.adopt
-    if adopt is not None and not access.allows_adoption(vmid := adopt.vmid or vm.status.vmid):
-        which = f"VM {vmid}" if vmid is not None else "a VM"
+    if adopt is not None and not access.allows_adoption(adopt.vmid or vm.status.vmid):
+        # By its UUID no VMID is told: it may be outside of what the namespace is to know.
+        which = f"VM {adopt.vmid}" if adopt.vmid is not None else "the VM with this UUID"
         found.append(f"spec.source.adopt: taking over {which} is not granted (access[].adopt)")
     if spec.vmid is not None and adopt is None and not access.allows_vmid(spec.vmid):
         found.append(f"spec.vmid: requesting VMID {spec.vmid} is not granted (access[].vmids)")
@@ -144,6 +150,8 @@ def violations(vm: ProxmoxVM, access: Access) -> list[str]:
     for field, mapping in devices:
         if not access.allows_mapping(mapping):
             found.append(f"{field}.mapping: {mapping} is not granted (access[].mappings)")
+    if spec.availability is not None and spec.availability.ha and not access.availability:
+        found.append("spec.availability.ha: high availability is not granted (access[].availability)")
     for field, node in _nodes(vm):
         if not access.allows_node(node):
             found.append(f"{field}: node {node} is not granted (access[].nodes)")

@@ -196,10 +196,17 @@ HA_ON_NODES = {"ha": True, "rule": {"nodeAffinity": {"nodes": [{"name": "pve1"},
             id="which VM it is comes out when it is found",
         ),
         pytest.param(
-            [CLONE | {"nodes": ["pve1"]}],
+            [CLONE | {"nodes": ["pve1"], "availability": True}],
             {"availability": HA_ON_NODES},
             ["spec.availability.rule.nodeAffinity.nodes"],
             id="HA is not sent to a node that is not granted",
+        ),
+        pytest.param(
+            [CLONE], {"availability": {"ha": True}}, ["spec.availability.ha"], id="no HA without a grant"
+        ),
+        pytest.param([CLONE], {"availability": {"ha": False}}, [], id="leaving HA needs none"),
+        pytest.param(
+            [CLONE, {"availability": True}], {"availability": {"ha": True}}, [], id="HA where it is granted"
         ),
         pytest.param([CLONE], {"placement": {"nodes": ["pve7"]}}, [], id="a grant without nodes means any"),
         pytest.param(
@@ -271,7 +278,7 @@ def test_a_vm_adopted_by_its_uuid_is_judged_by_the_vmid_it_has():
     access = granted({"adopt": [{"start": 104, "end": 104}]})
     assert violations(a_vm(status=made(vmid=104), **ADOPTED_BY_UUID), access) == []
     [sentence] = violations(a_vm(status=made(vmid=105), **ADOPTED_BY_UUID), access)
-    assert sentence == "spec.source.adopt: taking over VM 105 is not granted (access[].adopt)"
+    assert sentence == "spec.source.adopt: taking over the VM with this UUID is not granted (access[].adopt)"
 
 
 LARGE = {

@@ -45,17 +45,18 @@ class Adoption:
         claims = [search.claimed(each.mark, standing_on=each.vmid) for each in found]
         claimed = next((claim for claim in claims if claim is not None), None)
         facts = replace(facts, adoptees=found, claimed=claimed)
-        if len(found) != 1 or deleting:
+        if deleting:
             return facts
-        adopted, config = (
-            as_adopted(vm, found[0], cluster=search.member.name),
-            self._configs.get(found[0].vmid),
-        )
-        refused = violations(adopted, search.access)
+        would_be = [as_adopted(vm, each, cluster=search.member.name) for each in found]
+        if refused := [sentence for each in would_be for sentence in violations(each, search.access)]:
+            return replace(facts, denied=tuple(dict.fromkeys(refused)))
+        if len(found) != 1:
+            return facts
+        adopted, config = would_be[0], self._configs.get(found[0].vmid)
         if config is not None and claimed is None:
-            refused += inherited_violations(vm, config.raw, search.access)
-        if refused:
-            return replace(facts, denied=tuple(refused))
+            facts = replace(facts, denied=tuple(inherited_violations(vm, config.raw, search.access)))
+        if facts.denied:
+            return facts
         why = refusal(vm, found)
         fit = claimed.granted if claimed is not None else why is None or why.passes
         if vm.spec.management == "Observe" and fit and config is not None and found[0].lock not in MAKING:
