@@ -115,7 +115,7 @@ class MigrateScan(MigrateChecks):
             raise die("Problem found while scanning volumes - can't migrate VM - check log")
         for volid in attached + others:
             self._check_migratable(volid, move.source)
-        return attached, others
+        return sorted(attached, key=lambda volid: str(volume_refs(move.vm)[volid]["drivename"])), others
 
     def _unmovable(self, move: Move, volid: str, ref: Ref) -> str | None:
         """Why a local volume stays, None if it can go along."""

@@ -8,6 +8,7 @@ lock and remove what was copied; the reason stands in the log only. Phase 3 move
 volumes, and clears the lock on the target last. A killed worker clears nothing.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -135,7 +136,7 @@ class Migration(MigrateScan):
                 here, there = self.storages[sid]["type"], self.storages[target]["type"]
                 if not storage_types.accepts(there, storage_types.transfer_format(here, volume.format)):
                     raise die(f"cannot migrate from storage type '{here}' to '{there}'")
-                self._allocate(move, volid)
+                self._allocate(move, volid, same_name=True)
                 await self._step(move, share / len(volids))
             except (PveError, TaskError) as error:
                 raise die(
@@ -151,7 +152,7 @@ class Migration(MigrateScan):
         self.log_line(f"starting VM {vm.vmid} on remote node '{move.target}'")
         try:
             for volid in volids:
-                self._allocate(move, volid)
+                self._allocate(move, volid, same_name=False)
             self.check_host(vm.config, move.target)
             if vm.vmid in self.start_errors:
                 raise TaskError(self.start_errors[vm.vmid])
@@ -179,7 +180,9 @@ class Migration(MigrateScan):
             self.log_line(f"migration active, transferred {moved} VM-state, 113.2 MiB/s")
         self.log_line("migration status: completed")
 
-    def _allocate(self, move: Move, volid: str) -> None:
+    def _allocate(self, move: Move, volid: str, *, same_name: bool) -> None:
+        """A copy on the target: of a volume that is copied as it lies under its own name, if free; of one that is
+        mirrored under the lowest free one, whatever it was called here."""
         sid = volid.partition(":")[0]
         volume = self.volume(volid, move.source)
         if volume is None:
@@ -187,7 +190,14 @@ class Migration(MigrateScan):
         suffix = "cloudinit" if is_cloudinit({"file": volid}) else None
         target = move.target_storage(sid)
         copy = self.alloc(
-            target, move.target, volume.vmid, volume.size, fmt=volume.format, suffix=suffix, copy_of=volume
+            target,
+            move.target,
+            volume.vmid,
+            volume.size,
+            fmt=volume.format,
+            suffix=suffix,
+            copy_of=volume,
+            same_name=same_name,
         )
         move.copies[volid] = self.make_base(copy, move.target) if "base-" in volume.name else copy
         self.take_snapshots_along(move.copies[volid], move.target, volume)
@@ -213,6 +223,8 @@ class Migration(MigrateScan):
         vm.snapshots = {name: renamed(config, move.copies) for name, config in vm.snapshots.items()}
         vm.qemu = renamed(vm.qemu, move.copies) if vm.qemu is not None else None
         vm.node = move.target
+        if vm.running:  # another QEMU, on the target: its uptime begins anew
+            vm.started_at, vm.pid = time.time(), next(self.qemu_pids)
         await self.checkpoint("migrate:unlocking")
         for volid in move.copies:
             self.free(volid, move.source)

@@ -135,9 +135,10 @@ class Volumes(Mappings):
         suffix: str | None = None,
         base: Volume | None = None,
         copy_of: Volume | None = None,
+        same_name: bool = False,
     ) -> str:
         """PVE::Storage::vdisk_alloc (and clone_image with `base`): the new volume's id. With `copy_of` it is
-        about to hold what that volume holds.
+        about to hold what that volume holds, under the `same_name` if asked for and free (volume_import).
 
         :raises PveError: 500 with the storage's own text if it is offline or full.
         """
@@ -147,14 +148,17 @@ class Volumes(Mappings):
         fmt = (fmt or "raw") if self.is_file_based(sid) else "raw"
         if base is not None and self.is_file_based(sid):
             fmt = "qcow2"  # clone_image writes an overlay, whatever the base is
-        name = (
-            self._file_name(sid, vmid, f"vm-{vmid}-{suffix}", fmt)
-            if suffix
-            else self._free_name(sid, node, vmid, fmt)
-        )
+        disks = self.disks_on(sid, node)
+        kept = ""
+        if copy_of is not None and same_name:
+            stem = copy_of.name.rpartition("/")[2].removesuffix(f".{copy_of.format}")
+            kept = self._file_name(sid, vmid, stem, fmt)
+        if suffix:
+            name = self._file_name(sid, vmid, f"vm-{vmid}-{suffix}", fmt)
+        else:
+            name = kept if kept and kept not in disks else self._free_name(sid, node, vmid, fmt)
         if base is not None and store["type"] in NAMES_BASE:
             name = f"{base.name}/{name}"
-        disks = self.disks_on(sid, node)
         if name in disks:
             raise die(self._exists_text(sid, name))
         free = self.sizes[sid] - self.used(sid, node)

@@ -153,6 +153,43 @@ def test_a_disk_takes_a_free_name_on_the_target_and_the_config_says_so(sim: PveS
     assert (sim.vm(100).qemu or {})["scsi0"].startswith("local-lvm:vm-100-disk-1,")
 
 
+def test_live_names_begin_anew_in_the_order_of_the_drives_and_copies_of_the_rest_keep_theirs(
+    sim: PveSim, api: Api
+) -> None:
+    sim.add_storage("fast", "lvmthin")
+    sim.add_vm(100, running=True, scsi1="local-lvm:1,serial=data", scsi2="local-lvm:1")
+    sim.move_disk(100, "scsi0", "fast")
+    sim.edit_config(100, scsi3="local-lvm:1")  # this one is disk-0 now
+    sim.move_disk(100, "scsi0", "local-lvm")  # and the system disk-3
+    sim.edit_config(100, delete="scsi2")  # unused0 is disk-2
+    before = {volume.name: volume.data for volume in sim.world().volumes_of(100)}
+    assert move(api)[0] == "OK"
+    config = api.config(100, "pve2")
+    after = {volume.name: volume.data for volume in sim.world().volumes_of(100)}
+    assert [config[slot] for slot in ("scsi0", "scsi1", "scsi3")] == [
+        "local-lvm:vm-100-disk-0,size=4G",
+        "local-lvm:vm-100-disk-1,serial=data,size=1G",
+        "local-lvm:vm-100-disk-3,size=1G",
+    ]
+    assert config["unused0"] == "local-lvm:vm-100-disk-2"
+    assert after == {
+        "vm-100-disk-0": before["vm-100-disk-3"],
+        "vm-100-disk-1": before["vm-100-disk-1"],
+        "vm-100-disk-2": before["vm-100-disk-2"],
+        "vm-100-disk-3": before["vm-100-disk-0"],
+    }
+
+
+def test_after_a_live_migration_uptime_begins_anew(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True)
+    sim.vm(100).started_at = 0.0
+    pid = sim.vm(100).pid
+    assert move(api)[0] == "OK"
+    current = api.get("/nodes/pve2/qemu/100/status/current")
+    assert current["uptime"] < 60
+    assert current["pid"] != pid
+
+
 def test_targetstorage_maps_local_storages_and_leaves_shared_ones(sim: PveSim, api: Api) -> None:
     sim.add_storage("fast", "lvmthin")
     sim.add_storage("ceph", "rbd")
