@@ -5,6 +5,7 @@ not. A disk that is pulled out while the guest has it mounted is noted as torn.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -338,6 +339,8 @@ def test_a_disk_of_which_the_entry_said_so_is_destroyed_with_its_data_and_no_oth
     assert sorted(unused(world, vmid)) == sorted([theirs, kept])
     assert doomed.split(":")[1] not in [v.name for v in world.sim.world().volumes]
     world.edit(name, disks=[DATA, LOGS])
+    assert f"({theirs}) may be this disk" in world.wait_reason(name, "DiskAmbiguous").message
+    world.sim.edit_config(vmid, delete=next(k for k, v in config(world, vmid).items() if v == theirs))
     world.wait_ready(name)
     assert volume(world, name, "logs") == kept
 
@@ -389,6 +392,34 @@ def test_a_volume_that_the_destroy_could_not_free_is_told_before_the_object_goes
 
 
 # Disks that others take away
+
+
+def test_disks_are_told_apart_when_a_move_of_the_vm_gives_their_volumes_other_names(world: World) -> None:
+    """The boot disk gets the name that the data disk had; none is grown, detached or destroyed in place of another."""
+    name, vmid = made(world, DATA | {"onRemove": "Delete"}, power="Stopped")
+    boot = config(world, vmid)["scsi0"].partition(",")[0]
+    old = volume(world, name)
+    before = {data(world, boot), data(world, old)}
+
+    def rename() -> None:
+        server, vm = world.sim.server, world.sim.vm(vmid)
+        volumes = server.disks_on("local-lvm", "pve1")
+        first, second = boot.partition(":")[2], old.partition(":")[2]
+        volumes[first], volumes[second] = (
+            replace(volumes[second], name=first),
+            replace(volumes[first], name=second),
+        )
+        for key, now in (("scsi0", old), ("scsi1", boot)):
+            vm.config[key] = now + "," + vm.config[key].partition(",")[2]
+
+    world.sim.call(rename)
+    world.wait_until(lambda: volume(world, name) == boot, "followed by its serial number", name)
+    world.edit(name, disks=None)
+    world.wait_until(lambda: "disks" not in world.status(name), "the data disk is destroyed", name)
+    assert config(world, vmid)["scsi0"].startswith(old)
+    assert data(world, old) in before
+    assert "size=8G" in config(world, vmid)["scsi0"]
+    assert unused(world, vmid) == []
 
 
 def test_a_disk_detached_in_the_gui_is_attached_again(world: World) -> None:

@@ -57,6 +57,8 @@ class DiskStatus(Wire):
     """Size such as 100Gi."""
     on_remove: Literal["Detach", "Delete"] = "Detach"
     """What happens to the disk when it is taken off spec.disks, as its entry said last."""
+    node: str | None = None
+    """Node on which the volume had this name; volumes of local storages get other names when a VM is moved."""
 
 
 class DetachedDisk(Wire):
@@ -66,6 +68,8 @@ class DetachedDisk(Wire):
     """Name that it had in spec.disks."""
     volume: str
     """Proxmox volume such as local-lvm:vm-10000-disk-1."""
+    node: str | None = None
+    """Node on which the volume had this name; volumes of local storages get other names when a VM is moved."""
 
 
 class Restart(Wire):

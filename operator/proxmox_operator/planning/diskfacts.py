@@ -10,7 +10,7 @@ from typing import Literal
 
 from proxmox_operator.planning.guestfs import Filesystem
 
-Question = Literal["guest", "snapshots", "storages"]
+Question = Literal["guest", "snapshots"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +19,18 @@ class Room:
 
     content: frozenset[str]
     free: int | None
+    shared: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiskFacts:
-    """``current`` is the config without what waits for a cold boot, which comes with the config itself. ``stopped``:
-    the VM was seen to be off just now. ``silence``: why the guest agent told no ``filesystems``. ``snapshots`` are
-    configs by name, ``storages`` those that are available on the VM's node. ``grown`` (slot, bytes) are disks that
-    Proxmox has said are that large.
+    """``node`` is where the VM is. ``current`` is the config without what waits for a cold boot, which comes with the
+    config itself. ``stopped``: the VM was seen to be off just now. ``silence``: why the guest agent told no
+    ``filesystems``. ``snapshots`` are configs by name, ``storages`` those that are available on the VM's node.
+    ``grown`` (slot, bytes) are disks that Proxmox has said are that large.
     """
 
+    node: str | None = None
     current: Mapping[str, str] | None = None
     stopped: bool = False
     filesystems: tuple[Filesystem, ...] | None = None

@@ -156,18 +156,31 @@ def has_cloud_init_drive(config: Mapping[str, str]) -> bool:
 
 
 def slot_of(name: str, config: Mapping[str, str], known: DiskStatus | None) -> str | None:
-    """Where the disk called ``name`` is attached: by its recorded volume, else by the serial it was given.
+    """Where the disk called ``name`` is attached: by the serial it was given, else by its recorded volume.
 
-    A volume with the serial of another disk is not it, whatever its name: names are given anew when a VM moves. One
-    that is called after a slot came with the VM: that slot counts until its volume is on record.
+    A volume's name proves little: moving a VM with its disks, or restoring it, may give that name to another disk.
+    So it counts only for a drive without a serial that is not the boot disk. Among several with the serial it decides.
+    A disk that is called after a slot is the one there, unless its recorded volume is elsewhere.
     """
-    there = drives(config).items()
-    recorded = {slot for slot, drive in there if known is not None and drive.volume == known.volume}
-    by_serial = [slot for slot, drive in there if drive.options.get("serial") == name]
-    by_both = [slot for slot in by_serial if slot in recorded]
-    by_volume = [slot for slot, drive in there if slot in recorded and "serial" not in drive.options]
-    by_slot = [slot for slot, _ in there if slot == name and known is None]
-    return next(iter(by_both + by_serial + by_volume + by_slot), None)
+    there = drives(config)
+    if is_slot(name) and name in there:
+        elsewhere = {drive.volume for slot, drive in there.items() if slot != name} | {
+            *unused(config).values()
+        }
+        if known is None or known.volume == there[name].volume or known.volume not in elsewhere:
+            return name
+    recorded = [slot for slot, drive in there.items() if known is not None and drive.volume == known.volume]
+    by_serial = [slot for slot, drive in there.items() if drive.options.get("serial") == name]
+    if by_serial:
+        return next((slot for slot in recorded if slot in by_serial), by_serial[0])
+    boot = boot_slot(config)
+    return next((slot for slot in recorded if slot != boot and "serial" not in there[slot].options), None)
+
+
+def boot_slot_besides(config: Mapping[str, str], names: Collection[str]) -> str | None:
+    """The disk the VM boots from, where disks with the serial numbers ``names`` are others."""
+    others = {slot for slot, drive in drives(config).items() if drive.options.get("serial") in names}
+    return boot_slot({key: value for key, value in config.items() if key not in others})
 
 
 def is_slot(name: str) -> bool:

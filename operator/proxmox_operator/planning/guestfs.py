@@ -1,7 +1,9 @@
 """What a guest has mounted, as its agent tells, and whether it has let go of a disk.
 
 Unplugging a SCSI disk needs no consent of the guest, so a disk is detached live only on proof: whatever cannot be told
-for sure counts as in use. Source: ``GET .../agent/get-fsinfo`` (QEMU's ``guest-get-fsinfo``).
+for sure counts as in use. Mounted filesystems are all that is told: swap on a disk, or a program that writes to it
+without a filesystem, is not seen (docs/vm.md says so). Source: ``GET .../agent/get-fsinfo`` (QEMU's
+``guest-get-fsinfo``).
 """
 
 import re

@@ -390,8 +390,8 @@ def test_a_disk_taken_over_by_its_slot_is_let_go_and_not_detached():
     assert disk_records(wanted(vm, seen=DiskFacts(current=THERE)), THERE).disks == ()
 
 
-def test_a_disk_on_record_is_found_by_its_volume_and_never_by_its_old_slot():
-    record = {"name": "scsi3", "slot": "scsi3", "volume": "local-lvm:vm-104-disk-7", "size": "100Gi"}
+def test_a_disk_taken_over_by_its_slot_is_followed_when_it_is_moved_to_another_storage():
+    record = {"name": "scsi3", "slot": "scsi3", "volume": "ceph:vm-104-disk-7", "size": "100Gi"}
     _, found = with_disks({"name": "scsi3", "size": "100Gi"}, disks=[record])
-    assert [problem.reason for problem in found.problems] == ["DiskMissing"]
-    assert found.puts == ()
+    assert found.problems == ()
+    assert all(put.key == "scsi3" for put in found.puts)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from proxmox_operator.planning import vmconfig
-from proxmox_operator.planning.diskfacts import DiskFacts
+from proxmox_operator.planning.diskfacts import DiskFacts, Room
 from proxmox_operator.planning.guestfs import Filesystem, GuestDisk
 from proxmox_operator.planning.vmconfig import Remove, diff, disk_records, questions
 from unit.planning.make import a_vm, made, wanted
@@ -63,7 +63,10 @@ GONE_FOR_GOOD = {"on_remove": "Delete"}
         pytest.param(ATTACHED | {"protection": "1"}, OFF, {"Protected": "held"}, id="the VM is protected"),
         pytest.param(UNUSED, OFF, {}, id="it is detached already"),
         pytest.param(
-            {"scsi4": f"{VOLUME},size=5G"}, OFF, {"scsi4": None}, id="it was put into another slot by hand"
+            {"scsi4": f"{VOLUME},serial=data,size=5G"},
+            OFF,
+            {"scsi4": None},
+            id="it was put into another slot by hand",
         ),
         pytest.param(
             {"scsi1": "ceph:vm-10000-disk-0,serial=data,size=5G"} | UNUSED,
@@ -112,6 +115,79 @@ def test_a_disk_of_which_fifty_are_detached_stays():
     assert plan(ATTACHED, disks=[RECORD], detachedDisks=kept) == {"TooManyDetachedDisks": "held"}
     assert plan(ATTACHED, disks=[RECORD | GONE_FOR_GOOD], detachedDisks=kept) == {"scsi1": None}
     assert plan(ATTACHED, disks=[RECORD], detachedDisks=kept[1:]) == {"scsi1": None}
+
+
+def test_a_disk_without_its_serial_number_is_detached_but_never_on_its_way_to_be_destroyed():
+    nameless = {"scsi1": f"{VOLUME},size=5G"}
+    assert plan(nameless, disks=[RECORD]) == {"scsi1": None}
+    assert plan(nameless, disks=[RECORD | GONE_FOR_GOOD]) == {"DiskUnconfirmed": "held"}
+
+
+HERE = {"node": "pve1"}
+RENAMED = {
+    "scsi0": f"{VOLUME},size=20G",
+    "scsi1": "local-lvm:vm-10000-disk-2,serial=data,size=5G",
+    "unused0": "local-lvm:vm-10000-disk-3",
+}
+"""After a move with its local disks: the boot disk has the name that data had."""
+
+
+def moved_to(node: str, **known: Any) -> DiskFacts:
+    rooms = {"ceph": Room(content=frozenset(), free=None, shared=True)}
+    return DiskFacts(node=node, stopped=True, storages=rooms, snapshots={}, current=CONFIG | RENAMED, **known)
+
+
+@pytest.mark.parametrize("node", ["pve1", "pve2"])
+def test_a_volume_that_got_the_name_of_another_is_not_taken_for_it(node):
+    seen = moved_to(node)
+    status: Any = {"disks": [RECORD | HERE | GONE_FOR_GOOD]}
+    assert plan(RENAMED, seen=seen, spec={"disks": [DATA]}, **status) == {}
+    assert records(RENAMED, seen, listed=[DATA], **status)[0]["data"][:2] == (
+        "scsi1",
+        "local-lvm:vm-10000-disk-2",
+    )
+    assert plan(RENAMED, seen=seen, **status) == {"NotRecorded": "held"}
+
+
+@pytest.mark.parametrize("gone", ["scsi1", None], ids=["without the disk", "with it"])
+def test_after_a_move_no_unused_volume_is_destroyed_or_attached_for_its_name(gone):
+    there = {key: value for key, value in RENAMED.items() if key != gone}
+    old = RECORD | HERE | GONE_FOR_GOOD | {"volume": "local-lvm:vm-10000-disk-3", "name": "logs"}
+    assert plan(there, seen=moved_to("pve1"), disks=[old]) == {"unused0": None}
+    assert plan(there, seen=moved_to("pve2"), disks=[old]) == {"DiskUnconfirmed": "held"}
+    assert records(there, moved_to("pve2"), disks=[old])[0].keys() == {"logs"}
+    kept: Any = {"detachedDisks": [{"name": "logs", "volume": "local-lvm:vm-10000-disk-3", "node": "pve1"}]}
+    logs = {"disks": [DATA | {"name": "logs"}]}
+    found = diff(compared(logs, moved_to("pve2"), kept), CONFIG | there)
+    assert [problem.reason for problem in found.problems] == ["DiskAmbiguous"]
+    assert "unused disks with serial=logs" in found.problems[0].message
+    assert plan(there, seen=moved_to("pve1"), spec=logs, **kept).keys() == {"scsi2"}
+
+
+def test_on_a_shared_storage_a_volume_keeps_its_name_wherever_the_vm_goes():
+    old = RECORD | HERE | GONE_FOR_GOOD | {"volume": "ceph:vm-10000-disk-1"}
+    assert plan({"unused0": "ceph:vm-10000-disk-1"}, seen=moved_to("pve2"), disks=[old]) == {"unused0": None}
+
+
+def test_the_record_of_a_lost_disk_can_be_ended_after_a_move_too():
+    gone = RECORD | HERE | GONE_FOR_GOOD
+    assert records({}, DiskFacts(node="pve2", current=CONFIG), disks=[gone]) == ({}, {})
+
+
+def test_a_data_disk_that_is_first_in_the_boot_order_is_not_the_boot_disk():
+    config = ATTACHED | {"boot": "order=scsi1;scsi0"}
+    spec = {"disks": [DATA], "bootDisk": {"size": "20Gi", "storage": "local-lvm"}}
+    assert plan(config, spec=spec, disks=[RECORD]) == {}
+    spec["bootDisk"] = {"size": "30Gi"}
+    found = diff(compared(spec, OFF, {"disks": [RECORD]}), CONFIG | config)
+    assert [grow.slot for grow in found.grows] == ["scsi0"]
+
+
+def test_after_a_lost_status_no_blank_disk_is_made_beside_one_that_may_be_ours():
+    spec = {"disks": [DATA]}
+    assert changes(spec, UNUSED) == {"DiskAmbiguous": ...}
+    assert changes(spec, UNUSED, status={"started": False}).keys() == {"scsi1"}
+    assert changes(spec, UNUSED, status={"disks": [RECORD | {"name": "logs"}]}).keys() == {"scsi2"}
 
 
 def test_an_event_names_the_disk_and_its_volume():
@@ -306,14 +382,14 @@ def test_a_size_that_proxmox_has_forgotten_is_written_down_not_grown_for_ever():
             {"disks": [ELSEWHERE]},
             ATTACHED,
             {"disks": [RECORD]},
-            {"snapshots", "storages"},
+            {"snapshots"},
             id="one to move",
         ),
         pytest.param(
             {"bootDisk": {"storage": "ceph"}},
             {},
             {},
-            {"snapshots", "storages"},
+            {"snapshots"},
             id="the boot disk",
         ),
         pytest.param({}, ATTACHED, {"disks": [RECORD]}, {"guest"}, id="one to detach"),
@@ -350,3 +426,14 @@ def test_before_the_first_boot_nothing_can_wait_for_one():
 )
 def test_what_would_be_lost_with_the_vm(config, status, lost):
     assert vmconfig.at_stake(a_vm(status=made(**status)), CONFIG | config) == lost
+
+
+def test_a_disk_that_only_the_next_boot_detaches_would_be_lost_too():
+    vm = a_vm(status=made(disks=[RECORD]))
+    assert vmconfig.at_stake(vm, CONFIG, running=CONFIG | ATTACHED) == (f"data ({VOLUME})",)
+
+
+def test_after_a_move_a_volume_of_a_disk_to_be_destroyed_may_be_one_to_be_kept():
+    vm = a_vm(status=made(disks=[RECORD | GONE_FOR_GOOD | HERE]))
+    assert vmconfig.at_stake(vm, CONFIG | UNUSED, node="pve1") == ()
+    assert vmconfig.at_stake(vm, CONFIG | UNUSED, node="pve2") == (f"data ({VOLUME})",)

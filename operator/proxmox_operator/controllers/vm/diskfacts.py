@@ -28,12 +28,13 @@ async def read(
         except OperatorError as error:
             silence = error.message
     return DiskFacts(
+        node=node,
         current=config.current,
         stopped="guest" in asked and power == "Stopped",
         filesystems=filesystems,
         silence=silence,
         snapshots=await session.vms.snapshots(node, vmid) if "snapshots" in asked else None,
-        storages=_rooms(session, node) if "storages" in asked else None,
+        storages=_rooms(session, node),
         grown=grown,
     )
 
@@ -43,7 +44,7 @@ def _rooms(session: ClusterSession, node: str) -> dict[str, Room] | None:
     if inventory is None:
         return None
     return {
-        storage.name: Room(content=storage.content, free=storage.free)
+        storage.name: Room(content=storage.content, free=storage.free, shared=storage.shared)
         for (_, on), storage in inventory.storages.items()
         if on == node and storage.available
     }

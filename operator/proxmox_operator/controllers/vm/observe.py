@@ -216,7 +216,7 @@ class Observer:
             lock=config.lock,
             owner=Owner.UNMARKED,
             diff=diff(replace(wanted, seen=seen), config.raw),
-            detached=at_stake(wanted.vm, config.raw),
+            detached=at_stake(wanted.vm, config.raw, running=config.current, node=node),
             protected=bool(meaning(config.raw.get("protection"), default=False)),
         )
 
@@ -395,7 +395,7 @@ class Observer:
             lock=config.lock,
             owner=whose,
             diff=changes,
-            detached=at_stake(vm, raw) if ours else (),
+            detached=at_stake(vm, raw, running=config.current, node=node) if ours else (),
             protected=bool(meaning(raw.get("protection"), default=False)),
             hold=await holds.reason_to_wait(
                 self._session, node, vmid, config.lock, starting=wanted_power != "Stopped"

@@ -7,13 +7,13 @@ from proxmox_operator.planning import disks
 from proxmox_operator.planning.canonical import meaning
 from proxmox_operator.planning.guestfs import in_use
 from proxmox_operator.planning.vmconfig.changes import Change, Held, Remove, Wanted
-from proxmox_operator.planning.vmconfig.records import current, taken_off
+from proxmox_operator.planning.vmconfig.records import current, is_certain, slot_of, taken_off
 
 
 def disks_taken_off(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     kept = len(wanted.vm.status.detached_disks)
     for disk in taken_off(wanted.vm):
-        slot = disks.slot_of(disk.name, config, disk)
+        slot = slot_of(wanted, disk.name, config, disk)
         unused = next((key for key, volume in disks.unused(config).items() if volume == disk.volume), None)
         if slot is not None:
             yield _detach(wanted, config, disk, slot, room=kept < MAX_DETACHED_DISKS)
@@ -25,7 +25,8 @@ def disks_taken_off(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Chang
 
 
 def _detach(wanted: Wanted, config: Mapping[str, str], disk: DiskStatus, slot: str, *, room: bool) -> Change:
-    volume = disks.Drive.parse(config[slot]).volume
+    drive = disks.Drive.parse(config[slot])
+    volume = drive.volume
     if (protected := _protected(config, f"detaching disk {disk.name}")) is not None:
         return protected
     if disk.on_remove == "Detach" and not room:
@@ -38,6 +39,12 @@ def _detach(wanted: Wanted, config: Mapping[str, str], disk: DiskStatus, slot: s
         # Moved by hand: detached, it is told from the copy it was made of by its record alone.
         message = f"disk {disk.name} is detached once its volume {volume} is on record"
         return Held(reason="NotRecorded", message=message)
+    if disk.on_remove == "Delete" and drive.options.get("serial") != disk.name:
+        message = (
+            f"disk {disk.name} is to be destroyed, and {slot} ({volume}) has not its serial number: detach and remove "
+            f"it in Proxmox, or set serial={disk.name} there"
+        )
+        return Held(reason="DiskUnconfirmed", message=message)
     seen = wanted.seen
     if not seen.stopped:
         told = seen.filesystems
@@ -56,6 +63,12 @@ def _destroy(wanted: Wanted, config: Mapping[str, str], disk: DiskStatus, unused
     """The recorded volume and no other; that it goes was said in the status before."""
     if (protected := _protected(config, f"destroying disk {disk.name}")) is not None:
         return protected
+    if not is_certain(wanted, disk):
+        message = (
+            f"disk {disk.name} is to be destroyed: it was {disk.volume} on {disk.node}, and the VM has been moved "
+            "since, which gives volumes other names: remove the right one in Proxmox"
+        )
+        return Held(reason="DiskUnconfirmed", message=message)
     if wanted.seen.snapshots is None:
         message = f"disk {disk.name} is destroyed once it is known that no snapshot refers to it"
         return Held(reason="SnapshotsUnknown", message=message)
@@ -79,10 +92,7 @@ def _protected(config: Mapping[str, str], doing: str) -> Held | None:
 def _still_plugged(wanted: Wanted, config: Mapping[str, str], disk: DiskStatus) -> Held | None:
     """The guest did not release it; Proxmox detaches it at the next cold boot."""
     running = current(wanted, config)
-    plugged = running is not None and any(
-        drive.volume == disk.volume for drive in disks.drives(running).values()
-    )
-    if not plugged:
+    if running is None or slot_of(wanted, disk.name, running, disk) is None:
         return None
     message = f"disk {disk.name} is detached at the next cold boot: the guest has not released it"
     return Held(reason="UnplugRefused", message=message)

@@ -9,14 +9,14 @@ from proxmox_operator.planning import disks
 from proxmox_operator.planning.propstring import render_props
 from proxmox_operator.planning.vmconfig.changes import Change, Grow, Held, Problem, Put, Wanted
 from proxmox_operator.planning.vmconfig.moving import moved_disk
-from proxmox_operator.planning.vmconfig.records import current, known_disks
+from proxmox_operator.planning.vmconfig.records import current, is_certain, known_disks, slot_of
 
 
 def boot_disk(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     boot = wanted.vm.spec.boot_disk
     if boot is None:
         return
-    slot = disks.boot_slot(config)
+    slot = disks.boot_slot_besides(config, {disk.name for disk in wanted.vm.spec.disks})
     if slot is None:
         message = "spec.bootDisk: the source has no disk to boot from; clone another template"
         yield Problem(reason="NoBootDisk", message=message)
@@ -31,10 +31,11 @@ def boot_disk(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
 def listed_disks(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
     known, running = known_disks(wanted.vm), current(wanted, config)
     taken = set(config) | set(running or ()) | {disk.slot for disk in known.values()}
+    boot = disks.boot_slot_besides(config, {disk.name for disk in wanted.vm.spec.disks})
     for disk in wanted.vm.spec.disks:
         field, record = f"spec.disks[{disk.name}]", known.get(disk.name)
-        slot = disks.slot_of(disk.name, config, record)
-        if slot is not None and slot == disks.boot_slot(config) and disks.is_slot(disk.name):
+        slot = slot_of(wanted, disk.name, config, record)
+        if slot is not None and slot == boot:
             message = f"{field}: {slot} is the disk that the VM boots from: use spec.bootDisk for it"
             yield Problem(reason="DiskAmbiguous", message=message)
         elif slot is not None:
@@ -47,7 +48,7 @@ def listed_disks(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
                 reason="NotObserved", message=f"{field}: attached once it is known which slots are free"
             )
         elif record is not None:
-            yield _again(disk, record, config, running, taken)
+            yield _again(wanted, disk, record, config, running, taken)
         elif disks.is_slot(disk.name):
             message = (
                 f"{field}: its name means the disk in that slot, and the VM has none there: correct the name, or "
@@ -60,8 +61,20 @@ def listed_disks(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
                 f"new disk besides, list {twin} too, or choose another size"
             )
             yield Problem(reason="DiskAmbiguous", message=message)
+        elif wanted.started and (strange := _unexplained(wanted, config)):
+            message = (
+                f"{field}: {', '.join(strange)} may be this disk, as nothing is on record of it: attach that with "
+                f"serial={disk.name}, or remove it in Proxmox; then a blank disk is made"
+            )
+            yield Problem(reason="DiskAmbiguous", message=message)
         else:
             yield _new(disk, disk.storage or wanted.storage, taken)
+
+
+def _unexplained(wanted: Wanted, config: Mapping[str, str]) -> list[str]:
+    """Detached volumes of which nobody knows what they are; after a lost status they may be ours."""
+    explained = {record.volume for record in known_disks(wanted.vm).values()}
+    return [f"{key} ({volume})" for key, volume in disks.unused(config).items() if volume not in explained]
 
 
 def _lookalike(wanted: Wanted, config: Mapping[str, str], disk: Disk) -> str | None:
@@ -95,17 +108,29 @@ def _new(disk: Disk, storage: str | None, taken: set[str]) -> Change:
 
 
 def _again(
-    disk: Disk, record: DiskStatus, config: Mapping[str, str], running: Mapping[str, str], taken: set[str]
+    wanted: Wanted,
+    disk: Disk,
+    record: DiskStatus,
+    config: Mapping[str, str],
+    running: Mapping[str, str],
+    taken: set[str],
 ) -> Change:
     """The recorded volume, which is detached or about to be: never a blank one in its place."""
-    plugged = [slot for slot, drive in disks.drives(running).items() if drive.volume == record.volume]
-    if plugged and plugged[0] in config:
+    volume, plugged = record.volume, slot_of(wanted, disk.name, running, record)
+    if plugged is not None and plugged in config:
         message = (
-            f"spec.disks[{disk.name}]: {plugged[0]} is attached again once the next cold boot has detached it"
+            f"spec.disks[{disk.name}]: {plugged} is attached again once the next cold boot has detached it"
         )
         return Held(reason="ChangePending", message=message)
-    if plugged:
-        slot, what = plugged[0], f"keep disk {disk.name} attached, volume {record.volume}"
+    if plugged is not None:
+        volume = disks.Drive.parse(running[plugged]).volume
+        slot, what = plugged, f"keep disk {disk.name} attached, volume {volume}"
+    elif not is_certain(wanted, record):
+        message = (
+            f"spec.disks[{disk.name}]: it was {volume} on {record.node}, and the VM has been moved since, which gives "
+            f"volumes other names: attach the right one of its unused disks with serial={disk.name}"
+        )
+        return Problem(reason="DiskAmbiguous", message=message)
     elif record.volume not in disks.unused(config).values():
         message = (
             f"spec.disks[{disk.name}]: its volume {record.volume} is no longer in the VM's config; attach it again "
@@ -121,7 +146,7 @@ def _again(
         taken.add(free)
         slot, what = free, f"attach disk {disk.name} again, volume {record.volume}"
     serial = {} if disks.is_slot(disk.name) else {"serial": disk.name}
-    value = render_props({"file": record.volume, **serial, **_options(disk)}, "file")
+    value = render_props({"file": volume, **serial, **_options(disk)}, "file")
     return Put(key=slot, value=value, event="DiskReattached", what=what)
 
 

@@ -24,7 +24,7 @@ class DiskRecords(NamedTuple):
 def known_disks(vm: ProxmoxVM) -> dict[str, DiskStatus]:
     """Every disk that was ever attached and not destroyed on our word, by name."""
     kept = {
-        disk.name: DiskStatus(name=disk.name, slot="", volume=disk.volume, size="")
+        disk.name: DiskStatus(name=disk.name, slot="", volume=disk.volume, size="", node=disk.node)
         for disk in vm.status.detached_disks
     }
     return kept | {disk.name: disk for disk in vm.status.disks}
@@ -37,6 +37,22 @@ def taken_off(vm: ProxmoxVM) -> list[DiskStatus]:
     """
     listed = {disk.name for disk in vm.spec.disks}
     return [disk for disk in vm.status.disks if disk.name not in listed and not disks.is_slot(disk.name)]
+
+
+def is_certain(wanted: Wanted, record: DiskStatus) -> bool:
+    """Whether the recorded volume's name still means this disk.
+
+    A VM that is moved with its local disks gets volumes of other names, also as ``unusedN``; those on a shared storage
+    keep theirs.
+    """
+    room = (wanted.seen.storages or {}).get(record.volume.partition(":")[0])
+    return record.node == wanted.seen.node or (room is not None and room.shared)
+
+
+def slot_of(wanted: Wanted, name: str, config: Mapping[str, str], record: DiskStatus | None) -> str | None:
+    """Where a disk is attached; a volume's name that is not certain is no sign of it."""
+    certain = record if record is not None and is_certain(wanted, record) else None
+    return disks.slot_of(name, config, certain)
 
 
 def current(wanted: Wanted, config: Mapping[str, str]) -> Mapping[str, str] | None:
@@ -53,15 +69,16 @@ def questions(wanted: Wanted, config: Mapping[str, str]) -> frozenset[Question]:
     found: set[Question] = set()
     spec, known = wanted.vm.spec, known_disks(wanted.vm)
     wanted_at = [
-        (disks.slot_of(disk.name, config, known.get(disk.name)), disk.storage) for disk in spec.disks
+        (slot_of(wanted, disk.name, config, known.get(disk.name)), disk.storage) for disk in spec.disks
     ]
     if spec.boot_disk is not None:
-        wanted_at.append((disks.boot_slot(config), spec.boot_disk.storage))
+        names = {disk.name for disk in spec.disks}
+        wanted_at.append((disks.boot_slot_besides(config, names), spec.boot_disk.storage))
     for slot, storage in wanted_at:
         if slot is not None and storage not in (None, disks.Drive.parse(config[slot]).storage):
-            found |= {"snapshots", "storages"}
+            found.add("snapshots")
     for disk in taken_off(wanted.vm):
-        if disks.slot_of(disk.name, config, disk) is not None:
+        if slot_of(wanted, disk.name, config, disk) is not None:
             found.add("guest")
         elif disk.on_remove == "Delete" and disk.volume in disks.unused(config).values():
             found.add("snapshots")
@@ -74,7 +91,7 @@ def disk_records(wanted: Wanted, config: Mapping[str, str]) -> DiskRecords:
     attached: list[DiskStatus] = []
     for disk in vm.spec.disks:
         record = known.get(disk.name)
-        found = _attached(disk.name, config, record, disk.on_remove)
+        found = _attached(wanted, disk.name, config, record, disk.on_remove)
         if found is None and record is not None:
             found = record.model_copy(update={"on_remove": disk.on_remove})
         if found is not None:
@@ -84,7 +101,7 @@ def disk_records(wanted: Wanted, config: Mapping[str, str]) -> DiskRecords:
     for record in taken_off(vm):
         match _whereabouts(wanted, config, record):
             case "attached":
-                attached.append(_attached(record.name, config, record, record.on_remove) or record)
+                attached.append(_attached(wanted, record.name, config, record, record.on_remove) or record)
             case "unknown":
                 attached.append(record)
             case "unused" if record.on_remove == "Delete":
@@ -92,26 +109,29 @@ def disk_records(wanted: Wanted, config: Mapping[str, str]) -> DiskRecords:
             case "gone" if record.on_remove == "Delete":
                 pass
             case _:
-                detached.append(DetachedDisk(name=record.name, volume=record.volume))
+                detached.append(DetachedDisk(name=record.name, volume=record.volume, node=record.node))
     return DiskRecords(tuple(attached), tuple(detached))
 
 
 def _whereabouts(wanted: Wanted, config: Mapping[str, str], record: DiskStatus) -> str:
-    if disks.slot_of(record.name, config, record) is not None:
+    if slot_of(wanted, record.name, config, record) is not None:
         return "attached"
+    if disks.unused(config) and not is_certain(wanted, record):
+        return "unknown"
     if record.volume in disks.unused(config).values():
         return "unused"
     running = current(wanted, config)
     if running is None or config.get("lock") is not None:
         return "unknown"  # a rollback or a restore may be writing the config
-    attached = any(drive.volume == record.volume for drive in disks.drives(running).values())
-    return "unknown" if attached else "gone"
+    there = {drive.volume for each in (config, running) for drive in disks.drives(each).values()}
+    named = is_certain(wanted, record) and record.volume in there  # with another serial number: whose is it?
+    return "unknown" if named or slot_of(wanted, record.name, running, record) is not None else "gone"
 
 
 def _attached(
-    name: str, config: Mapping[str, str], record: DiskStatus | None, on_remove: str
+    wanted: Wanted, name: str, config: Mapping[str, str], record: DiskStatus | None, on_remove: str
 ) -> DiskStatus | None:
-    slot = disks.slot_of(name, config, record)
+    slot = slot_of(wanted, name, config, record)
     if slot is None:
         return None
     drive = disks.Drive.parse(config[slot])
@@ -122,21 +142,30 @@ def _attached(
             "volume": drive.volume,
             "size": format_gib(drive.size),
             "on_remove": on_remove,
+            "node": wanted.seen.node,
         }
     )
 
 
-def at_stake(vm: ProxmoxVM, config: Mapping[str, str]) -> tuple[str, ...]:
-    """Disks that are to be kept and would be destroyed together with the VM: by name, where they have one."""
+def at_stake(
+    vm: ProxmoxVM,
+    config: Mapping[str, str],
+    *,
+    running: Mapping[str, str] | None = None,
+    node: str | None = None,
+) -> tuple[str, ...]:
+    """Disks that are to be kept and would be destroyed together with the VM: by name, where they have one.
+
+    ``running`` is the config as it is in force: a disk that only the next boot detaches goes with the VM, too.
+    """
     names = {disk.volume: disk.name for disk in vm.status.detached_disks}
     given_up = set()
     for disk in taken_off(vm):
-        if disk.on_remove == "Delete":
+        if disk.on_remove == "Delete" and disk.node == node:
             given_up.add(disk.volume)
         else:
             names[disk.volume] = disk.name
-    hanging = [volume for volume in disks.unused(config).values() if volume not in given_up]
-    attached = [drive.volume for drive in disks.drives(config).values() if drive.volume in names]
-    return tuple(
-        sorted(f"{names[volume]} ({volume})" if volume in names else volume for volume in hanging + attached)
-    )
+    there = {drive.volume for each in (config, running or {}) for drive in disks.drives(each).values()}
+    lost = {volume for volume in disks.unused(config).values() if volume not in given_up}
+    lost |= {volume for volume in there if volume in names}
+    return tuple(sorted(f"{names[volume]} ({volume})" if volume in names else volume for volume in lost))
