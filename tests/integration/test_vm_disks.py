@@ -422,6 +422,41 @@ def test_disks_are_told_apart_when_a_move_of_the_vm_gives_their_volumes_other_na
     assert unused(world, vmid) == []
 
 
+def test_disks_are_followed_when_the_vm_is_moved_with_them(world: World) -> None:
+    name, vmid = made(world, DATA, LOGS)
+    before = {disk: data(world, volume(world, name, disk)) for disk in ("data", "logs")}
+    world.forget_writes()
+    world.sim.migrate(vmid, "pve2")
+    world.wait_until(lambda: world.status(name)["node"] == "pve2", "status.node follows", name)
+    world.wait_ready(name)
+    for disk, token in before.items():
+        assert f"serial={disk}" in next(
+            v for v in config(world, vmid).values() if volume(world, name, disk) in str(v)
+        )
+        assert data(world, volume(world, name, disk)) == token
+    assert {each["node"] for each in world.status(name)["disks"]} == {"pve2"}
+    assert world.writes() == []
+
+
+def test_a_detached_disk_that_was_moved_with_the_vm_is_attached_by_a_person(world: World) -> None:
+    """Its volume may have another name there, and nothing else tells what it is."""
+    name, vmid = made(world, DATA)
+    world.edit(name, disks=None)
+    world.wait_until(lambda: "data" in detached(world, name), "detached", name)
+    world.sim.migrate(vmid, "pve2")
+    world.wait_until(lambda: world.status(name)["node"] == "pve2", "status.node follows", name)
+    world.wait_ready(name)
+    world.edit(name, disks=[DATA])
+    condition = world.wait_reason(name, "DiskAmbiguous")
+    assert "the VM has been moved since" in condition.message
+    assert "with serial=data" in condition.message
+    (there,) = unused(world, vmid)
+    world.sim.edit_config(vmid, scsi1=f"{there},serial=data")
+    world.wait_ready(name)
+    assert volume(world, name) == there
+    assert detached(world, name) == {}
+
+
 def test_a_disk_detached_in_the_gui_is_attached_again(world: World) -> None:
     name, vmid = made(world, DATA)
     kept = volume(world, name)
