@@ -244,6 +244,19 @@ class VMSpec(Wire):
             message="spec.hotplug has Memory, which needs NUMA: set spec.cpu.numa to true, or remove Memory",
             field=".hotplug",
         ),
+        Rule(
+            cel=(
+                "!has(self.placement) || self.placement.mode != 'Require' || !has(self.placement.nodes)"
+                " || size(self.placement.nodes) == 0 || !has(self.availability) || !has(self.availability.rule)"
+                " || !has(self.availability.rule.nodeAffinity) || self.placement.nodes.exists(required,"
+                " self.availability.rule.nodeAffinity.nodes.exists(node, node.name == required))"
+            ),
+            message=(
+                "spec.placement.nodes, which is required, and spec.availability.rule.nodeAffinity.nodes have no node"
+                " in common, so HA would move the VM back: give them one"
+            ),
+            field=".placement.nodes",
+        ),
     )
 
     cluster_ref: ClusterRef | None = None

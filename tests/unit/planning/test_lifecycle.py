@@ -445,6 +445,7 @@ LOST_POWER = present(power="Stopped")
     ("before it is started", facts(OLD, existence=LOST_POWER, move=GOING), Migrate),
     ("where it cannot go it is kept as wanted", facts(OLD, existence=LOST_POWER, move=REFUSED), Start),
     ("and configured", facts(OLD, existence=present(diff=CHANGED), move=REFUSED), Configure),
+    ("its disks grow, which may be the remedy", facts(OLD, existence=present(diff=TOO_SMALL), move=REFUSED), GrowDisks),
     ("then it says why it stays", facts(OLD, existence=present(), move=REFUSED), (Blocked, "MoveRefused")),
     ("or what it waits for", facts(OLD, existence=present(), move=QUEUED), (Wait, "MoveQueued")),
     ("a move that runs is waited for", facts(OLD, working="Moving"), (Wait, "Moving")),

@@ -108,6 +108,7 @@ class Memory:
     moved: bool = False
     """A move of ours has ended, so the inventory is old."""
     move_asked_of_ha: float | None = None
+    """When the HA manager was last asked to move it."""
     wish: Wish | None = None
     failed_moves: dict[str, FailedMove] = field(default_factory=dict)
     """Of the present ``wish``, by target; the empty target stands for any."""

@@ -51,7 +51,8 @@ class Moves:
         """
         memory, node = self._memory, present.node
         wish = wish_of(vm, node)
-        if wish != memory.wish:
+        fulfilled = wish is None and memory.wish is not None and node in memory.wish.nodes
+        if wish != memory.wish and not fulfilled:  # kept for a while: HA may move it back
             memory.wish = wish
             memory.failed_moves.clear()
         if present.lock == "migrate":
@@ -181,19 +182,31 @@ class Moves:
 def ended(memory: Memory, work: Work, now: float) -> str | None:
     """Take note of a move that has ended; returns what it failed of.
 
-    Where the VM is then, is looked at anew in any case. A target that an earlier process has chosen is not known.
+    Where the VM is then, is looked at anew in any case. A target that an earlier process has chosen is not known. The
+    HA manager only takes a request, which it may ignore or undo: it counts as failed until the VM is there.
     """
     memory.moved = True
     error = work.result.error if work.result is not None else None
-    if work.result is None or error is None:
-        if UPID.parse(work.upid).type == "hamigrate":
-            memory.move_asked_of_ha = now
-        return None
-    told = migration.cause(work.result.log_tail)
+    if work.result is not None and error is not None:
+        told = migration.cause(work.result.log_tail)
+        _note(memory, work, told, now)
+        return told
+    if UPID.parse(work.upid).type == "hamigrate":
+        memory.move_asked_of_ha = now
+        told = (
+            "the HA manager was asked for it, and has not done it or has moved the VM back: its rules, or a node in "
+            "maintenance, may want it elsewhere"
+        )
+        _note(memory, work, told, now + HA_LAG)
+    else:
+        memory.failed_moves.clear()
+    return None
+
+
+def _note(memory: Memory, work: Work, told: str, now: float) -> None:
     before = memory.failed_moves.get(work.target or "")
     delay = min(2 * before.delay, LONGEST_RETRY) if before is not None else RETRY
     memory.failed_moves[work.target or ""] = FailedMove(message=told, again_at=now + delay, delay=delay)
-    return told
 
 
 def _waits(reason: str, message: str) -> Staying:

@@ -260,8 +260,8 @@ LIVING: tuple[Check, ...] = (
     _first_volumes,
     begin,
     _power,
-    _stay,
     _volumes,
+    _stay,
     _settled,
 )
 
