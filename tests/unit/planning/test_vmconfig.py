@@ -243,7 +243,7 @@ def test_the_boot_disks_size(size, there, expected):
         pytest.param(
             {"iothread": True, "replicate": False, "limits": {"readIOPS": 90, "writeMBps": 5}},
             "iops=7,mbps_wr=5.0",
-            "iothread=1,replicate=0,mbps_wr=5,iops_rd=90",
+            "mbps_wr=5.0,iothread=1,replicate=0,iops_rd=90",
             id="throttles are a whole",
         ),
         pytest.param({"limits": {}}, "mbps=5,cache=unsafe", "cache=unsafe", id="none at all"),
@@ -293,6 +293,13 @@ def test_the_remedy_for_a_disk_that_is_too_large_is_a_size_that_may_be_written()
             {},
             {"scsi1": "local-lvm:vm-10000-disk-1,rerror=stop,serial=data,size=5G,ssd=1"},
             id="its own options are set and reset, others stay",
+        ),
+        pytest.param(
+            {"backup": False},
+            {"scsi1": "local-lvm:vm-10000-disk-1,cache=none,serial=data,size=5G,ssd=0"},
+            {},
+            {"scsi1": "local-lvm:vm-10000-disk-1,cache=none,serial=data,size=5G,ssd=0,backup=0"},
+            id="a default stays as it is spelled",
         ),
         pytest.param(
             {"aio": "Native", "replicate": False},

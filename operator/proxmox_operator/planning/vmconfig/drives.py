@@ -1,6 +1,6 @@
 """The boot disk and the listed disks as the spec wants them; drives that are not listed are not touched."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from proxmox_operator.api import BootDisk, Disk, DiskLimits, DiskStatus
@@ -191,9 +191,15 @@ def _existing(
         yield Grow(slot=slot, size=size, was=drive.size)
 
 
-def _with_options(drive: disks.Drive, owned: Collection[str], wanted: Mapping[str, str]) -> dict[str, str]:
-    """The options of a drive that is there; those that are ``owned`` and not wanted are reset, others stay."""
-    return {key: text for key, text in drive.options.items() if key not in owned} | dict(wanted)
+def _with_options(drive: disks.Drive, owned: frozenset[str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """The options of a drive that is there; those that are ``owned`` and not wanted are reset, others stay.
+
+    What means the same stays as it is spelled: Proxmox compares text, and a respelled default waits for a cold boot.
+    """
+    now, then = disks.canonical(drive.options), disks.canonical(wanted)
+    changed = {key: text for key, text in wanted.items() if now.get(key) != then.get(key)}
+    reset = {key for key in owned if now.get(key) != then.get(key)}
+    return {key: text for key, text in drive.options.items() if key not in reset or key in changed} | changed
 
 
 def _options(disk: Disk) -> dict[str, str]:
