@@ -156,6 +156,7 @@ class World:
             self.sim.intercept = None
             self.sim.clear_failures()
             self._sweep()
+            self.wait_until(self._is_idle, "no pass over a VM that was swept is under way any more")
             for vmid in set(self.sim.world().vmids) - kept:
                 self.sim.vanish(vmid)
             self.look()
@@ -189,6 +190,11 @@ class World:
         manager = self.operator.manager if self.operator is not None else None
         member = manager.fleet.get(self.cluster) if manager is not None else None
         return member is not None and member.problem is None and member.session is not None
+
+    def _is_idle(self) -> bool:
+        manager = self.operator.manager if self.operator is not None else None
+        member = manager.fleet.get(self.cluster) if manager is not None else None
+        return member is None or member.passes == 0
 
     def look(self) -> None:
         """Wait until the operator knows the Proxmox cluster as it is now."""
