@@ -427,6 +427,7 @@ def test_a_dead_worker_leaves_a_lock_that_a_person_is_told_how_to_remove(world: 
 def test_a_backup_is_waited_for(world: World) -> None:
     name, vmid = make(world)
     world.sim.set_lock(vmid, "backup")
+    world.look()
     move_to(world, name, "pve2")
     assert (
         "is locked by Proxmox (backup), and moved after that" in world.wait_reason(name, "MoveOnHold").message

@@ -248,7 +248,8 @@ class VMSpec(Wire):
             cel=(
                 "!has(self.placement) || self.placement.mode != 'Require' || !has(self.placement.nodes)"
                 " || size(self.placement.nodes) == 0 || !has(self.availability) || !has(self.availability.rule)"
-                " || !has(self.availability.rule.nodeAffinity) || self.placement.nodes.exists(required,"
+                " || !has(self.availability.rule.nodeAffinity)"
+                " || size(self.availability.rule.nodeAffinity.nodes) == 0 || self.placement.nodes.exists(required,"
                 " self.availability.rule.nodeAffinity.nodes.exists(node, node.name == required))"
             ),
             message=(
