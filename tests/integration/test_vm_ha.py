@@ -582,6 +582,29 @@ def test_the_vms_of_a_group_share_a_rule_that_goes_with_the_last_but_one(
         in_force(world, name)
 
 
+def test_a_vm_that_is_only_looked_at_is_not_drawn_into_the_rule_of_its_group(
+    world: World, manager: HAManager
+) -> None:
+    names = [make(world) for _ in range(3)]
+    observed, *others = [in_force(world, name) for name in names]
+    world.edit(names[0], management="Observe", availability=with_rule(group()))
+    for name in names[1:]:
+        world.edit(name, availability=with_rule(group()))
+    wanted = {f"vm:{vmid}" for vmid in others}
+
+    def resources() -> list[set[str]]:
+        return [set(rule["resources"].split(",")) for rule in manager.rules().values()]
+
+    world.wait_until(lambda: resources() == [wanted], f"one rule of the two: {resources()}")
+    for name in names[1:]:
+        in_force(world, name)
+        world.passes(name)
+    assert resources() == [wanted], f"VM {observed} stands by"
+    world.edit(names[0], management=None)
+    in_force(world, names[0])
+    assert resources() == [wanted | {f"vm:{observed}"}]
+
+
 def test_a_group_that_does_not_agree_says_so_until_it_does(world: World, manager: HAManager) -> None:
     first = make(world, availability=with_rule(group("Apart")))
     in_force(world, first)

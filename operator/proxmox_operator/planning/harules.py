@@ -37,7 +37,8 @@ class RuleFacts:
 
     ``supported``: whether the cluster has rules (Proxmox VE 9). ``found`` are all of its rules by id, read under
     ``digest``; ``owner`` is how the comments of ours begin. ``peers`` are the VMs of the group that are under HA, this
-    one included while it stays, with the affinity that each wants. ``nodes`` are those of the cluster.
+    one included while it stays, with the affinity that each wants; ``bystanders`` are those of them that are not
+    managed at present: one stays in the rule if it is there, and is not put into it. ``nodes`` are the cluster's.
     """
 
     supported: bool
@@ -46,6 +47,7 @@ class RuleFacts:
     digest: str
     peers: Mapping[int, str]
     nodes: frozenset[str]
+    bystanders: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,28 +156,34 @@ def _group(vm: ProxmoxVM, wish: HARule | None, facts: RuleFacts) -> PutRule | Dr
     found = facts.found.get(name)
     if found is not None and found.comment != comment:
         return _foreign(name)
-    if len(set(facts.peers.values())) > 1:
+    there = found.resources if found is not None else frozenset()
+    peers = {
+        vmid: wanted
+        for vmid, wanted in facts.peers.items()
+        if vmid not in facts.bystanders or f"vm:{vmid}" in there
+    }
+    if len(set(peers.values())) > 1:
         message = (
             f"spec.availability.rule.resourceAffinity: the VMs of group {affinity.group} do not agree on affinity: "
             "VMs "
-            + ", ".join(f"{vmid} ({wanted})" for vmid, wanted in sorted(facts.peers.items())[:10])
+            + ", ".join(f"{vmid} ({wanted})" for vmid, wanted in sorted(peers.items())[:10])
             + "; give all of them the same"
         )
         return RuleProblem(reason="RuleConflict", message=message)
-    if len(facts.peers) < 2:
+    if len(peers) < 2:
         return DropRule(id=name) if found is not None else None
-    if affinity.affinity == "Apart" and len(facts.peers) > len(facts.nodes):
+    if affinity.affinity == "Apart" and len(peers) > len(facts.nodes):
         message = (
-            f"spec.availability.rule.resourceAffinity: group {affinity.group} has {len(facts.peers)} VMs, and the "
+            f"spec.availability.rule.resourceAffinity: group {affinity.group} has {len(peers)} VMs, and the "
             f"cluster {len(facts.nodes)} nodes to keep them apart on: use several groups"
         )
         return RuleProblem(reason="RuleConflict", message=message)
     wanted = Rule(
         id=name,
         type=RESOURCE,
-        resources=frozenset(f"vm:{vmid}" for vmid in facts.peers),
+        resources=frozenset(f"vm:{vmid}" for vmid in peers),
         comment=comment,
-        affinity=_AFFINITIES[next(iter(facts.peers.values()))],
+        affinity=_AFFINITIES[next(iter(peers.values()))],
     )
     return PutRule(rule=wanted, digest=None if found is None else facts.digest) if found != wanted else None
 

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
+from proxmox_operator.api.names import PAUSED
 from proxmox_operator.controllers.context import Context
 from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.controllers.vm.availability import _peers
@@ -17,6 +18,10 @@ def group(name: str = "db", affinity: str = "Apart", *, ha: bool = True) -> dict
     return {"ha": ha, "rule": {"resourceAffinity": {"group": name, "affinity": affinity}}}
 
 
+def provisioned(status: str = "True") -> dict[str, str]:
+    return {"type": "Provisioned", "status": status}
+
+
 def stored(*objects: tuple[int, dict[str, Any]]) -> ObjectStore:
     """A store of ProxmoxVMs: VMID, and what is different from a member of the group."""
     store = ObjectStore()
@@ -29,8 +34,9 @@ def stored(*objects: tuple[int, dict[str, Any]]) -> ObjectStore:
         }
         raw = {
             "metadata": metadata | changes.get("metadata", {}),
-            "spec": {"availability": changes.get("availability", group())},
-            "status": {"vmid": vmid, "cluster": "lab"} | changes.get("status", {}),
+            "spec": {"availability": changes.get("availability", group())} | changes.get("spec", {}),
+            "status": {"vmid": vmid, "cluster": "lab", "conditions": [provisioned()]}
+            | changes.get("status", {}),
         }
         store.apply("ProxmoxVM", raw)
     return store
@@ -52,10 +58,30 @@ def test_the_group_is_what_names_it_in_the_same_namespace_and_cluster_and_is_und
     vm = a_vm(status=made(), availability=group())
     context = cast(Context, SimpleNamespace(store=store))
     member = cast(Member, SimpleNamespace(name="lab"))
-    assert _peers(context, member, vm, RESOURCES) == {10000: "Apart", 10001: "Together"}
+    found, bystanders = _peers(context, member, vm, RESOURCES)
+    assert found == {10000: "Apart", 10001: "Together"}
+    assert bystanders == frozenset()
+
+
+def test_who_is_not_managed_at_present_or_not_known_to_be_ours_only_stands_by() -> None:
+    store = stored(
+        (10000, {"status": {"conditions": []}}),
+        (10001, {}),
+        (10002, {"spec": {"management": "Observe"}}),
+        (10003, {"metadata": {"annotations": {PAUSED: "true"}}}),
+        (10004, {"status": {"task": {"action": "Adopting"}}}),
+        (10005, {"status": {"conditions": [provisioned("False")]}}),
+        (10006, {"status": {"conditions": [provisioned("Unknown")]}}),
+        (10007, {"status": {"conditions": None}}),
+    )
+    vm = a_vm(status=made(), availability=group())
+    context = cast(Context, SimpleNamespace(store=store))
+    found, bystanders = _peers(context, cast(Member, SimpleNamespace(name="lab")), vm, RESOURCES)
+    assert set(found) == set(range(10000, 10008))
+    assert bystanders == set(range(10002, 10008)), "the VM itself and one that is managed belong to it"
 
 
 def test_a_vm_without_a_group_has_no_peers() -> None:
     vm = a_vm(status=made(), availability={"ha": True})
     context = cast(Context, SimpleNamespace(store=stored((10000, {}))))
-    assert _peers(context, cast(Member, SimpleNamespace(name="lab")), vm, RESOURCES) == {}
+    assert _peers(context, cast(Member, SimpleNamespace(name="lab")), vm, RESOURCES) == ({}, frozenset())

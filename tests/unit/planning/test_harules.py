@@ -111,6 +111,17 @@ def test_members_come_and_go_under_the_digest_and_the_last_but_one_takes_the_rul
     assert step(group(), there(GROUP_RULE, peers={10000: "Apart"})) == DropRule(id=GROUP_RULE.id)
 
 
+def test_a_vm_that_is_not_managed_at_present_is_not_put_into_the_rule_and_not_taken_out() -> None:
+    stands_by = frozenset({10001})
+    assert step(group(), there(peers=BOTH, bystanders=stands_by)) is None
+    assert step(group(), there(GROUP_RULE, peers=BOTH, bystanders=stands_by)) is None
+    grown = step(group(), there(GROUP_RULE, peers=BOTH | {10002: "Apart"}, bystanders=stands_by))
+    assert grown.rule.resources == {"vm:10000", "vm:10001", "vm:10002"}
+    disagrees = {10000: "Apart", 10001: "Together", 10002: "Apart"}
+    made_without = step(group(), there(peers=disagrees, bystanders=stands_by))
+    assert made_without.rule.resources == {"vm:10000", "vm:10002"}
+
+
 def test_a_vm_that_names_another_group_leaves_the_old_one():
     three = changed(GROUP_RULE, resources=frozenset({"vm:10000", "vm:10001", "vm:10002"}))
     left = step(group(name="other"), there(three, peers={10000: "Apart"}))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from proxmox_operator.api import HAStatus, ProxmoxVM
-from proxmox_operator.controllers.context import VM_KIND, Context, key_of
+from proxmox_operator.controllers.context import VM_KIND, Context, is_paused, key_of
 from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.errors import Forbidden, Rejected
@@ -74,25 +74,30 @@ async def _rules(
     supported = member.major is not None and member.major >= RULES_SINCE
     inventory = session.inventory.current
     rules = await session.ha.rules() if supported else None
+    peers, bystanders = _peers(context, member, vm, resources) if supported else ({}, frozenset[int]())
     return RuleFacts(
         supported=supported,
         owner=owner,
         found=rules.found if rules is not None else {},
         digest=rules.digest if rules is not None else "",
-        peers=_peers(context, member, vm, resources) if supported else {},
+        peers=peers,
+        bystanders=bystanders,
         nodes=frozenset(inventory.nodes) if inventory is not None else frozenset(),
     )
 
 
 def _peers(
     context: Context, member: Member, vm: ProxmoxVM, resources: Mapping[int, HAResource]
-) -> dict[int, str]:
-    """The VMs of the namespace, in the same cluster and under HA, that name the same group as this one."""
+) -> tuple[dict[int, str], frozenset[int]]:
+    """The VMs of the namespace, in the same cluster and under HA, that name the same group as this one.
+
+    The second are those of them that are not managed at present, which this one never is: it is about to be written.
+    """
     wish = vm.spec.availability
     group = wish.rule.resource_affinity if wish is not None and wish.rule is not None else None
     if group is None:
-        return {}
-    found = {}
+        return {}, frozenset()
+    found, bystanders = {}, set()
     for raw in context.store.list(VM_KIND):
         metadata, status = raw["metadata"], raw.get("status") or {}
         if metadata.get("namespace") != vm.metadata.namespace or "deletionTimestamp" in metadata:
@@ -101,7 +106,23 @@ def _peers(
         vmid = int(status.get("vmid") or 0)
         if named.get("group") == group.group and status.get("cluster") == member.name and vmid in resources:
             found[vmid] = str(named.get("affinity"))
-    return found
+            if vmid != vm.status.vmid and not _is_managed(raw):
+                bystanders.add(vmid)
+    return found, frozenset(bystanders)
+
+
+def _is_managed(raw: Mapping[str, Any]) -> bool:
+    """Whether the VM of an object that has not been checked is known to be its own, and written to at present."""
+    status = raw.get("status") or {}
+    return (
+        raw["spec"].get("management") != "Observe"
+        and not is_paused(raw["metadata"].get("annotations"))
+        and (status.get("task") or {}).get("action") != "Adopting"
+        and any(
+            condition.get("type") == "Provisioned" and condition.get("status") == "True"
+            for condition in status.get("conditions") or ()
+        )
+    )
 
 
 def _group_of(raw: Mapping[str, Any]) -> Mapping[str, Any]:
