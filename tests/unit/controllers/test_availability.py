@@ -1,15 +1,23 @@
 """Which VMs are in a group: those of one namespace and cluster that name it and are under HA."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
+
+import pytest
 
 from proxmox_operator.api.names import PAUSED
 from proxmox_operator.controllers.context import Context
 from proxmox_operator.controllers.fleet import Member
-from proxmox_operator.controllers.vm.availability import _peers
+from proxmox_operator.controllers.vm.availability import HAWriter, _peers
+from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.engine.store import ObjectStore
+from proxmox_operator.errors import Unreachable
 from proxmox_operator.planning.availability import HAResource
-from unit.planning.make import a_vm, made
+from proxmox_operator.planning.lifecycle import ClearHAError
+from proxmox_operator.proxmox.session import ClusterSession
+from unit.planning.make import a_vm, facts, made
 
 RESOURCES = {vmid: HAResource() for vmid in range(10000, 10020)}
 
@@ -79,6 +87,19 @@ def test_who_is_not_managed_at_present_or_not_known_to_be_ours_only_stands_by() 
     found, bystanders = _peers(context, cast(Member, SimpleNamespace(name="lab")), vm, RESOURCES)
     assert set(found) == set(range(10000, 10008))
     assert bystanders == set(range(10002, 10008)), "the VM itself and one that is managed belong to it"
+
+
+async def test_a_request_that_fails_does_not_use_up_the_one_try_to_clear_an_error() -> None:
+    failing = SimpleNamespace(change=AsyncMock(side_effect=Unreachable("no answer")))
+    record = AsyncMock()
+    memory = SimpleNamespace(sending=lambda **_: nullcontext())
+    session = SimpleNamespace(ha=failing)
+    writer = HAWriter(
+        cast(Context, None), cast(ClusterSession, session), cast(Memory, memory), record, cast(Any, None)
+    )
+    with pytest.raises(Unreachable):
+        await writer.write(facts(a_vm(status=made())), ClearHAError())
+    record.assert_not_awaited()
 
 
 def test_a_vm_without_a_group_has_no_peers() -> None:

@@ -228,6 +228,11 @@ RECOVERED = made(ha={"joined": True, "recovered": 3})
         (Wait, "HARecovering"),
     ),
     (
+        "requested, but not recorded",
+        facts(wants(), existence=OFF, ha=under("disabled", manager="error")),
+        ClearHAError,
+    ),
+    (
         "cleared: requested to run again",
         facts(wants(status=RECOVERED), existence=OFF, ha=under("disabled", manager="stopped")),
         AlignHA,

@@ -186,8 +186,8 @@ class HAWriter:
                     self._tell(vm, "ConfigChanged", told)
             case ClearHAError():
                 before = vm.status.ha or HAStatus()
-                await self._record(ha=before.model_copy(update={"recovered": vm.metadata.generation}))
                 await self._send(lambda: self._session.ha.change(vmid, {"state": "disabled"}))
+                await self._record(ha=before.model_copy(update={"recovered": vm.metadata.generation}))
                 message = "the HA manager had given the VM up (state error): its error state is cleared, once"
                 self._tell(vm, "HARecovering", message, warning=True)
             case LeaveHA():

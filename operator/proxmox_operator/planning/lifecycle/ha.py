@@ -55,14 +55,19 @@ def _requested(facts: Facts, ha: HA) -> str | None:
 
 
 def _clear_error(facts: Facts, ha: HA) -> Step | None:
-    """Once in a generation, until the VM was as wanted again: what failed twice will fail again."""
+    """Once in a generation, until the VM was as wanted again: what failed twice will fail again.
+
+    It is recorded after the request, which is sent again until then: asking for ``disabled`` twice is asking once.
+    """
     vm, resource = facts.vm, ha.resource
     if resource is None or vm.spec.wanted_power == "Unmanaged":
         return None
+    recovered = vm.status.ha.recovered if vm.status.ha is not None else None
+    if recovered != vm.metadata.generation:
+        return ClearHAError()
     if resource.state == "disabled":
         return Wait(reason="HARecovering", message="the HA manager is clearing its error state", after=15.0)
-    recovered = vm.status.ha.recovered if vm.status.ha is not None else None
-    return ClearHAError() if recovered != vm.metadata.generation else None
+    return None
 
 
 def _rule(facts: Facts, ha: HA) -> Step | None:
