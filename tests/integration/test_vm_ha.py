@@ -434,11 +434,13 @@ def test_a_vm_leaves_ha_before_it_is_destroyed(world: World, manager: HAManager)
     assert requests_to_ha(world, vmid, "stop") == 0
 
 
-def test_a_vm_that_is_kept_stays_under_ha(world: World, manager: HAManager) -> None:
-    name = make(world, deletionPolicy="Retain")
+def test_a_vm_that_is_kept_stays_under_ha_without_our_rule(world: World, manager: HAManager) -> None:
+    name = make(world, deletionPolicy="Retain", availability=with_rule(near("pve1")))
     vmid = in_force(world, name)
+    assert set(manager.rules()) == {f"pvm-{vmid}-nodes"}
     world.delete(name)
     world.wait_gone(name)
+    assert manager.rules() == {}
     assert manager.state(vmid) == "started"
     assert running(world, vmid)
 

@@ -7,7 +7,7 @@ import pytest
 
 from proxmox_operator.planning import report
 from proxmox_operator.planning.availability import HA, HAResource, differences, local_drives
-from proxmox_operator.planning.harules import RefusedRule, RuleFacts
+from proxmox_operator.planning.harules import DropRule, RefusedRule, Rule, RuleFacts
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import (
     AlignHA,
@@ -303,6 +303,29 @@ def going(**spec):
 )
 def test_a_vm_leaves_ha_before_it_is_destroyed(facts_, expected):
     assert what(plan(facts_)) == expected
+
+
+def test_a_vm_that_is_kept_leaves_our_rules_unless_they_cannot_be_written():
+    rule = Rule(
+        id="pvm-10000-nodes",
+        type="node-affinity",
+        resources=frozenset({"vm:10000"}),
+        comment="us shop/web-1",
+        nodes=frozenset({("pve1", 0)}),
+    )
+    rules = RuleFacts(
+        supported=True, owner="us", found={rule.id: rule}, digest="d", peers={}, nodes=frozenset({"pve1"})
+    )
+    wish = {"ha": True, "rule": {"nodeAffinity": {"nodes": [{"name": "pve1"}]}}}
+    vm = going(deletionPolicy="Retain", availability=wish)
+    bound = facts(vm, existence=present(), ha=under(rules=rules))
+    assert plan(bound) == SetRule(change=DropRule(id=rule.id))
+    unmarked = facts(vm, existence=present(owner=Owner.UNMARKED), ha=under(rules=rules))
+    assert plan(unmarked) == SetRule(change=DropRule(id=rule.id))
+    lacking = facts(vm, existence=present(), ha=under(rules=rules, lacking="grant it"))
+    assert isinstance(plan(lacking), Bury)
+    looking = going(deletionPolicy="Retain", availability=wish, management="Observe")
+    assert isinstance(plan(facts(looking, existence=present(), ha=under(rules=rules))), Release)
 
 
 def test_who_only_looks_writes_nothing_and_says_what_differs():

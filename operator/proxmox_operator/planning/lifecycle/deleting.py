@@ -18,7 +18,7 @@ from proxmox_operator.planning.lifecycle.checks import (
     working,
 )
 from proxmox_operator.planning.lifecycle.facts import Absent, Facts, Present
-from proxmox_operator.planning.lifecycle.ha import leave_ha
+from proxmox_operator.planning.lifecycle.ha import leave_ha, leave_rules
 from proxmox_operator.planning.lifecycle.steps import (
     Blocked,
     Bury,
@@ -82,7 +82,7 @@ def _not_ours_to_delete(facts: Facts) -> Step | None:
 def _retain(facts: Facts) -> Step | None:
     if facts.vm.spec.on_deletion != "Retain":
         return None
-    return Bury() if the_vm(facts).owner is Owner.OURS else Release()
+    return leave_rules(facts) or (Bury() if the_vm(facts).owner is Owner.OURS else Release())
 
 
 def _protected(facts: Facts) -> Step | None:

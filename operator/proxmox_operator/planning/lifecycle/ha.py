@@ -132,6 +132,15 @@ def leave_ha(facts: Facts) -> Step | None:
     return _rule(facts, ha) or LeaveHA()
 
 
+def leave_rules(facts: Facts) -> Step | None:
+    """A VM that is kept stays under HA; rules of ours would bind it with nobody left who changes them.
+
+    What cannot be read or written keeps nobody from letting the VM go.
+    """
+    ha = facts.ha
+    return None if ha is None or ha.unreadable or ha.lacking else _rule(facts, ha)
+
+
 def error_message(facts: Facts) -> str:
     """The remedy for a resource in error state."""
     vmid = facts.vm.status.vmid
