@@ -219,7 +219,8 @@ def _left_group(vm: ProxmoxVM, vmid: int, wish: HARule | None, facts: RuleFacts)
 
 
 def _group_comment(owner: str, vm: ProxmoxVM, group: str) -> str:
-    return f"{owner} {vm.metadata.namespace} group {group}"
+    """Two ProxmoxClusters may be one cluster in Proxmox; their groups of the same name are two."""
+    return f"{owner} {vm.status.cluster} {vm.metadata.namespace} group {group}"
 
 
 def _foreign(name: str) -> RuleProblem:

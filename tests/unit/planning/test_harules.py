@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from proxmox_operator.api import HARule
 from proxmox_operator.planning.harules import DropRule, PutRule, Rule, RuleFacts, RuleProblem, next_rule
 from unit.planning.make import a_vm, made
 
@@ -74,7 +75,7 @@ def test_a_rule_of_the_same_name_that_somebody_else_made_is_not_touched():
     foreign = changed(NEAR_RULE, comment="by hand")
     assert step(NEAR, there(foreign)).reason == "RuleConflict"
     assert step(None, there(foreign)) is None
-    other_cluster = changed(GROUP_RULE, comment="proxmox-operator k8s-2 shop group db")
+    other_cluster = changed(GROUP_RULE, comment="proxmox-operator k8s-2 lab shop group db")
     assert isinstance(step(group(), there(other_cluster, peers=BOTH)), RuleProblem)
 
 
@@ -139,9 +140,10 @@ def test_rules_of_others_that_the_vm_is_in_are_left_alone():
         comment="keep them apart",
         affinity="negative",
     )
-    other_namespace = changed(by_hand, id="pvm-db-1", comment=f"{OWNER} bank group db")
-    other_kubernetes = changed(by_hand, id="pvm-db-2", comment="proxmox-operator k8s-2 shop group db")
-    assert step(None, there(by_hand, other_namespace, other_kubernetes)) is None
+    other_namespace = changed(by_hand, id="pvm-db-1", comment=f"{OWNER} lab bank group db")
+    other_kubernetes = changed(by_hand, id="pvm-db-2", comment="proxmox-operator k8s-2 lab shop group db")
+    other_object = changed(by_hand, id="pvm-db-3", comment=f"{OWNER} lab-2 shop group db")
+    assert step(None, there(by_hand, other_namespace, other_kubernetes, other_object)) is None
 
 
 def test_a_group_that_does_not_agree_is_told_and_not_written():
@@ -159,6 +161,11 @@ def test_more_vms_than_nodes_cannot_be_kept_apart():
 def test_groups_of_the_same_name_in_other_namespaces_and_clusters_have_rules_of_their_own():
     elsewhere = step(group(), there(peers=BOTH, owner="proxmox-operator k8s-2"))
     assert elsewhere.rule.id != GROUP_RULE.id
+    vm = a_vm(status=made(cluster="lab-2"), availability={"ha": True, "rule": group()})
+    other_object = next_rule(vm, HARule.model_validate(group()), there(GROUP_RULE, peers=BOTH))
+    assert isinstance(other_object, PutRule)
+    assert other_object.digest is None
+    assert other_object.rule.id != GROUP_RULE.id
 
 
 def test_on_version_8_there_are_no_rules_and_the_rest_works():
