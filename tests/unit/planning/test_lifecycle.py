@@ -246,6 +246,26 @@ WAITS = Wait(reason="AgentNotConnected", message="not yet")
         EndMove,
     ),
     (
+        "a move that was not answered may still come",
+        facts(OLD, existence=present(diff=MISPLACED, moved=()), settles_at=later(20)),
+        (Wait, "Settling"),
+    ),
+    (
+        "also where none is wanted any more",
+        facts(OLD, existence=present(moved=()), settles_at=later(20)),
+        (Wait, "Settling"),
+    ),
+    (
+        "it can come no more",
+        facts(OLD, existence=present(diff=MISPLACED, moved=()), settles_at=later(-1)),
+        EndMove,
+    ),
+    (
+        "it keeps no VM down",
+        facts(OLD, existence=present(power="Stopped", diff=MISPLACED, moved=()), settles_at=later(20)),
+        Start,
+    ),
+    (
         "a disk that the guest holds on to makes no VM unready",
         facts(OLD, existence=present(diff=HELD)),
         (Settled, "Running"),

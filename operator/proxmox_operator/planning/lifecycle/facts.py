@@ -55,7 +55,8 @@ class Present:
     booted_after: datetime | None = None
     """A moment before which it was certainly not started; None where that is not known."""
     moved: tuple[str, ...] | None = None
-    """A recorded move of a disk has ended, and these volumes are what it left behind; None: no move is on record."""
+    """A recorded move of a disk has ended or not begun, and these volumes are what it left behind; None: none is on
+    record."""
 
 
 Existence = Absent | Unknown | Present

@@ -153,7 +153,12 @@ def _keep_power(facts: Facts) -> Step | None:
 
 def _moved(facts: Facts) -> Step | None:
     left = the_vm(facts).moved
-    return None if left is None else EndMove(left=left)
+    return None if left is None or _settling(facts) > 0 else EndMove(left=left)
+
+
+def _settling(facts: Facts) -> float:
+    """Seconds for which a call of ours whose answer was lost may still take effect."""
+    return (facts.settles_at - facts.now).total_seconds() if facts.settles_at is not None else 0.0
 
 
 def _configure(facts: Facts) -> Step | None:
@@ -172,6 +177,9 @@ def _volumes(facts: Facts) -> Step | None:
     Both come after the power of a VM that ran before, which a full storage is no reason to leave down.
     """
     diff = the_vm(facts).diff
+    if the_vm(facts).moved is not None and (left := _settling(facts)) > 0:
+        message = "whether Proxmox was asked to move a disk is not known; it may still do so"
+        return Wait(reason="Settling", message=message, after=max(left, 0.05))
     if diff.moves:
         return MoveDisk(diff=diff)
     return GrowDisks(diff=diff) if diff.grows else None
