@@ -5,7 +5,7 @@ task they started. A config write without the digest of what was read is not off
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -255,14 +255,24 @@ class VMs:
         upid: str = await self._client.put(_vm(node, vmid, "resize"), disk=disk, size=size, digest=digest)
         return upid
 
-    async def move_disk(self, node: str, vmid: int, *, disk: str, storage: str, digest: str) -> str:
+    async def move_disk(
+        self,
+        node: str,
+        vmid: int,
+        *,
+        disk: str,
+        storage: str,
+        digest: str,
+        intent: Callable[[], Awaitable[None]] | None = None,
+    ) -> str:
         """``POST .../move_disk`` to another storage, running or not; the source is freed after the copy.
 
         A source that cannot be freed is a line in the task's log, and in no config: see :meth:`volumes`. The copy
-        takes a slot of the storage until the task ends.
+        takes a slot of the storage until the task ends (raises Waiting when none is free). ``intent`` is recorded once
+        there is one, before the call.
         """
         params: dict[str, ParamValue] = {"disk": disk, "storage": storage, "delete": True, "digest": digest}
-        upid: str = await self._allocate(_vm(node, vmid, "move_disk"), params, (storage,))
+        upid: str = await self._allocate(_vm(node, vmid, "move_disk"), params, (storage,), intent)
         return upid
 
     async def migrate_check(self, node: str, vmid: int) -> Precondition:
@@ -308,7 +318,11 @@ class VMs:
         return upid
 
     async def _allocate(
-        self, path: tuple[str, ...], params: Mapping[str, ParamValue], slots: Collection[str]
+        self,
+        path: tuple[str, ...],
+        params: Mapping[str, ParamValue],
+        slots: Collection[str],
+        intent: Callable[[], Awaitable[None]] | None = None,
     ) -> Any:
         """Send, and keep the slots until the task it starts has ended. A lost answer gives them back at
         once: the allocation may be under way, but nobody knows which task to wait for.
@@ -318,6 +332,8 @@ class VMs:
             for storage in sorted(set(slots)):
                 self._slots.take(storage, current_actor.get())
                 taken.append(storage)
+            if intent is not None:
+                await intent()
             upid = await self._client.call(Request("POST", path, params))
         except BaseException:
             self._release(taken)

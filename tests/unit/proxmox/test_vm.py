@@ -414,6 +414,40 @@ async def test_of_two_storages_none_is_kept_when_one_is_busy(sim, open_session):
     assert session.slots.held("local") == 0
 
 
+async def test_a_move_that_has_to_wait_for_a_slot_records_nothing_and_one_that_has_it_does_so_first(
+    sim, open_session
+):
+    recorded: list[int] = []
+
+    async def record() -> None:
+        recorded.append(len(sim.tasks("qmmove")))
+
+    sim.add_storage("ceph", "rbd")
+    sim.add_vm(100, scsi0="local-lvm:2")
+    session = open_session(sim, limits=Limits(allocations_per_storage=1))
+    session.slots.take("ceph", None)
+    move = {"disk": "scsi0", "storage": "ceph", "digest": sim.vm(100).digest(), "intent": record}
+    with pytest.raises(errors.Waiting, match="allocationsPerStorage"):
+        await session.vms.move_disk("pve1", 100, **move)
+    assert recorded == []
+    session.slots.release("ceph")
+    assert (await ended(session, await session.vms.move_disk("pve1", 100, **move))).error is None
+    assert recorded == [0]
+
+
+async def test_an_intent_that_cannot_be_recorded_sends_nothing_and_keeps_no_slot(sim, open_session):
+    async def refuse() -> None:
+        raise errors.Outdated("the object has changed")
+
+    sim.add_vm(100, scsi0="local-lvm:2")
+    session = open_session(sim)
+    with pytest.raises(errors.Outdated):
+        await session.vms.move_disk(
+            "pve1", 100, disk="scsi0", storage="local", digest=sim.vm(100).digest(), intent=refuse
+        )
+    assert (sim.tasks("qmmove"), session.slots.held("local")) == ([], 0)
+
+
 # The guest agent
 
 

@@ -4,6 +4,7 @@ What must be known after a crash is written to the status before the call is mad
 object again. Errors are left to the reconciler, which looks again before anything is repeated.
 """
 
+from contextlib import ExitStack
 from datetime import datetime
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.observe import MOVING, Observer
 from proxmox_operator.controllers.vm.power import PowerWriter
 from proxmox_operator.engine.queue import Key
-from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Waiting
+from proxmox_operator.errors import Contended, Forbidden, NeedsHuman, Outdated, Waiting
 from proxmox_operator.planning.identity import (
     Owner,
     read_mark,
@@ -67,12 +68,15 @@ from proxmox_operator.proxmox.tasks import TaskResult
 
 _NOTHING_WRITTEN = {
     "disks": (),
+    "detached_disks": (),
     "managed": (),
     "tags": (),
     "protection_set": False,
     "password_from": None,
+    "restart": None,
+    "ha": None,
 }
-"""What a status says of an earlier VM's config and is not true of a new one."""
+"""What a status says of an earlier VM and is not true of a new one."""
 
 
 class Applier:
@@ -381,16 +385,28 @@ class Applier:
             raise NeedsHuman(f"{field}: {error.message}", reason=error.reason) from None
 
     async def _move(self, facts: Facts, step: MoveDisk) -> None:
-        """The intent is recorded first, with the volume that is left: whether it was freed is not in any config."""
+        """The intent is recorded first, with the volume that is left: whether it was freed is not in any config.
+
+        First of all there is a slot of the storage, so that waiting for one writes nothing. An answer that refuses the
+        move takes the intent back; where no answer came it stays, since the move may have begun.
+        """
         vm, node, config, move = facts.vm, _present(facts).node, self._memory.config, step.diff.moves[0]
         if config is None:
             raise Outdated("the config was not read in this pass")
         intent = Task(action=MOVING, upid=None, node=node, since=self._now(), volume=move.volume)
-        await self._record(task=intent)
-        with self._memory.sending():
-            upid = await self._session.vms.move_disk(
-                node, _vmid(vm), disk=move.slot, storage=move.storage, digest=config.digest
-            )
+        try:
+            with ExitStack() as sending:
+
+                async def record() -> None:
+                    await self._record(task=intent)
+                    sending.enter_context(self._memory.sending())
+
+                upid = await self._session.vms.move_disk(
+                    node, _vmid(vm), disk=move.slot, storage=move.storage, digest=config.digest, intent=record
+                )
+        except (NeedsHuman, Outdated, Contended):
+            await self._record(task=None)
+            raise
         await self._working(MOVING, upid, vm)
         await self._record(task=intent.model_copy(update={"upid": upid}))
         self._event(vm, "MovingDisk", move.sentence())
