@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from controlplane import Cluster
 from harness.world import World
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.kube.resources import PROXMOX_VMS
@@ -73,6 +74,10 @@ def made(world: World, *disks: dict[str, Any], **spec: Any) -> tuple[str, int]:
 
 def config_writes(world: World, vmid: int) -> list[Call]:
     return [call for call in world.writes(vmid) if call.path.endswith("/config")]
+
+
+def snapshot_reads(world: World, vmid: int) -> int:
+    return len([call for call in world.sim.recorder if call.path.endswith(f"/{vmid}/snapshot")])
 
 
 # Options and sizes
@@ -207,6 +212,7 @@ def test_a_disk_taken_off_the_list_is_detached_when_the_guest_has_let_go_of_it(w
     assert "mounted in the guest at /srv/data" in condition.message
     assert world.wait_ready(name) == vmid
     assert condition.message in world.status(name)["plan"]
+    assert world.wait_reason(name, "InSync", kind="Synced").message.endswith("(DisksPending)")
     world.passes(name)
     assert world.writes() == []
     world.sim.agent(vmid).unmount("scsi1")
@@ -214,6 +220,7 @@ def test_a_disk_taken_off_the_list_is_detached_when_the_guest_has_let_go_of_it(w
     world.wait_until(lambda: detached(world, name) == {"data": kept}, "detached", name)
     assert world.wait_reason(name, "NothingPending", kind="DisksPending").status == "False"
     assert kept in world.wait_event(name, "DiskDetached")
+    assert "DriftCorrected" not in {said.reason for said in world.events(name)}
     assert unused(world, vmid) == [kept]
     assert data(world, kept) == before
     assert torn(world, vmid) == []
@@ -674,8 +681,10 @@ def test_snapshots_prevent_a_move_and_are_named(world: World) -> None:
     world.edit(name, disks=[DATA | {"storage": "ceph"}])
     condition = world.wait_reason(name, "SnapshotsPrevent")
     assert "cannot be moved while snapshots refer to it (before): delete them" in condition.message
+    reads = snapshot_reads(world, vmid)
     world.passes(name)
     assert world.writes() == []
+    assert snapshot_reads(world, vmid) == reads  # they are part of the config, which is the same
     world.sim.delete_snapshot(vmid, "before")
     world.wait_ready(name)
     assert volume(world, name).startswith("ceph:")
@@ -740,6 +749,61 @@ def test_a_move_needs_its_rights_and_says_which(world: World) -> None:
     world.edit(name, disks=[DATA | {"storage": "ceph"}])
     condition = world.wait_reason(name, "PermissionDenied")
     assert "lack Datastore.AllocateSpace on /storage/ceph" in condition.message
+    assert "task" not in world.status(name)  # refused, so nothing can come of it
     world.sim.intercept = None
     world.wait_ready(name)
     assert volume(world, name).startswith("ceph:")
+
+
+def test_moves_that_wait_for_others_to_the_same_storage_write_nothing_meanwhile(world: World) -> None:
+    names = [made(world, DATA)[0] for _ in range(3)]
+    with world.sim.hold("move:copying") as hold:
+        for name in names[:2]:
+            world.edit(name, disks=[DATA | {"storage": "ceph"}])
+            world.wait_until(
+                lambda name=name: world.status(name).get("task", {}).get("upid") is not None,  # type: ignore[misc]
+                "it is being moved",
+                name,
+            )
+        assert hold.reached.wait(10)
+        world.edit(names[2], disks=[DATA | {"storage": "ceph"}])
+        condition = world.wait_reason(names[2], "StorageBusy")
+        assert "2 allocations are under way, the most at once" in condition.message
+        assert "task" not in world.status(names[2])
+        before = world.status(names[2])
+        world.passes(names[2])
+        assert world.status(names[2]) == before
+    for name in names:
+        world.wait_ready(name)
+        assert volume(world, name).startswith("ceph:")
+    assert world.leaks() == []
+
+
+def test_a_vm_that_is_made_anew_before_its_first_start_has_no_disks_of_the_one_before(world: World) -> None:
+    name, vmid = made(world, DATA, power="Stopped")
+    world.edit(name, disks=None)
+    world.wait_until(lambda: "data" in detached(world, name), "detached", name)
+    world.sim.remove_vm(vmid)
+    world.wait_until(
+        lambda: name in str(world.sim.vm(world.vmid(name)).config.get("name")), "made anew", name
+    )
+    world.wait_until(lambda: detached(world, name) == {}, "its disk went with it", name)
+    world.edit(name, disks=[DATA])
+    anew = world.wait_ready(name)
+    assert "serial=data" in config(world, anew)["scsi1"]
+
+
+def test_a_guest_that_holds_on_to_a_disk_is_asked_seldom(control_plane: Cluster) -> None:
+    with World(control_plane, operator={"config_reread": 300.0}) as world:
+        name, vmid = made(world, DATA)
+        world.sim.agent(vmid).mount("scsi1", "/srv")
+        world.edit(name, disks=None)
+        world.wait_reason(name, "DiskInUse", kind="DisksPending")
+        world.wait_ready(name)
+        world.passes(name, 1)
+        asked = len(world.sim.recorder)
+        world.passes(name, 3)
+        about = [call.path for call in list(world.sim.recorder)[asked:] if f"/{vmid}/" in call.path]
+        assert about == []
+        world.sim.stop(vmid)
+        world.wait_until(lambda: "data" in detached(world, name), "off, so it is detached at once", name)

@@ -227,9 +227,10 @@ def _synced(facts: Facts) -> tuple[bool | None, str, str]:
     if existence.diff.problems:
         problem = existence.diff.problems[0]
         return False, problem.reason, problem.message
-    if sentences := existence.diff.sentences():
-        return False, "OutOfSync", "; ".join(sentences)[:1000]
-    return True, "InSync", "the config says what the spec says"
+    if due := existence.diff.due():
+        return False, "OutOfSync", "; ".join(due)[:1000]
+    waiting = ", but for what waits (DisksPending)" if existence.diff.held else ""
+    return True, "InSync", f"the config says what the spec says{waiting}"
 
 
 def plan_sentences(facts: Facts) -> tuple[str, ...]:

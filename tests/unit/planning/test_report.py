@@ -42,7 +42,7 @@ from proxmox_operator.planning.lifecycle import (
     Unknown,
     Wait,
 )
-from proxmox_operator.planning.vmconfig import ConfigDiff, PendingChange, Problem, Put
+from proxmox_operator.planning.vmconfig import ConfigDiff, Held, PendingChange, Problem, Put
 from unit.planning.make import GOING, NOW, PLACE, TEMPLATE, a_vm, facts, later, made, present
 
 EMPTY = ConfigDiff()
@@ -167,6 +167,12 @@ def test_provisioned_says_whether_the_vm_exists_and_is_ours(existence, status, r
             "False",
             "OutOfSync",
             "cores: 2 -> 4",
+        ),
+        (
+            present(diff=ConfigDiff(held=(Held(reason="DiskInUse", message="mounted"),))),
+            "True",
+            "InSync",
+            "DisksPending",
         ),
         (
             present(diff=ConfigDiff(problems=(Problem(reason="DiskMissing", message="attach it"),))),

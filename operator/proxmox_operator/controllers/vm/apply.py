@@ -356,14 +356,16 @@ class Applier:
             self._memory.written["tags"] = tuple({*vm.status.tags, *own_tags(vm)})
         if "protection" in changes:
             self._memory.written["protection_set"] = changes["protection"] == "1"
+        changed: tuple[Put | Remove, ...] = (*step.diff.puts, *step.diff.removes)
+        done = tuple((change.event, change.sentence()) for change in changed if change.event is not None)
         if upid is not None:
             await self._working("Configuring", upid, vm)
             if self._memory.work is not None:
                 self._memory.work.sets_password = PASSWORD_KEY in changes
-        changed: tuple[Put | Remove, ...] = (*step.diff.puts, *step.diff.removes)
-        for change in changed:
-            if change.event is not None:
-                self._event(vm, change.event, change.sentence())
+                self._memory.work.done = done
+        else:
+            for reason, message in done:
+                self._event(vm, reason, message)
         await self._drift.written(vm, present, step.diff)
 
     async def _value(self, vm: ProxmoxVM, put: Put) -> str:
@@ -408,6 +410,7 @@ class Applier:
             await self._record(task=None)
             raise
         await self._working(MOVING, upid, vm)
+        self._memory.settled_generation = None  # what is written after it has waited for it, and is no drift
         await self._record(task=intent.model_copy(update={"upid": upid}))
         self._event(vm, "MovingDisk", move.sentence())
 

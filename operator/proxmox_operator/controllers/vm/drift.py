@@ -37,10 +37,13 @@ class DriftTeller:
         self._tell = tell
 
     async def written(self, vm: ProxmoxVM, present: Present, diff: ConfigDiff) -> None:
-        """The config was written: because the spec changed, or the VM had. What makes a new VM complete is not told."""
-        if not vm.status.started and not was_in_sync(vm):
+        """The config was written: because the spec changed, or the VM had. What makes a new VM complete is not told.
+
+        Nor is what has an Event of its own: a disk that the guest let go of at last is not drift.
+        """
+        sentences = diff.unexplained()
+        if not sentences or (not vm.status.started and not was_in_sync(vm)):
             return
-        sentences = diff.sentences()
         if diff.only_mark():
             message = "the mark in the VM's description was lost and has been written again"
             self._tell(vm, "MarkRestored", message)

@@ -32,7 +32,8 @@ _BRINGS_ABOUT: dict[str, Power] = {"Starting": "Running", "Stopping": "Stopped"}
 
 @dataclass(kw_only=True)
 class Work:
-    """A Proxmox task of ours; ``result`` is None while it runs. ``watcher`` will wake the object at its end.
+    """A Proxmox task of ours; ``result`` is None while it runs. ``watcher`` will wake the object at its end. ``done``:
+    the Events (reason, message) that are told once it has succeeded.
 
     Of a move: the ``target`` where this process has chosen it, and how far its log was read, and tells that it is.
     """
@@ -43,6 +44,7 @@ class Work:
     watcher: TaskTracker | None = None
     sets_password: bool = False
     grows: tuple[str, int] | None = None
+    done: tuple[tuple[str, str], ...] = ()
     target: str | None = None
     lines_read: int = 0
     progress: str | None = None
@@ -70,9 +72,10 @@ class Memory:
     stopped it. ``asked_of_ha`` is the power that the HA manager was asked for and when, ``rule_refused`` a rule of HA
     that Proxmox has refused and when. ``left``: volumes that a destroy has left behind. ``stop_failed``: why the
     shutdown of a restart has just failed. ``restart_at``: when changes that wait for a restart are to be looked at
-    again. ``seen`` was read together with the config, for its disks. ``grown`` (slot, bytes): disks that Proxmox has
-    said are that large. ``held``: changes of disks wait for the guest. ``seen_at``: when the config was read that the
-    last pass ended with (Unix seconds).
+    again. ``seen`` was read together with the config, for its disks; its snapshots belong to the config with the digest
+    ``snapshots_of``, which covers them too. ``grown`` (slot, bytes): disks that Proxmox has said are that large.
+    ``ask_at``: when to ask a guest again that holds on to a disk. ``seen_at``: when the config was read that the last
+    pass ended with (Unix seconds).
     """
 
     config: VMConfig | None = None
@@ -99,8 +102,9 @@ class Memory:
     asked_of_ha: tuple[Power, float] | None = None
     rule_refused: tuple[RefusedRule, float] | None = None
     seen: DiskFacts = NOTHING_SEEN
+    snapshots_of: str | None = None
     grown: frozenset[tuple[str, int]] = frozenset()
-    held: bool = False
+    ask_at: float | None = None
     left: tuple[str, ...] = ()
     seen_on: tuple[str, Mapping[str, str]] | None = None
     seen_before: tuple[str, Mapping[str, str]] | None = None

@@ -50,7 +50,10 @@ MAX_STEPS = 8
 """Steps in one pass; more means that a step does not bring about what it should."""
 
 HELD_AGAIN = 30.0
-"""Seconds until the guest is asked again whether it has let go of a disk."""
+"""Seconds until the guest is asked again whether it has let go of a disk; longer where many are asked."""
+
+ASKED_AGAIN = frozenset({"DiskInUse", "NotRecorded", "NotObserved", "SnapshotsUnknown"})
+"""Why a change of a disk waits, where neither the inventory nor the next reading of the config tells in time."""
 
 
 class VMReconciler:
@@ -167,6 +170,9 @@ class VMReconciler:
                     memory.left = unfreed(work.result.log_tail)
                 if work.grows is not None:
                     memory.grown |= {work.grows}
+                if (raw := self._context.store.get(vm_key(vm))) is not None:
+                    for reason, message in work.done:
+                        self._context.events.normal(raw, reason, message)
                 if work.action == "Starting":
                     # Its memory shows in what its node uses now.
                     member.promised.pop(vm.metadata.uid, None)
@@ -209,7 +215,7 @@ class VMReconciler:
             and memory.work is None
             and requested(vm) == vm.status.moved_to
             and not _owes_addresses(vm, memory)
-            and not memory.held
+            and (memory.ask_at is None or now < memory.ask_at)
             and now < memory.reread_at
             and guest.node == vm.status.node
             and (memory.guest is None or guest.is_as(memory.guest))
@@ -227,7 +233,7 @@ class VMReconciler:
         member: Member,
         memory: Memory,
     ) -> Outcome:
-        memory.held = isinstance(facts.existence, Present) and bool(facts.existence.diff.held)
+        memory.ask_at = self._ask_at(facts, member)
         if isinstance(step, Settled):
             memory.grown = frozenset()
             memory.settled_generation = facts.vm.metadata.generation
@@ -255,8 +261,6 @@ class VMReconciler:
         """When to look again at a settled VM: for addresses the agent owes, a window, or when its config is due."""
         if _owes_addresses(facts.vm, memory):
             return 2.0**memory.agent_tries
-        if memory.held:
-            return min(HELD_AGAIN, self._next_reread(member, memory))
         return self._next_reread(member, memory)
 
     def _restart_at(self, facts: Facts) -> float:
@@ -266,13 +270,25 @@ class VMReconciler:
             return inf
         return self._context.clock() + (again - self._context.now()).total_seconds()
 
+    def _ask_at(self, facts: Facts, member: Member) -> float | None:
+        """When to ask again for what no watch tells. Each costs a reading of a config: kept below their rate."""
+        held = facts.existence.diff.held if isinstance(facts.existence, Present) else ()
+        if not any(each.reason in ASKED_AGAIN for each in held):
+            return None
+        rate = member.cluster.spec.limits.config_reads_per_second
+        return self._context.clock() + max(HELD_AGAIN, len(member.keys) / rate)
+
     def _interval(self, member: Member) -> float:
         """Seconds between two readings of one config: stretched so that all of them stay below the cluster's rate."""
         rate = member.cluster.spec.limits.config_reads_per_second
         return max(self._context.settings.config_reread, len(member.keys) / rate)
 
     def _next_reread(self, member: Member, memory: Memory) -> float:
-        at = min(memory.reread_at, memory.restart_at if memory.restart_at is not None else inf)
+        at = min(
+            memory.reread_at,
+            memory.restart_at if memory.restart_at is not None else inf,
+            memory.ask_at if memory.ask_at is not None else inf,
+        )
         return max(at - self._context.clock(), 1.0)
 
     async def _abandon(self, vm: ProxmoxVM, keeper: StatusKeeper, member: Member) -> Outcome:

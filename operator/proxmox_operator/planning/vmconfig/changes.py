@@ -142,14 +142,23 @@ class ConfigDiff:
         return not (self.writes or self.moves or self.grows or self.problems)
 
     def sentences(self) -> tuple[str, ...]:
-        changes: tuple[Put | Remove | Move | Grow | Held, ...] = (
+        """Everything that differs, what is held too."""
+        return self.due() + tuple(held.sentence() for held in self.held)
+
+    def due(self) -> tuple[str, ...]:
+        """What is to be done now, as sentences."""
+        changes: tuple[Put | Remove | Move | Grow, ...] = (
             *self.puts,
             *self.removes,
             *self.moves,
             *self.grows,
-            *self.held,
         )
         return tuple(change.sentence() for change in changes)
+
+    def unexplained(self) -> tuple[str, ...]:
+        """The config writes that do not say for themselves what they do: somebody must have asked for them."""
+        changes: tuple[Put | Remove, ...] = (*self.puts, *self.removes)
+        return tuple(change.sentence() for change in changes if change.what is None)
 
     def needing(self, path: str) -> str:
         """The fields that need a privilege on ``path`` besides those on the VM; empty where none does."""
