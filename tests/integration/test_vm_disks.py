@@ -784,9 +784,7 @@ def test_a_vm_that_is_made_anew_before_its_first_start_has_no_disks_of_the_one_b
     world.edit(name, disks=None)
     world.wait_until(lambda: "data" in detached(world, name), "detached", name)
     world.sim.remove_vm(vmid)
-    world.wait_until(
-        lambda: name in str(world.sim.vm(world.vmid(name)).config.get("name")), "made anew", name
-    )
+    world.wait_until(lambda: world.vmid(name) != vmid, "made anew", name)
     world.wait_until(lambda: detached(world, name) == {}, "its disk went with it", name)
     world.edit(name, disks=[DATA])
     anew = world.wait_ready(name)
@@ -807,3 +805,18 @@ def test_a_guest_that_holds_on_to_a_disk_is_asked_seldom(control_plane: Cluster)
         assert about == []
         world.sim.stop(vmid)
         world.wait_until(lambda: "data" in detached(world, name), "off, so it is detached at once", name)
+
+
+def test_a_disk_is_told_detached_once_it_is(world: World) -> None:
+    name, vmid = made(world, DATA)
+    kept = volume(world, name)
+    with world.sim.hold("config:write") as hold:
+        world.edit(name, disks=None)
+        assert hold.reached.wait(10)
+        world.wait_reason(name, "Configuring")
+        world.sim.kill_tasks("qmconfig")
+        world.wait_reason(name, "TaskFailed")
+        assert "DiskDetached" not in {said.reason for said in world.events(name)}
+    assert kept in world.wait_event(name, "DiskDetached")
+    world.wait_ready(name)
+    assert unused(world, vmid) == [kept]
