@@ -681,6 +681,7 @@ def test_snapshots_prevent_a_move_and_are_named(world: World) -> None:
     world.edit(name, disks=[DATA | {"storage": "ceph"}])
     condition = world.wait_reason(name, "SnapshotsPrevent")
     assert "cannot be moved while snapshots refer to it (before): delete them" in condition.message
+    world.passes(name)
     reads = snapshot_reads(world, vmid)
     world.passes(name)
     assert world.writes() == []
@@ -793,11 +794,12 @@ def test_a_vm_that_is_made_anew_before_its_first_start_has_no_disks_of_the_one_b
 
 def test_a_guest_that_holds_on_to_a_disk_is_asked_seldom(control_plane: Cluster) -> None:
     with World(control_plane, operator={"config_reread": 300.0}) as world:
-        name, vmid = made(world, DATA)
+        name, vmid = made(world, DATA, networks=[{"name": "net0", "mac": "BC:24:11:00:00:01"}])
         world.sim.agent(vmid).mount("scsi1", "/srv")
+        world.sim.agent(vmid).addresses = {"BC:24:11:00:00:01": ["10.9.8.7"]}
         world.edit(name, disks=None)
         world.wait_reason(name, "DiskInUse", kind="DisksPending")
-        world.wait_ready(name)
+        world.wait_until(lambda: bool(world.status(name).get("addresses")), "its address is known", name)
         world.passes(name, 1)
         asked = len(world.sim.recorder)
         world.passes(name, 3)
@@ -814,8 +816,9 @@ def test_a_disk_is_told_detached_once_it_is(world: World) -> None:
         world.edit(name, disks=None)
         assert hold.reached.wait(10)
         world.wait_reason(name, "Configuring")
+        sent = len(config_writes(world, vmid))
         world.sim.kill_tasks("qmconfig")
-        world.wait_reason(name, "TaskFailed")
+        world.wait_until(lambda: len(config_writes(world, vmid)) > sent, "it has failed, and is tried again")
         assert "DiskDetached" not in {said.reason for said in world.events(name)}
     assert kept in world.wait_event(name, "DiskDetached")
     world.wait_ready(name)
