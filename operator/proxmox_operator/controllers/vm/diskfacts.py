@@ -19,24 +19,21 @@ async def read(
     *,
     power: Power,
     grown: frozenset[tuple[str, int]],
-    snapshots: Mapping[str, Mapping[str, str]] | None = None,
 ) -> DiskFacts:
-    """``power`` as it was just seen, ``config`` as it was just read; ``snapshots`` of this very config, if known."""
+    """``power`` as it was just seen, ``config`` as it was just read."""
     filesystems, silence = None, "the VM does not run, and is not off either"
     if "guest" in asked and power == "Running":
         try:
             filesystems = await session.vms.filesystems(node, vmid)
         except OperatorError as error:
             silence = error.message
-    if "snapshots" in asked and snapshots is None:
-        snapshots = await session.vms.snapshots(node, vmid)
     return DiskFacts(
         node=node,
         current=config.current,
         stopped="guest" in asked and power == "Stopped",
         filesystems=filesystems,
         silence=silence,
-        snapshots=snapshots if "snapshots" in asked else None,
+        snapshots=await session.vms.snapshots(node, vmid) if "snapshots" in asked else None,
         storages=_rooms(session, node),
         grown=grown,
     )

@@ -72,8 +72,8 @@ class Memory:
     stopped it. ``asked_of_ha`` is the power that the HA manager was asked for and when, ``rule_refused`` a rule of HA
     that Proxmox has refused and when. ``left``: volumes that a destroy has left behind. ``stop_failed``: why the
     shutdown of a restart has just failed. ``restart_at``: when changes that wait for a restart are to be looked at
-    again. ``seen`` was read together with the config, for its disks; its snapshots belong to the config with the digest
-    ``snapshots_of``, which covers them too. ``grown`` (slot, bytes): disks that Proxmox has said are that large.
+    again. ``seen`` was read together with the config, for its disks. ``grown`` (slot, bytes): disks that Proxmox has
+    said are that large.
     ``ask_at``: when to ask a guest again that holds on to a disk. ``seen_at``: when the config was read that the last
     pass ended with (Unix seconds).
     """
@@ -102,7 +102,6 @@ class Memory:
     asked_of_ha: tuple[Power, float] | None = None
     rule_refused: tuple[RefusedRule, float] | None = None
     seen: DiskFacts = NOTHING_SEEN
-    snapshots_of: str | None = None
     grown: frozenset[tuple[str, int]] = frozenset()
     ask_at: float | None = None
     left: tuple[str, ...] = ()

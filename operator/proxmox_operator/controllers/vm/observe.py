@@ -386,9 +386,7 @@ class Observer:
                 questions(wanted, raw),
                 power=seen.power,
                 grown=self._memory.grown,
-                snapshots=self._memory.seen.snapshots if self._memory.snapshots_of == config.digest else None,
             )
-            self._memory.snapshots_of = config.digest
             changes = diff(replace(wanted, seen=self._memory.seen), raw)
             moved = await self._moved(vm, vmid, node, changes, config)
         return Present(
