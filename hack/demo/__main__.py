@@ -92,7 +92,7 @@ def _keep(stage: Stage, screen: Screen) -> None:
     screen.act("Yours to play with", "In another terminal:")
     screen.raw(f"export KUBECONFIG={stage.cluster.kubeconfig}")
     screen.raw(
-        "kubectl get pvm -A --watch        # no kubectl? `make demo` has built one, in ~/.cache/proxmox-operator"
+        "kubectl get pvm -A --watch        # no kubectl? `make demo` has then built one, in ~/.cache/proxmox-operator"
     )
     screen.say("The simulated Proxmox, and the door for what people do behind the operator's back:")
     screen.raw(f"Proxmox API   {stage.simulator.urls[0]}/api2/json")

@@ -52,6 +52,7 @@ def test_several_keys_are_one_event_and_what_is_not_listed_stays(world: World) -
     world.passes(name)
     world.sim.edit_config(vmid, by=ALICE, cores=7, memory="4096", name="mine", sockets=2)
     world.wait_until(lambda: world.sim.vm(vmid).config["name"] == name, "it is changed back", name)
+    world.wait_event(name, "DriftCorrected")  # told once the write has succeeded
     [note] = told(world, name, "DriftCorrected")
     for change in (f"name: mine -> {name}", "cores: 7 -> 2", "memory: 4096 -> 512"):
         assert change in note

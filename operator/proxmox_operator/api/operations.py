@@ -47,8 +47,13 @@ class Placement(Wire):
 
     rules = (
         Rule(
-            cel="(has(self.nodes) && size(self.nodes) > 0) || has(self.spreadBy) || has(self.togetherBy)",
-            message="spec.placement is empty: set nodes, spreadBy or togetherBy, or remove placement",
+            cel=(
+                "(has(self.nodes) && size(self.nodes) > 0) || has(self.spreadBy) || has(self.togetherBy)"
+                " || (has(self.moveLocalDisks) && self.moveLocalDisks)"
+            ),
+            message=(
+                "spec.placement is empty: set nodes, spreadBy, togetherBy or moveLocalDisks, or remove placement"
+            ),
         ),
         Rule(
             cel="!has(self.spreadBy) || !has(self.togetherBy) || self.spreadBy != self.togetherBy",

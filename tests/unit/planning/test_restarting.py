@@ -240,7 +240,7 @@ def step(vm, existence, **more):
             ),
             (
                 "a new QEMU process on another node was a migration, and no boot",
-                STOPPING,
+                STOPPING.model_copy(update={"status": STOPPING.status.model_copy(update={"node": "pve2"})}),
                 present(node="pve2", booted_after=later(1)),
                 Stop,
             ),
