@@ -10,7 +10,7 @@ from crash.scenario import play_all
 from crash.stage import Stage
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize("mode", list(Mode))
 def test_no_disk_is_lost_made_twice_or_left_behind_wherever_the_operator_dies(
     mode: Mode, new_stage: Callable[[], Stage], record_property: Callable[[str, object], None]

@@ -10,7 +10,7 @@ from crash.scenario import play_all
 from crash.stage import Stage
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize("mode", list(Mode))
 def test_a_running_vm_is_changed_wherever_the_operator_dies(
     mode: Mode, new_stage: Callable[[], Stage], record_property: Callable[[str, object], None]

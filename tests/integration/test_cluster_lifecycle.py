@@ -175,7 +175,7 @@ def test_deletion_waits_for_the_last_vm_and_says_for_which(estate: Estate) -> No
     site.world.wait_gone(second)
     site.until(lambda: site.raw() == {}, "the ProxmoxCluster is gone")
     assert set(site.sim.world().vmids) == {9000}
-    assert site.calls_within(0.4) == [], "nobody asks a cluster that is no longer known"
+    site.until(lambda: site.calls_within(0.4) == [], "nobody asks a cluster that is no longer known")
 
 
 def test_no_new_vm_is_made_in_a_cluster_that_is_being_deleted(estate: Estate) -> None:
