@@ -12,7 +12,7 @@ from typing import NamedTuple
 from proxmox_operator.api import AccessGrant, ClusterSpec, LabelSelector, MaxSizes, ProxmoxVM, Range
 from proxmox_operator.api.quantity import format_gib, parse_quantity
 from proxmox_operator.planning import disks
-from proxmox_operator.planning.propstring import parse_props
+from proxmox_operator.planning.configured import memory_mib, topology
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +225,7 @@ def inherited_violations(vm: ProxmoxVM, config: Mapping[str, str], access: Acces
     if access.everything:
         return []
     limits, spec, found = _limits(access), vm.spec, []
-    number = int(config.get("cores", "1")), int(config.get("sockets", "1"))
+    number = topology(config)
     asked = (spec.cpu.cores if spec.cpu else None, spec.cpu.sockets if spec.cpu else None)
     cores = (asked[0] or number[0]) * (asked[1] or number[1])
     if limits.cores is not None and cores > limits.cores and None in asked:
@@ -233,7 +233,7 @@ def inherited_violations(vm: ProxmoxVM, config: Mapping[str, str], access: Acces
             f"spec.cpu: with what the source has there would be {cores} cores, more than the {limits.cores} granted "
             "(access[].maxSizes.cores): set cores and sockets"
         )
-    memory = int(parse_props(config.get("memory", "512"), "current").get("current", "512")) << 20
+    memory = memory_mib(config) << 20
     if spec.memory is None and limits.memory is not None and memory > limits.memory:
         found.append(
             f"spec.memory: the source has {format_gib(memory)}, more than the {format_gib(limits.memory)} granted "

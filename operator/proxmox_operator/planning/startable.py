@@ -7,6 +7,7 @@ Source: ``PVE::QemuServer::vm_start_nolock`` and ``config_to_command``.
 import re
 from collections.abc import Collection, Mapping
 
+from proxmox_operator.planning.configured import memory_mib, processors
 from proxmox_operator.planning.propstring import parse_props
 
 
@@ -22,12 +23,12 @@ def obstacle(
 
     ``cpus`` and ``memory`` (bytes) are what the node has; None is not known, and never in the way.
     """
-    cores = int(config.get("cores", "1")) * int(config.get("sockets", "1"))
+    cores = processors(config)
     if cpus is not None and cores > cpus:
         return f"it would have {cores} cores and {node} has {cpus}"
-    size = int(parse_props(config.get("memory", ""), "current").get("current", "512")) << 20
-    if memory is not None and size > memory:
-        return f"it would have {size >> 20} MiB of memory and {node} has {memory >> 20}"
+    size = memory_mib(config)
+    if memory is not None and size << 20 > memory:
+        return f"it would have {size} MiB of memory and {node} has {memory >> 20}"
     for key in sorted(key for key in config if re.fullmatch(r"net\d+", key)):
         bridge = parse_props(config[key], "model").get("bridge")
         if bridges is not None and bridge is not None and bridge not in bridges:

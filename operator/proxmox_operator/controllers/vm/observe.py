@@ -22,7 +22,8 @@ from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Unreachable
 from proxmox_operator.planning.access import Access, inherited_violations, violations
 from proxmox_operator.planning.adoption import MAKING, Adoptee
 from proxmox_operator.planning.availability import HA
-from proxmox_operator.planning.canonical import meaning
+from proxmox_operator.planning.canonical import meaning, whole
+from proxmox_operator.planning.configured import memory_mib, processors
 from proxmox_operator.planning.identity import Mark, Owner, owner, signs_of
 from proxmox_operator.planning.lifecycle import (
     Absent,
@@ -34,7 +35,7 @@ from proxmox_operator.planning.lifecycle import (
 )
 from proxmox_operator.planning.moving import Going, Staying
 from proxmox_operator.planning.placement import Placed, Template, Unschedulable, place
-from proxmox_operator.planning.propstring import parse_props, parse_tags
+from proxmox_operator.planning.propstring import parse_tags
 from proxmox_operator.planning.startable import obstacle
 from proxmox_operator.planning.vmconfig import (
     ConfigDiff,
@@ -510,9 +511,8 @@ def _shown(guest: Guest | None) -> tuple[object, ...] | None:
 def _promised(config: VMConfig) -> tuple[object, ...]:
     """What the inventory will show of this config; then nobody else has changed it since."""
     raw = config.raw
-    cores = int(raw.get("cores", "1")) * int(raw.get("sockets", "1"))
-    memory = int(parse_props(raw.get("memory", ""), "current").get("current", "512")) << 20
-    return config.lock, raw.get("name"), parse_tags(raw.get("tags", "")), int(raw.get("vcpus", cores)), memory
+    cpus, memory = whole(raw.get("vcpus"), processors(raw)), memory_mib(raw) << 20
+    return config.lock, raw.get("name"), parse_tags(raw.get("tags", "")), cpus, memory
 
 
 def _with(facts: Facts, **changes: object) -> Facts:

@@ -9,6 +9,7 @@ from proxmox_operator.api import Disk, ProxmoxVM
 from proxmox_operator.api.quantity import parse_quantity
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.access import Access
+from proxmox_operator.planning.configured import memory_mib, processors, topology
 from proxmox_operator.planning.placement.things import Template
 from proxmox_operator.planning.propstring import parse_props
 
@@ -40,11 +41,11 @@ def needs_of_clone(
     """What a VM needs that is going to be cloned; ``storage`` gets the disks of a full clone, else their own do."""
     spec = vm.spec
     runs = spec.wanted_power != "Stopped"
-    memory, cpus = _configured(template.config)
+    memory, cpus = memory_mib(template.config) << 20, processors(template.config)
     if spec.memory is not None:
         memory = parse_quantity(spec.memory.size)
     if spec.cpu is not None:
-        cores, sockets = _processors(template.config)
+        cores, sockets = topology(template.config)
         cpus = (spec.cpu.cores or cores) * (spec.cpu.sockets or sockets)
     origins = template.storages() | ({storage} if storage else set())
     return Needs(
@@ -59,7 +60,6 @@ def needs_of_clone(
 
 def needs_of_config(config: Mapping[str, str], *, runs: bool, space: Mapping[str, int]) -> Needs:
     """What an existing VM needs on the node it is moved to; ``space`` is that of disks that are copied there."""
-    memory, cpus = _configured(config)
     storages: dict[str, str] = {}
     bridges: dict[str, str] = {}
     mappings: dict[tuple[str, str], str] = {}
@@ -74,28 +74,13 @@ def needs_of_config(config: Mapping[str, str], *, runs: bool, space: Mapping[str
         elif (device := _DEVICE.match(key)) and (mapping := parse_props(value, "host").get("mapping")):
             mappings.setdefault((_KINDS[device["kind"]], mapping), f"its {key}")
     return Needs(
-        memory=memory if runs else 0,
-        cpus=cpus if runs else 0,
+        memory=memory_mib(config) << 20 if runs else 0,
+        cpus=processors(config) if runs else 0,
         storages=storages,
         bridges=bridges,
         mappings=mappings,
         space=space,
     )
-
-
-def _configured(config: Mapping[str, str]) -> tuple[int, int]:
-    """Memory and processors as a config gives them, with Proxmox's defaults of 512 MiB and 1."""
-    memory = parse_props(config.get("memory", "512"), "current").get("current", "512")
-    cores, sockets = _processors(config)
-    return _number(memory, 512) << 20, cores * sockets
-
-
-def _processors(config: Mapping[str, str]) -> tuple[int, int]:
-    return _number(config.get("cores", "1"), 1), _number(config.get("sockets", "1"), 1)
-
-
-def _number(text: str, default: int) -> int:
-    return int(text) if text.isdecimal() else default
 
 
 def _space_of_clone(

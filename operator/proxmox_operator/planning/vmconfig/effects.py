@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from proxmox_operator.planning.canonical import whole
+from proxmox_operator.planning.configured import processors
 from proxmox_operator.planning.propstring import parse_props
 
 Config = Mapping[str, str]
@@ -61,11 +62,6 @@ def hotplug_features(config: Config) -> frozenset[str]:
     """What may be changed while the VM runs: ``1``, which is Proxmox's default, means network, disk and usb."""
     text = config.get("hotplug", "1")
     return frozenset(("network", "disk", "usb")) if text == "1" else frozenset(text.split(",")) - {"0", ""}
-
-
-def processors(config: Config) -> int:
-    """Processors that the guest can have at most."""
-    return whole(config.get("cores"), 1) * whole(config.get("sockets"), 1)
 
 
 def chipset(machine: str) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 
 from proxmox_operator.api.quantity import parse_quantity
 from proxmox_operator.planning.canonical import Value, amended, spelled
+from proxmox_operator.planning.configured import processors
 from proxmox_operator.planning.propstring import parse_props, render_props
 from proxmox_operator.planning.vmconfig.changes import Change, Problem, Put, Remove, Wanted, put
-from proxmox_operator.planning.vmconfig.effects import chipset, hotplug_features, processors
+from proxmox_operator.planning.vmconfig.effects import chipset, hotplug_features
 
 DEFAULT_MEMORY = "512"
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 
 from proxmox_operator.api import VMSpec
 from proxmox_operator.planning.canonical import meaning, whole
+from proxmox_operator.planning.configured import memory_mib, processors
 from proxmox_operator.planning.propstring import parse_props
 from proxmox_operator.planning.vmconfig.changes import Problem
-from proxmox_operator.planning.vmconfig.effects import chipset, hotplug_features, processors
+from proxmox_operator.planning.vmconfig.effects import chipset, hotplug_features
 
 LEAST_PLUGGED = 1024
 """MiB that a VM must have where memory can be plugged in."""
@@ -41,8 +42,7 @@ def _processor(spec: VMSpec, after: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _memory(spec: VMSpec, after: Mapping[str, str]) -> Iterator[Problem]:
-    size = whole(parse_props(after.get("memory", ""), "current").get("current"), 512)
-    least = whole(after.get("balloon"), 0)
+    size, least = memory_mib(after), whole(after.get("balloon"), 0)
     if spec.memory is not None and least > size:
         yield Problem(
             reason="MinimumAboveMemory",
