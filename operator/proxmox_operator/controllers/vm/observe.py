@@ -116,30 +116,30 @@ class Observer:
         )
         creating = vm.status.provisioning is not None and vm.metadata.deletion_timestamp is None
         if isinstance(existence, Present) and (existence.owner is Owner.PENDING or existence.lock in MAKING):
-            return _with(facts, working=await self._find_clone(vm, vm.status.vmid, existence.node))
+            return replace(facts, working=await self._find_clone(vm, vm.status.vmid, existence.node))
         if isinstance(existence, Present) and existence.owner is Owner.FOREIGN and creating and not denied:
             source, placed = await self._place(vm)
-            return _with(facts, source=source, place=placed)
+            return replace(facts, source=source, place=placed)
         unmade = not vm.status.started and vm.spec.source.adopt is None
         if isinstance(existence, Absent) and unmade and vm.metadata.deletion_timestamp is None:
             if vm.status.provisioning is None:
                 source, placed = await self._place(vm)
-                return _with(facts, source=source, place=placed)
+                return replace(facts, source=source, place=placed)
             source = await self._source(vm)
             recorded = _recorded_place(vm, vm.status.provisioning)
             if self._offline(recorded.node, "") or source.node != vm.status.provisioning.source_node:
                 source, placed = await self._place(vm)
-                return _with(facts, source=source, place=placed)
-            return _with(facts, source=source, place=recorded)
+                return replace(facts, source=source, place=placed)
+            return replace(facts, source=source, place=recorded)
         if isinstance(existence, Present) and self._memory.work is not None:
-            return _with(facts, working=self._memory.work.action)
+            return replace(facts, working=self._memory.work.action)
         if isinstance(existence, Present):
             move = await self._move(vm, existence)
             if self._memory.work is not None:
                 return Facts(vm=vm, now=now, denied=denied, working=self._memory.work.action)
             checks = await agent.checks(self._session, vm, existence, self._memory, now=self._context.clock())
             ha = await self._ha(vm, existence)
-            return _with(facts, ready_checks=checks, ha=ha, stop_failed=self._memory.stop_failed, move=move)
+            return replace(facts, ready_checks=checks, ha=ha, stop_failed=self._memory.stop_failed, move=move)
         return facts
 
     def wanted(self, vm: ProxmoxVM, *, running: bool = False) -> Wanted:
@@ -198,9 +198,9 @@ class Observer:
         self._refuse_taken_vmid(vm)
         source = await self._source(vm)
         if too_large := inherited_violations(vm, source.config, self._access):
-            return _with(facts, denied=tuple(too_large))
+            return replace(facts, denied=tuple(too_large))
         source, placed = await self._place(vm)
-        return _with(facts, source=source, place=placed)
+        return replace(facts, source=source, place=placed)
 
     async def _as_named(self, adopted: ProxmoxVM, adoptee: Adoptee, config: VMConfig) -> Present:
         """A VM that is only looked at: what would be written to it besides the mark, were it taken over."""
@@ -513,7 +513,3 @@ def _promised(config: VMConfig) -> tuple[object, ...]:
     raw = config.raw
     cpus, memory = whole(raw.get("vcpus"), processors(raw)), memory_mib(raw) << 20
     return config.lock, raw.get("name"), parse_tags(raw.get("tags", "")), cpus, memory
-
-
-def _with(facts: Facts, **changes: object) -> Facts:
-    return Facts(**{**facts.__dict__, **changes})

@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from proxmox_operator.planning.canonical import whole
 from proxmox_operator.planning.configured import processors
+from proxmox_operator.planning.disks import THROTTLES
 from proxmox_operator.planning.propstring import parse_props
 
 Config = Mapping[str, str]
@@ -100,10 +101,7 @@ _RERUNS = "re-runs cloud-init at the next boot"
 def _disk_rows(field: str) -> tuple[Row, ...]:
     """The options of a disk, which ``spec.disks`` and ``spec.bootDisk`` have in common."""
     limits = tuple(
-        Row(field=f"{field}.limits", key=_DRIVE, part=f"{kind}{way}{more}", effect=_LIVE)
-        for kind in ("mbps", "iops", "bps")
-        for way in ("_rd", "_wr", "")
-        for more in ("", "_max", "_max_length")
+        Row(field=f"{field}.limits", key=_DRIVE, part=part, effect=_LIVE) for part in sorted(THROTTLES)
     )
     return (
         Row(field=f"{field}.size", key="resize", effect=_LIVE, also="only larger"),
@@ -227,7 +225,16 @@ TABLE: tuple[Row, ...] = (
 )
 """Every managed key. A row without a field is about what the operator writes of itself, or others do."""
 
-_BARE = {"agent": "enabled", "startup": "order"}
+_BARE = {
+    "agent": "enabled",
+    "cpu": "cputype",
+    "machine": "type",
+    "memory": "current",
+    "startup": "order",
+    "vga": "type",
+}
+"""What the part of a value is called that stands there without a name; that of a drive is ``file``."""
+
 _MAC_ADDRESS = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _RERUNNING = re.compile(r"name|ciuser|cipassword|sshkeys|nameserver|searchdomain|ciupgrade|ipconfig\d+")
 
@@ -246,7 +253,7 @@ def effect(key: str, old: str | None, new: str | None, config: Config) -> Effect
         return by_part[None].decide(old, new, config)
     if old is None or new is None:
         return by_part[""].decide(old, new, config) if "" in by_part else Effect.RESTART
-    before, after = _parts(key, old), _parts(key, new)
+    before, after = parts_of(key, old), parts_of(key, new)
     decided = (
         by_part[part].decide(before.get(part), after.get(part), config) if part in by_part else Effect.RESTART
         for part in sorted(before.keys() | after.keys())
@@ -281,7 +288,8 @@ def nic_parts(value: str) -> dict[str, str]:
     return result
 
 
-def _parts(key: str, value: str) -> dict[str, str]:
+def parts_of(key: str, value: str) -> dict[str, str]:
+    """The parts of a key's value, by name."""
     if re.fullmatch(_NET, key):
         return nic_parts(value)
     return parse_props(value, _BARE.get(key, "file"))

@@ -12,12 +12,8 @@ from typing import Any
 
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.planning import disks
-from proxmox_operator.planning.propstring import parse_props
 from proxmox_operator.planning.vmconfig.cloudinit import PASSWORD_KEY
-from proxmox_operator.planning.vmconfig.effects import TABLE, nic_parts
-
-_BARE = {"agent": "enabled", "cpu": "cputype", "machine": "type", "memory": "current", "vga": "type"}
-"""What the part of a value is called that stands there without a name."""
+from proxmox_operator.planning.vmconfig.effects import TABLE, parts_of
 
 _OF_SEVERAL = {
     "agent": {"enabled"},
@@ -98,15 +94,9 @@ def _changed(change: PendingChange) -> set[str]:
     """The parts of its value that change; the empty one where the key comes or goes."""
     if change.was is None or change.becomes is None:
         gone_or_new = change.becomes if change.was is None else change.was
-        return {"", *_parts(change.key, gone_or_new)}
-    before, after = _parts(change.key, change.was), _parts(change.key, change.becomes)
+        return {"", *parts_of(change.key, gone_or_new or "")}
+    before, after = parts_of(change.key, change.was), parts_of(change.key, change.becomes)
     return {part for part in before.keys() | after.keys() if before.get(part) != after.get(part)}
-
-
-def _parts(key: str, value: str | None) -> dict[str, str]:
-    if re.fullmatch(r"net\d+", key):
-        return nic_parts(value or "")
-    return dict(parse_props(value or "", _BARE.get(key, "file")))
 
 
 def _is_set(spec: Mapping[str, Any], path: str) -> bool:

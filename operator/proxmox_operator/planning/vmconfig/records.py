@@ -1,6 +1,6 @@
 """Which disks are ours, where they are, and what has to be read before something is done to them.
 
-A disk is found by its recorded volume, else by its serial number: it may have been moved in the GUI. A record ends only
+A disk is found by its serial number, else by its recorded volume where that name still means it. A record ends only
 when the disk has been destroyed on our word; so no name is ever given a blank disk in place of one that held data.
 """
 
