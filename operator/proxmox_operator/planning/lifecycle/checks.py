@@ -164,6 +164,19 @@ def power_for_now(vm: ProxmoxVM) -> str:
     return "Stopped" if restart.phase == "Stopping" else "Running"
 
 
+def settling(facts: Facts, message: str) -> Wait | None:
+    """A call of ours whose answer was lost may still take effect; ``message`` says which."""
+    if facts.settles_at is None or facts.now >= facts.settles_at:
+        return None
+    left = (facts.settles_at - facts.now).total_seconds()
+    return Wait(reason="Settling", message=message, after=max(left, 0.05))
+
+
+def on_hold(present: Present) -> Wait | None:
+    """Its power must not be touched now."""
+    return Wait(reason="PowerOnHold", message=present.hold, after=10) if present.hold is not None else None
+
+
 def power_unknown() -> Wait:
     message = "Proxmox has not reported its power state yet"
     return Wait(reason="PowerUnknown", message=message, after=10.0, unknown=True)

@@ -10,7 +10,9 @@ from proxmox_operator.planning.lifecycle.checks import (
     follow,
     foreign,
     locked,
+    on_hold,
     power_unknown,
+    settling,
     stop,
     stub,
     the_vm,
@@ -54,12 +56,7 @@ def _settling(facts: Facts) -> Step | None:
     nothing_found = isinstance(facts.existence, Absent) or (
         facts.vm.status.vmid is None and facts.claimed is None
     )
-    if facts.settles_at is not None and facts.now < facts.settles_at and nothing_found:
-        left = (facts.settles_at - facts.now).total_seconds()
-        return Wait(
-            reason="Settling", message="an unanswered call may still take effect", after=max(left, 0.05)
-        )
-    return None
+    return settling(facts, "an unanswered call may still take effect") if nothing_found else None
 
 
 def _gone(facts: Facts) -> Step | None:
@@ -120,9 +117,7 @@ def _shut_down(facts: Facts) -> Step | None:
         return power_unknown()
     if present.power == "Stopped":
         return None
-    if present.hold is not None:
-        return Wait(reason="PowerOnHold", message=present.hold, after=10)
-    return stop(facts.vm)
+    return on_hold(present) or stop(facts.vm)
 
 
 def _delayed(facts: Facts) -> Step | None:

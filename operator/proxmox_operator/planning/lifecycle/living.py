@@ -9,8 +9,10 @@ from proxmox_operator.planning.lifecycle.checks import (
     foreign,
     hold,
     locked,
+    on_hold,
     power_unknown,
     reserve,
+    settling,
     stop,
     stub,
     the_vm,
@@ -153,12 +155,10 @@ def _keep_power(facts: Facts) -> Step | None:
 
 def _moved(facts: Facts) -> Step | None:
     left = the_vm(facts).moved
-    return None if left is None or _settling(facts) > 0 else EndMove(left=left)
+    return None if left is None or settling(facts, _MAY_MOVE) is not None else EndMove(left=left)
 
 
-def _settling(facts: Facts) -> float:
-    """Seconds for which a call of ours whose answer was lost may still take effect."""
-    return (facts.settles_at - facts.now).total_seconds() if facts.settles_at is not None else 0.0
+_MAY_MOVE = "whether Proxmox was asked to move a disk is not known; it may still do so"
 
 
 def _configure(facts: Facts) -> Step | None:
@@ -177,9 +177,8 @@ def _volumes(facts: Facts) -> Step | None:
     Both come after the power of a VM that ran before, which a full storage is no reason to leave down.
     """
     diff = the_vm(facts).diff
-    if the_vm(facts).moved is not None and (left := _settling(facts)) > 0:
-        message = "whether Proxmox was asked to move a disk is not known; it may still do so"
-        return Wait(reason="Settling", message=message, after=max(left, 0.05))
+    if the_vm(facts).moved is not None and (wait := settling(facts, _MAY_MOVE)) is not None:
+        return wait
     if diff.moves:
         return MoveDisk(diff=diff)
     return GrowDisks(diff=diff) if diff.grows else None
@@ -200,8 +199,8 @@ def _power(facts: Facts) -> Step | None:
         )
     if facts.ha is not None and facts.ha.governs:
         return through_ha(facts, facts.ha)
-    if present.hold is not None:
-        return Wait(reason="PowerOnHold", message=present.hold, after=10)
+    if (wait := on_hold(present)) is not None:
+        return wait
     if wanted == "Stopped":
         return stop(vm)
     return Start() if vm.status.started else RecordStart()

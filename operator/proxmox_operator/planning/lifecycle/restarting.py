@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from proxmox_operator.api import ProxmoxVM, Restart, find_condition
 from proxmox_operator.api.names import RESTART
-from proxmox_operator.planning.lifecycle.checks import stop, the_vm
+from proxmox_operator.planning.lifecycle.checks import on_hold, settling, stop, the_vm
 from proxmox_operator.planning.lifecycle.facts import Facts, Power, Present
 from proxmox_operator.planning.lifecycle.ha import error_message, through_ha
 from proxmox_operator.planning.lifecycle.steps import Due, NoteRestart, Start, Step, Stop, Wait
@@ -108,7 +108,7 @@ def go_on(facts: Facts) -> Step | None:
             return NoteRestart(restart=starting, restarted_for=latest)
         if facts.ha is not None and facts.ha.governs:
             return through_ha(facts, facts.ha)
-        return _held(present) or Start()
+        return on_hold(present) or Start()
     if present.power == "Paused":
         message = "the VM is paused in Proxmox; its restart goes on when it is resumed"
         return Wait(reason="Paused", message=message, after=60)
@@ -120,17 +120,16 @@ def go_on(facts: Facts) -> Step | None:
         return NoteRestart(
             restart=failed, restarted_for=fulfilled or vm.status.restarted_for, told=told, failed=True
         )
-    if facts.settles_at is not None and facts.now < facts.settles_at:
-        left = (facts.settles_at - facts.now).total_seconds()
-        message = "whether Proxmox was asked to shut the VM down is not known; it may still do so"
-        return Wait(reason="Settling", message=message, after=max(left, 0.05))
+    unanswered = "whether Proxmox was asked to shut the VM down is not known; it may still do so"
+    if (wait := settling(facts, unanswered)) is not None:
+        return wait
     again = _asked(vm, present.power, present.pending, facts.now)
     if again is None:  # taken back, or the window has closed, and the guest was never shut down
         return NoteRestart(restart=None, restarted_for=vm.status.restarted_for)
     if facts.ha is not None and facts.ha.governs:
         step = through_ha(facts, facts.ha)
         return replace(step, restart=again) if isinstance(step, Stop) else step
-    return _held(present) or _shut_down(facts, again)
+    return on_hold(present) or _shut_down(facts, again)
 
 
 def _ha_objects(facts: Facts) -> str | None:
@@ -164,10 +163,6 @@ def _over(facts: Facts, restart: Restart, fulfilled: str | None) -> NoteRestart:
         return NoteRestart(restart=failed, restarted_for=restarted_for, told=told, failed=True)
     told = f"VM {vm.status.vmid} runs again on {present.node}"
     return NoteRestart(restart=None, restarted_for=restarted_for, told=told)
-
-
-def _held(present: Present) -> Wait | None:
-    return Wait(reason="PowerOnHold", message=present.hold, after=10) if present.hold is not None else None
 
 
 def _booted_since(present: Present, restart: Restart) -> bool:
