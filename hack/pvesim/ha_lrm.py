@@ -31,8 +31,8 @@ class Lrm(Inventory):
     def lrm_round(self) -> None:
         """Take up the orders that are new."""
         for sid, service in self.ha_services.items():
-            if service.given or service.state not in ORDERS:
-                continue
+            if service.given or service.state not in ORDERS or sid not in self.ha_resources:
+                continue  # "missing resource configuration": the manager has yet to see that it was removed
             if self.online(service.node) and service.node not in self.lrm_stopped:
                 service.given = True
                 self.spawn(self._carry_out(sid, service, service.uid))

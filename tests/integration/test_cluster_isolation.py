@@ -10,7 +10,9 @@ import pytest
 from controlplane import Cluster
 from harness.clusters import Estate, Site
 from proxmox_operator.api.names import PAUSED
+from proxmox_operator.controllers.context import CLUSTER_KIND, is_paused
 from proxmox_operator.engine import logs
+from proxmox_operator.engine.queue import Key
 from proxmox_operator.kube.resources import SECRETS
 from proxmox_operator.proxmox.credentials import Credentials, Endpoint, TLSSettings
 from proxmox_operator.proxmox.https import ProxmoxerTransport
@@ -102,6 +104,12 @@ def test_making_keeping_and_deleting_take_no_longer_beside_a_cluster_in_trouble(
     bad.sim.slow_api(0.0)
 
 
+def seen_as_paused(estate: Estate, site: Site) -> bool:
+    """Whether the operator knows it. Watches of two kinds promise no order among each other."""
+    raw = estate.world.operator.manager.store.get(Key(CLUSTER_KIND, "", site.name))
+    return raw is not None and is_paused(raw["metadata"].get("annotations", {}))
+
+
 def test_a_pause_holds_at_once_though_the_cluster_hangs(estate: Estate) -> None:
     site = estate.site()
     name, vmid = site.ready()
@@ -110,6 +118,7 @@ def test_a_pause_holds_at_once_though_the_cluster_hangs(estate: Estate) -> None:
         endpoint.hang()
     site.edit(limits={"callsPerNode": 1})
     site.annotate(**{PAUSED: "true"})
+    site.until(lambda: seen_as_paused(estate, site), "the watch has told of the pause")
     waiting = site.make()
     site.world.wait_reason(waiting, "Paused", kind="Paused")
     before = site.sim.world()

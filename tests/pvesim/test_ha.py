@@ -117,6 +117,22 @@ def test_leaving_ha_leaves_the_vm_as_it_is(sim: PveSim, api: Api) -> None:
     assert api.get(f"{ONE}/status/current")["ha"] == {"managed": 0}
 
 
+def test_a_node_starts_no_vm_whose_resource_is_gone_though_the_manager_has_yet_to_see_it(
+    sim: PveSim, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LRM::run_workers: "missing resource configuration for 'vm:100'"."""
+    sim.add_vm(100, storage="ceph", running=True)
+    manage(api)
+    monkeypatch.setattr(sim.server, "crm_round", lambda: None)
+    api.delete(f"{RESOURCES}/vm:100")
+    sim.power_loss(100)
+    order = sim.server.ha_services["vm:100"]
+    order.renew()
+    sim.server.lrm_round()
+    assert not order.given
+    assert sim.vm(100).status == "stopped"
+
+
 def test_an_ignored_resource_is_not_managed(sim: PveSim, api: Api) -> None:
     sim.add_vm(100, storage="ceph")
     api.post(RESOURCES, sid="vm:100", state="ignored")
