@@ -14,11 +14,12 @@ from proxmox_operator.api.scalars import (
     MemorySize,
     NodeName,
     StorageGrant,
+    TemplateGrant,
     VlanRange,
     VMIDRange,
 )
 
-_LISTS = ("cloneFrom", "adopt", "vmids", "storages", "bridges", "nodes", "mappings")
+_LISTS = ("cloneFrom", "adopt", "vmids", "storages", "bridges", "nodes", "mappings", "templates")
 
 LabelKey = Annotated[
     str,
@@ -110,6 +111,8 @@ class AccessGrant(Wire):
     clone_from: Annotated[tuple[VMIDRange, ...], Field(max_length=64)] = ()
     """VMIDs of templates and VMs that may be cloned, with the storages and networks they are on, at most 64 ranges.
     Default: none."""
+    templates: Annotated[tuple[TemplateGrant, ...], Field(max_length=64)] = ()
+    """VMTemplates that may be used, with the storage they are on, at most 64. Default: any."""
     adopt: Annotated[tuple[VMIDRange, ...], Field(max_length=64)] = ()
     """VMIDs of existing VMs that may be taken over by spec.source.adopt, with all that they have, at most 64 ranges.
     Default: none."""

@@ -15,6 +15,7 @@ from proxmox_operator.api.names import CATEGORY, GROUP, VERSION
 from proxmox_operator.api.proxmoxcluster import ProxmoxCluster
 from proxmox_operator.api.proxmoxvm import ProxmoxVM
 from proxmox_operator.api.structural import Schema, structural
+from proxmox_operator.api.vmtemplate import VMTemplate
 
 HEADER = "# Generated from proxmox_operator.api by `make crds`. Do not edit.\n"
 
@@ -81,6 +82,21 @@ DEFINITIONS = (
             _MESSAGE,
         ),
         selectable=(".spec.power", ".status.cluster", ".status.node", ".status.vmid"),
+    ),
+    Definition(
+        model=VMTemplate,
+        plural="vmtemplates",
+        short="pvt",
+        scope="Cluster",
+        columns=(
+            _READY,
+            _REASON,
+            Column("Copies", ".status.copiesReady", "Copies that are ready, of those wanted."),
+            Column("Version", ".status.version", "Current version."),
+            _AGE,
+            Column("Cluster", ".status.cluster", "ProxmoxCluster that the templates are in.", wide=True),
+            _MESSAGE,
+        ),
     ),
 )
 

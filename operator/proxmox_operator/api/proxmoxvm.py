@@ -125,6 +125,25 @@ class Clone(Wire):
     """Snapshot of the source that is cloned. Default: its present state."""
 
 
+class TemplateRef(Wire):
+    """VMTemplate that the VM is cloned from: the copy on the node that the VM is put on."""
+
+    rules = (
+        Rule(
+            cel="!has(self.storage) || !has(self.full) || self.full",
+            message="spec.source.templateRef.storage needs a full clone: set full to true or remove storage",
+            field=".storage",
+        ),
+    )
+
+    name: ObjectName
+    """Name of the VMTemplate; its current version is taken when the VM is made. Required."""
+    full: bool | None = None
+    """Whether disks are copied (true) or refer to the template's (false). Default: linked where the storage can."""
+    storage: StorageName | None = None
+    """Proxmox storage that a full clone's disks are put on. Default: that of the template."""
+
+
 class Adopt(Wire):
     """Existing VM of the same Proxmox cluster that is taken over as it is, without a restart.
 
@@ -150,8 +169,10 @@ class Source(Wire):
 
     rules = (
         Rule(
-            cel="has(self.clone) != has(self.adopt)",
-            message="spec.source must say where the VM comes from: set either spec.source.clone or spec.source.adopt",
+            cel="[has(self.templateRef), has(self.clone), has(self.adopt)].filter(set, set).size() == 1",
+            message=(
+                "spec.source must say where the VM comes from: set one of spec.source.templateRef, clone and adopt"
+            ),
         ),
         Rule(
             cel="self == oldSelf",
@@ -159,6 +180,8 @@ class Source(Wire):
         ),
     )
 
+    template_ref: TemplateRef | None = None
+    """VMTemplate that is cloned. Default: none; exactly one source is set."""
     clone: Clone | None = None
     """VM or template that is cloned. Default: none; exactly one source is set."""
     adopt: Adopt | None = None
@@ -166,11 +189,16 @@ class Source(Wire):
 
     @model_validator(mode="after")
     def _is_known(self) -> Self:
-        if self.clone is None and self.adopt is None:
+        if self.template_ref is None and self.clone is None and self.adopt is None:
             raise ValueError(
-                "no source that this version of the operator knows: set spec.source.clone or adopt"
+                "no source that this version of the operator knows: set spec.source.templateRef, clone or adopt"
             )
         return self
+
+    @property
+    def cloned(self) -> Clone | TemplateRef | None:
+        """How the VM is cloned; None for one that is adopted."""
+        return self.template_ref or self.clone
 
 
 class Readiness(Wire):

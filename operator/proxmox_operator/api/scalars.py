@@ -69,6 +69,14 @@ ObjectName = Annotated[
         message="name must be that of a Kubernetes object: lower-case letters, digits, dots and dashes",
     ),
 ]
+TemplateGrant = Annotated[
+    str,
+    Field(max_length=253),
+    Matches(
+        pattern=r"^(\*|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)$",
+        message="templates must list names of VMTemplates, or '*' for all of them",
+    ),
+]
 MappingGrant = Annotated[
     str,
     Field(max_length=128),

@@ -44,6 +44,17 @@ class Task(Wire):
     """Proxmox volume that a disk is moved away from; absent for other calls."""
 
 
+class TemplateUsed(Wire):
+    """VMTemplate that the VM was made from."""
+
+    name: str
+    """Name of the VMTemplate."""
+    version: str
+    """Version that it was made from."""
+    linked: bool
+    """Whether its disks refer to the template's, which then must stay."""
+
+
 class DiskStatus(Wire):
     """Disk as it is attached, or is going to be."""
 
@@ -128,6 +139,8 @@ class VMStatus(Status):
     """SMBIOS UUID, minted once; it is recorded before the VM is made."""
     node: str | None = None
     """Node that the VM is on, or is being made on."""
+    template: TemplateUsed | None = None
+    """VMTemplate that the VM was made from; absent for another source."""
     provisioning: Provisioning | None = None
     """Creation that is under way; absent once the VM exists."""
     task: Task | None = None

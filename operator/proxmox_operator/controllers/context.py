@@ -24,6 +24,7 @@ from proxmox_operator.proxmox.cache import Remembered
 
 VM_KIND = "ProxmoxVM"
 CLUSTER_KIND = "ProxmoxCluster"
+TEMPLATE_KIND = "VMTemplate"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,8 @@ class Member:
     objects that no node could host, woken when there is more room; ``moving`` tells which node an object's VM is just
     leaving, by object UID, and ``movers`` which one others wait to leave, of which one may at a time; ``seen`` is what
     a search has read of VMs that belong to no known object, all of them last at ``swept_at``; ``awaited`` are objects
-    that wait for a VM which is not theirs yet, by its VMID (None: for any). ``passes`` counts VMs being worked on now;
+    that wait for a VM which is not theirs yet, by its VMID (None: for any); ``copies_awaited`` are ProxmoxVMs that wait
+    for a copy of a VMTemplate, with its name and the node they are placed on (None: for any copy). ``passes`` counts VMs being worked on now;
     ``queued`` are those that wait until one of them is done (:meth:`Fleet.share`). ``cluster`` is the object at its
     newest (``raw``), ``acted_on`` as the cluster's own last pass saw it, which can hang for minutes. ``major`` is the
     version of Proxmox VE, ``lacking`` what only some VMs ask for and the credentials are not enough for, with the
@@ -63,6 +64,7 @@ class Member:
     seen: dict[int, Signs] = field(default_factory=dict)
     swept_at: float = 0.0
     awaited: dict[Key, int | None] = field(default_factory=dict)
+    copies_awaited: dict[Key, tuple[str, str | None]] = field(default_factory=dict)
     cursor: int | None = None
     major: int | None = None
     lacking: Mapping[Feature, str] = field(default_factory=dict)

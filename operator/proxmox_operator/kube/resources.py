@@ -27,9 +27,10 @@ class Resource(NamedTuple):
 
 PROXMOX_CLUSTERS = Resource(GROUP, VERSION, "proxmoxclusters", "ProxmoxCluster", namespaced=False)
 PROXMOX_VMS = Resource(GROUP, VERSION, "proxmoxvms", "ProxmoxVM")
+VM_TEMPLATES = Resource(GROUP, VERSION, "vmtemplates", "VMTemplate", namespaced=False)
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 SECRETS = Resource("", "v1", "secrets", "Secret")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 
-OWN_KINDS = {resource.kind: resource for resource in (PROXMOX_CLUSTERS, PROXMOX_VMS)}
+OWN_KINDS = {resource.kind: resource for resource in (PROXMOX_CLUSTERS, PROXMOX_VMS, VM_TEMPLATES)}

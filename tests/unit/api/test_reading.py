@@ -94,7 +94,7 @@ def test_fields_of_a_newer_version_are_ignored():
 
 def test_a_source_of_a_newer_version_is_no_source_and_says_so():
     with pytest.raises(InvalidObject, match=r"spec\.source: no source that this version"):
-        ProxmoxVM.parse(vm(spec={"source": {"templateRef": {"name": "debian-12"}}}))
+        ProxmoxVM.parse(vm(spec={"source": {"blank": {"iso": "local:iso/x.iso"}}}))
 
 
 def test_a_malformed_object_is_refused_with_every_field_named_and_no_value_repeated():

@@ -1,0 +1,257 @@
+"""VMTemplate: an image that becomes Proxmox templates, one on each node where its storage is local.
+
+What shapes the result is hashed into a version (``planning.templates.version``); a change makes a new version beside
+the old one. What was made is in the status.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AwareDatetime, Field
+
+from proxmox_operator.api.base import ListMap, Matches, Rule, Status, Wire
+from proxmox_operator.api.conditions import Conditions
+from proxmox_operator.api.devices import Machine, OSType
+from proxmox_operator.api.hardware import CPU, Firmware, Memory
+from proxmox_operator.api.meta import Resource
+from proxmox_operator.api.proxmoxvm import ClusterRef, DeletionPolicy, Tag
+from proxmox_operator.api.scalars import VMID, NodeName, StorageName
+
+MAX_COPIES = 200
+"""Entries in ``status.copies``: each is what is known of a VM in Proxmox, so none may be left out."""
+
+ImageURL = Annotated[
+    str,
+    Field(max_length=2048),
+    Matches(
+        pattern=r"^https?://[A-Za-z0-9.\[\]:_-]+(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?$",
+        message=(
+            "spec.image.url must be an http or https URL without user, password, query or fragment: the nodes write it "
+            "into their task logs"
+        ),
+    ),
+]
+Checksum = Annotated[
+    str,
+    Field(max_length=135),
+    Matches(
+        pattern="^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$",
+        message=(
+            "spec.image.checksum must be sha256: or sha512: and the lower-case hex digits, as in the SHA256SUMS or "
+            "SHA512SUMS file beside the image"
+        ),
+    ),
+]
+Volume = Annotated[
+    str,
+    Field(max_length=300),
+    Matches(
+        pattern=r"^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]:import/[A-Za-z0-9.+=_-]+\.(qcow2|raw|vmdk)$",
+        message=(
+            "spec.image.volume must be an import volume of a storage, such as nas:import/debian-12.qcow2 (qcow2, raw or"
+            " vmdk)"
+        ),
+    ),
+]
+
+
+class Image(Wire):
+    """Disk image that the template boots from: one at a URL, or one that lies on a storage already."""
+
+    rules = (
+        Rule(
+            cel="has(self.url) != has(self.volume)",
+            message="spec.image must name one image: set either url or volume",
+        ),
+        Rule(
+            cel="!has(self.url) || has(self.checksum)",
+            message="spec.image.url needs a checksum: set it, from the SHA256SUMS or SHA512SUMS file beside the image",
+            field=".url",
+        ),
+        Rule(
+            cel="!has(self.url) || has(self.storage)",
+            message="spec.image.url needs a place: set spec.image.storage to a storage whose content includes import",
+            field=".url",
+        ),
+        Rule(
+            cel="!has(self.volume) || (!has(self.checksum) && !has(self.format) && !has(self.storage))",
+            message="spec.image.volume is taken as it is: remove checksum, format and storage",
+            field=".volume",
+        ),
+        Rule(
+            cel=r"!has(self.url) || has(self.format) || self.url.matches('[.](qcow2|raw|vmdk|img)$')",
+            message=(
+                "spec.image.url does not end in .qcow2, .img, .raw or .vmdk: set format; a compressed image cannot be "
+                "imported, so serve it unpacked"
+            ),
+            field=".url",
+        ),
+    )
+
+    url: ImageURL | None = None
+    """Where the image is fetched from, by the Proxmox nodes themselves. Default: none; either url or volume is set."""
+    checksum: Checksum | None = None
+    """Checksum of the image, sha256: or sha512: and hex digits, which Proxmox verifies. Default: none; it is
+    needed with url."""
+    format: Literal["qcow2", "raw", "vmdk"] | None = None
+    """Format of the image. Default: as the URL ends; .img is taken for qcow2, as Ubuntu and others publish it."""
+    storage: StorageName | None = None
+    """Proxmox storage that the image is downloaded to; its content must include import. Default: none; it is needed
+    with url."""
+    volume: Volume | None = None
+    """Import volume on a storage, such as nas:import/debian-12.qcow2; its content must not change under this name.
+    Default: none; either url or volume is set."""
+
+
+class FromVM(Wire):
+    """Stopped VM of the same Proxmox cluster that the template is a full clone of."""
+
+    vmid: VMID
+    """VMID of the VM or template, 100 to 999999999. Required."""
+
+
+class Hardware(Wire):
+    """Hardware of the template; a ProxmoxVM made from it overrides what its own spec lists."""
+
+    cpu: CPU = CPU(type="x86-64-v2-AES")
+    """Processor of a VM whose own spec says nothing. Default: one core of type x86-64-v2-AES."""
+    memory: Memory = Memory(size="1Gi")
+    """Memory of a VM whose own spec says nothing. Default: 1Gi."""
+    machine: Machine = "q35"
+    """Machine type. Default: q35."""
+    firmware: Firmware = Firmware()
+    """Firmware. Default: SeaBIOS, without TPM."""
+    os_type: OSType = "Linux"
+    """Operating system in the guest, by which Proxmox chooses hardware defaults. Default: Linux."""
+    scsi_controller: Literal["VirtIOSCSISingle", "VirtIOSCSI", "LSI"] = "VirtIOSCSISingle"
+    """SCSI controller of the boot disk; that of VirtIOSCSISingle gives each disk a thread of its own. Default:
+    VirtIOSCSISingle."""
+    agent: bool = True
+    """Whether the VM has the device of the QEMU guest agent. Default: true."""
+    serial_console: bool = True
+    """Whether the VM has a serial port, which most cloud images write their console to. Default: true."""
+    cloud_init_drive: bool = True
+    """Whether the VM has the drive of Proxmox's native cloud-init. Default: true."""
+
+
+class TemplateSpec(Wire):
+    """What the templates are made from, and where they are."""
+
+    rules = (
+        Rule(
+            cel="has(self.image) != has(self.fromVM)",
+            message="spec must say what the template is made from: set either spec.image or spec.fromVM",
+        ),
+        Rule(
+            cel="!has(self.fromVM) || !has(self.hardware)",
+            message="spec.hardware is that of the VM where spec.fromVM is set: remove it",
+            field=".hardware",
+        ),
+        Rule(
+            cel=(
+                "has(self.clusterRef) == has(oldSelf.clusterRef)"
+                " && (!has(self.clusterRef) || self.clusterRef == oldSelf.clusterRef)"
+            ),
+            message="spec.clusterRef is immutable: restore it, or make another VMTemplate for the other cluster",
+            field=".clusterRef",
+        ),
+    )
+
+    cluster_ref: ClusterRef | None = None
+    """ProxmoxCluster that the templates are made in; immutable. Default: the only one there is, or the one marked as
+    default."""
+    image: Image | None = None
+    """Disk image that the template boots from. Default: none; either image or fromVM is set."""
+    from_vm: Annotated[FromVM | None, Field(alias="fromVM")] = None
+    """Stopped VM that the template is a full clone of. Default: none; either image or fromVM is set."""
+    hardware: Hardware | None = None
+    """Hardware of the template. Default: as each of its fields says; that of the VM with fromVM."""
+    storage: StorageName | None = None
+    """Proxmox storage of the templates' disks. Default: defaults.storage of the ProxmoxCluster."""
+    distribution: Literal["AllNodes", "OnDemand", "Shared"] = "AllNodes"
+    """Where copies are made: AllNodes on each node, OnDemand on a node when a ProxmoxVM is placed there, Shared a
+    single one, which needs a shared storage. On a shared storage one copy serves all nodes whatever this says.
+    Default: AllNodes."""
+    nodes: Annotated[tuple[NodeName, ...], Field(max_length=64)] = ()
+    """Nodes that copies may be made on, at most 64. Default: any."""
+    keep_versions: Annotated[int, Field(ge=0, le=10)] = 1
+    """How many earlier versions are kept though nothing uses them, 0 to 10. Default: 1."""
+    tags: Annotated[
+        tuple[Tag, ...],
+        Field(max_length=32),
+        Rule(
+            cel="self.all(a, self.exists_one(b, b == a))", message="spec.tags lists a tag twice: remove one"
+        ),
+    ] = ()
+    """Tags in Proxmox of copies that are made from now on, at most 32; their VMs inherit them. Default: none."""
+    revision: Annotated[str, Field(max_length=63)] | None = None
+    """Any text; another one makes a new version though nothing else has changed. Default: none."""
+    deletion_policy: DeletionPolicy = "Delete"
+    """What happens to the templates when this object is deleted; Retain leaves them in Proxmox. Default: Delete."""
+
+
+CopyState = Literal["Creating", "Converting", "Ready", "Removing"]
+
+
+class TemplateCopy(Wire):
+    """Proxmox template that was made, or is being made."""
+
+    node: str
+    """Node that it is on; the one it was made on where the storage is shared."""
+    vmid: int
+    """VMID; it is recorded before anything is made."""
+    uuid: str
+    """SMBIOS UUID, minted before it was made."""
+    version: str
+    """Version that it is of."""
+    storage: str
+    """Storage of its disks."""
+    state: CopyState
+    """How far it is; Ready ones are cloned."""
+    since: AwareDatetime
+    """When it came into this state."""
+    upid: str | None = None
+    """Proxmox's id of the task that works on it; absent while none does, or its answer is awaited."""
+
+
+class TemplateImage(Wire):
+    """Image that was downloaded for this template."""
+
+    node: str
+    """Node that it was downloaded by."""
+    volume: str
+    """Proxmox volume such as local:import/debian-12-0123456789ab.qcow2."""
+    upid: str | None = None
+    """Proxmox's id of the download; absent once it has ended."""
+
+
+class TemplateStatus(Status):
+    """What was made, and how it stands."""
+
+    observed_generation: int | None = None
+    """The metadata.generation that was last acted on."""
+    conditions: Conditions = ()
+    """Ready says that VMs can be made from the current version; others are Downloaded, Distributed, Reconciling and
+    Stalled."""
+    cluster: str | None = None
+    """Name of the ProxmoxCluster that the templates are in; it stays, whatever the default becomes."""
+    version: str | None = None
+    """Current version: a digest of everything that shapes the result."""
+    versions: tuple[str, ...] = ()
+    """Versions that have copies, the current one last."""
+    copies: Annotated[tuple[TemplateCopy, ...], ListMap("vmid")] = ()
+    """Templates in Proxmox, of all versions."""
+    copies_ready: str | None = None
+    """Copies of the current version that are ready, and how many there are to be, such as 2/3."""
+    images: tuple[TemplateImage, ...] = ()
+    """Images that were downloaded for it and are still there."""
+
+
+class VMTemplate(Resource):
+    """Image that is made into Proxmox templates, which ProxmoxVMs are cloned from."""
+
+    kind: ClassVar[str] = "VMTemplate"
+
+    spec: TemplateSpec
+    """What the templates are made from, and where they are."""
+    status: TemplateStatus = TemplateStatus()
+    """What was made, and how it stands; written by the operator only."""
