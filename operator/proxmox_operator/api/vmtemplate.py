@@ -220,8 +220,6 @@ class TemplateImage(Wire):
     """Node that it was downloaded by."""
     volume: str
     """Proxmox volume such as local:import/debian-12-0123456789ab.qcow2."""
-    upid: str | None = None
-    """Proxmox's id of the download; absent once it has ended."""
 
 
 class TemplateStatus(Status):
