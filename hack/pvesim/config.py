@@ -26,6 +26,7 @@ from .props import (
     unique_tags,
     valid_ssh_keys,
 )
+from .tasks import succeeded
 from .validation import check_cpu, clamp_units, option_exists, pinned_machine
 
 PASSWORD_MASK = "**********"
@@ -114,15 +115,11 @@ class Config(Apply):
 
         upid = await self.task(vm.node, "qmconfig", vm.vmid, user, body, vm=vm)
         if v.get("background_delay"):
-            task = self.by_upid[upid]
-            waited = 0.0
-            while task.running and waited < v["background_delay"]:
-                await self.pause(0.2)
-                waited += 0.2
-            if not task.running:
-                if task.exitstatus == "OK" or str(task.exitstatus).startswith("WARNINGS"):
+            status = await self.ended_within(upid, v["background_delay"])
+            if status is not None:
+                if succeeded(status):
                     return None
-                raise die(f"failed to update VM {vm.vmid}: {task.exitstatus}")
+                raise die(f"failed to update VM {vm.vmid}: {status}")
         return upid
 
     def _prepare_change(self, v: Values, user: str) -> Values:

@@ -136,9 +136,12 @@ class Disks(Clone):
         if parts is None:
             return print_drive(drive)
         self._check_enabled(parts[0], vm.node)
-        volume = self.volume(volid, vm.node)
-        iso = self.storages[parts[0]].get("volumes", {}).get(parts[1])
-        if volume is None and iso is None:
+        volume, file = self.volume(volid, vm.node), self.file(volid, vm.node)
+        if volume is not None:
+            size = volume.size
+        elif file is not None:
+            size = self.image_size(parts[0], file)
+        else:
             raise die(f"volume {volid} does not exist")
         wanted = drive.pop("format", None)
         if volume is not None and wanted and wanted != volume.format:
@@ -147,7 +150,7 @@ class Disks(Clone):
                 f" from storage format '{volume.format}'"
             )
         if not is_cloudinit(drive):
-            drive["size"] = print_size(volume.size if volume is not None else int(iso["size"]))
+            drive["size"] = print_size(size)
         return print_drive(drive)
 
     # --------------------------------------------------------------- detaching
