@@ -8,7 +8,7 @@ the worker, again in it; every change goes to [PENDING]; what did not change is 
 import re
 from typing import Any
 
-from fakepve.model import PveError
+from fakepve.model import PveError, TaskError
 
 from .apply import Apply
 from .core import Values, die, param_error
@@ -183,7 +183,7 @@ class Config(Apply):
         for key in sorted(change, key=natural):
             if key == "boot":
                 self._check_boot(vm, str(change[key]), change)
-            self._request_set(vm, key, change[key], user)
+            await self._request_set(vm, key, change[key], user)
         self.drop_used(vm)
         for key in [key for key, value in vm.pending.items() if vm.config.get(key) == value]:
             del vm.pending[key]
@@ -236,9 +236,9 @@ class Config(Apply):
         if str(vm.config.get("protection", 0)) == "1":
             raise die(f"{message} - protection mode enabled")
 
-    def _request_set(self, vm: SimVm, key: str, value: Any, user: str) -> None:
+    async def _request_set(self, vm: SimVm, key: str, value: Any, user: str) -> None:
         if is_drive(key):
-            self._request_drive(vm, key, value, user)
+            await self._request_drive(vm, key, value, user)
             return
         if vm.config.get(key):
             self.check_device_privileges(user, vm.vmid, None, key, vm.config[key], verb="modify")
@@ -264,7 +264,7 @@ class Config(Apply):
         if pinned is not None:
             vm.pending["machine"] = pinned
 
-    def _request_drive(self, vm: SimVm, key: str, value: Any, user: str) -> None:
+    async def _request_drive(self, vm: SimVm, key: str, value: Any, user: str) -> None:
         if vm.config.get(key):
             self.check_device_privileges(user, vm.vmid, None, key, vm.config[key])
             _check_tpm_version(key, vm.config[key], value)
@@ -273,11 +273,13 @@ class Config(Apply):
             self.register_unused(vm, parse_drive(vm.pending[key]))
         made: list[str] = []
         try:
-            vm.pending[key] = self.create_drive(vm, key, value, made)
-        except PveError:
+            stored = self.create_drive(vm, key, value, made)
+            await self.finish_import(vm, value, stored)
+        except (PveError, TaskError):
             for volid in made:
                 self.free(volid, vm.node)
             raise
+        vm.pending[key] = stored
         vm.pending_force.discard(key)
         order = parse(vm.config.get("boot", "")).get("order")
         if order and is_cdrom(parse_drive(value)) and key not in order.split(";"):

@@ -62,7 +62,8 @@ class GuiBase:
         context lets them go on. Stages: clone:stub, clone:copying, clone:moving, clone:joining,
         create:allocated, config:write, start:qemu, destroy:freeing, destroy:zombie, migrate:copying,
         migrate:moving, migrate:unlocking, move:copying, snapshot:taking, snapshot:deleting, snapshot:rolling,
-        suspend:saving, restore:copying, stopall:stopping, startall:starting, download:fetching.
+        suspend:saving, restore:copying, stopall:stopping, startall:starting, download:fetching,
+        import:copying.
         """
         hold = Hold()
 
