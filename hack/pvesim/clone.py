@@ -17,6 +17,7 @@ from typing import Any
 from fakepve.model import PveError, TaskError
 
 from .core import Values, as_task_error, die, forbidden
+from .downloads import Downloads
 from .model import STUB_DESCRIPTION, SimVm
 from .props import (
     NET,
@@ -35,7 +36,6 @@ from .props import (
     random_mac,
     split_volid,
 )
-from .storage_api import Storages
 
 NOT_COPIED = frozenset(
     [
@@ -63,7 +63,7 @@ class ClonePlan:
     full: set[str]
 
 
-class Clone(Storages):
+class Clone(Downloads):
     """POST /nodes/{node}/qemu/{vmid}/clone."""
 
     def _table_clone(self) -> list[tuple[str, str, Any]]:

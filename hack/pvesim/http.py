@@ -9,6 +9,7 @@ reason phrase is the message's first line.
 
 import asyncio
 import contextvars
+import re
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -25,6 +26,7 @@ from .validation import bad_booleans
 
 ENDPOINT = web.AppKey("endpoint", str)
 REQUESTS_PER_CONNECTION = 100
+VOLUME = re.compile(r"/api2/\w+(/nodes/[^/]+/storage/[^/]+/content)/(.+)")
 HA_RULES = "/cluster/ha/rules"
 Route = Callable[[Values, Any], Awaitable[Any]]
 
@@ -54,6 +56,15 @@ class Http(Backups):
                 self._routes |= {(method, path): handler for method, path, handler in getattr(self, name)()}
 
     # ---------------------------------------------------------------- requests
+
+    def resolve(self, request: web.Request, prefix: str) -> Any:
+        """The schema's match of a path; a volume id is the rest of it, slashes included."""
+        volume = VOLUME.fullmatch(request.path)
+        if volume is None:
+            return super().resolve(request, prefix)
+        match = schema.load().match(volume[1] + "/any")
+        match.params["volume"] = volume[2]
+        return match
 
     @web.middleware
     async def _middleware(

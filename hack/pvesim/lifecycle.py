@@ -11,7 +11,7 @@ from typing import Any
 
 from fakepve.model import PveError, TaskError
 
-from .core import Values, die, forbidden
+from .core import Values, as_task_error, die, forbidden
 from .model import Guest, SimVm, fresh_identity
 from .move_disk import MoveDisk
 from .props import (
@@ -77,17 +77,17 @@ class Lifecycle(MoveDisk):
                 full = {key: value for key, value in config.items() if not is_drive(key)}
                 for key in sorted((key for key in config if is_drive(key)), key=natural):
                     full[key] = self.create_drive(vm, key, config[key], made, default=default, siblings=full)
+                    await self.finish_import(vm, config[key], full[key])
                 await self.work()
                 await self.checkpoint("create:allocated")
                 self.ensure_present(vm)
                 self._complete_config(full)
-            except PveError as error:
+            except (PveError, TaskError) as error:
                 for volid in made:
                     self.free(volid, node)
-                self.vms.remove(vm)
-                raise PveError(
-                    error.status, f"unable to create VM {vmid} - {error.message}", error.errors
-                ) from error
+                self.forget(vm)
+                cause = as_task_error(error) if isinstance(error, PveError) else error
+                raise TaskError(f"unable to create VM {vmid} - {cause}") from error
             vm.config = full
             if pool:
                 self._pool_join(pool, vmid)

@@ -13,7 +13,7 @@ from typing import Any
 import kopf
 
 from proxmox_operator.api.names import GROUP, VERSION
-from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND
+from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, VM_KIND
 from proxmox_operator.controllers.manager import Manager
 from proxmox_operator.engine.settings import Settings
 from proxmox_operator.kube.login import connection, log_in
@@ -21,7 +21,7 @@ from proxmox_operator.kube.transport import AioTransport
 
 logger = logging.getLogger(__name__)
 
-_PLURALS = {CLUSTER_KIND: "proxmoxclusters", VM_KIND: "proxmoxvms"}
+_PLURALS = {CLUSTER_KIND: "proxmoxclusters", VM_KIND: "proxmoxvms", TEMPLATE_KIND: "vmtemplates"}
 
 
 async def serve(settings: Settings) -> None:

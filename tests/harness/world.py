@@ -137,7 +137,7 @@ class World:
                 self.operator.stop()
         finally:
             self._sweep()
-            self._remove(PROXMOX_CLUSTERS, self.cluster)
+            self.remove(PROXMOX_CLUSTERS, self.cluster)
             self.kube.delete(SECRETS, self.secret, NAMESPACE)
             for name in self.namespaces:
                 self.kube.delete(NAMESPACES, name)
@@ -485,9 +485,9 @@ class World:
     def _sweep(self) -> None:
         for namespace in self.namespaces:
             for raw in self.kube.listed(PROXMOX_VMS, namespace):
-                self._remove(PROXMOX_VMS, raw["metadata"]["name"], namespace)
+                self.remove(PROXMOX_VMS, raw["metadata"]["name"], namespace)
 
-    def _remove(self, resource: Resource, name: str, namespace: str = "") -> None:
+    def remove(self, resource: Resource, name: str, namespace: str = "") -> None:
         """Delete an object without waiting for anybody who holds it."""
 
         def gone() -> bool:

@@ -19,7 +19,7 @@ from proxmox_operator.api import (
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.api.names import PAUSED as PAUSED_ANNOTATION
 from proxmox_operator.api.quantity import parse_duration
-from proxmox_operator.controllers.context import CLUSTER_KIND, Context, is_paused, key_of
+from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, Context, is_paused, key_of
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.outcome import Outcome, outcome_of
 from proxmox_operator.engine.queue import Key
@@ -80,7 +80,7 @@ class ClusterReconciler:
         raw = self._context.store.get(key)
         if raw is None:
             await self._fleet.remove(key.name)
-            self._context.wake_vms(key.name)
+            self._context.wake_users(key.name)
             return Outcome.done()
         try:
             return await self._pass(raw, ProxmoxCluster.parse(raw))
@@ -106,7 +106,7 @@ class ClusterReconciler:
             )
             self._fleet.put(member)
         if member.acted_on is not None and _changed(member.acted_on, cluster):
-            self._context.wake_vms(name)
+            self._context.wake_users(name)
         member.cluster = member.acted_on = cluster
         if cluster.metadata.deletion_timestamp is not None and not self._fleet.users(name):
             await self._let_go(raw, name)
@@ -118,7 +118,7 @@ class ClusterReconciler:
         look = await self._look(member)
         await self._report(member, look)
         if before != (member.connected, member.abilities) or (shown is None) != (member.problem is None):
-            self._context.wake_vms(name)
+            self._context.wake_users(name)
         if isinstance(member.problem, NeedsHuman):
             return outcome_of(member.problem)
         settled = member.problem is None and look.info is not None
@@ -213,6 +213,7 @@ class ClusterReconciler:
             self._context.queue.add(key)
         if nodes:
             self._context.queue.add(Key(CLUSTER_KIND, "", member.name))
+            self._context.wake_users(member.name, TEMPLATE_KIND)
 
     def _wake_waiting(self, member: Member) -> None:
         """What no node could host is looked at again."""

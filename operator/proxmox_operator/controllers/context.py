@@ -65,12 +65,13 @@ class Context:
         metadata: dict[str, Any] = (await self.kube.get(NAMESPACES, name))["metadata"]
         return NamespaceFacts(uid=metadata["uid"], labels=dict(metadata.get("labels") or {}))
 
-    def wake_vms(self, cluster: str) -> None:
-        """Have every VM looked at that uses, or may be waiting for, this ProxmoxCluster."""
-        for raw in self.store.list(VM_KIND):
-            used = (raw.get("status") or {}).get("cluster")
-            if used in (None, cluster):
-                self.queue.add(key_of(raw))
+    def wake_users(self, cluster: str, *kinds: str) -> None:
+        """Have every object of these kinds looked at that uses, or may be waiting for, this ProxmoxCluster."""
+        for kind in kinds or (TEMPLATE_KIND, VM_KIND):
+            for raw in self.store.list(kind):
+                used = (raw.get("status") or {}).get("cluster")
+                if used in (None, cluster):
+                    self.queue.add(key_of(raw))
 
 
 def key_of(raw: Raw) -> Key:

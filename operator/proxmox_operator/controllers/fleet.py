@@ -6,12 +6,12 @@ between processes later is a matter of who holds which member. Not here: keeping
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from proxmox_operator.api import InvalidObject, ProxmoxCluster
 from proxmox_operator.api.names import FINALIZER
-from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context, key_of
+from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, VM_KIND, Context, key_of
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import NeedsHuman, NotReadYet, OperatorError, Unreachable, Waiting
 from proxmox_operator.kube.client import Raw
@@ -44,8 +44,10 @@ class Member:
     leaving, by object UID, and ``movers`` which one others wait to leave, of which one may at a time; ``seen`` is what
     a search has read of VMs that belong to no known object, all of them last at ``swept_at``; ``awaited`` are objects
     that wait for a VM which is not theirs yet, by its VMID (None: for any); ``copies_awaited`` are ProxmoxVMs that wait
-    for a copy of a VMTemplate, with its name and the node they are placed on (None: for any copy). ``passes`` counts VMs being worked on now;
-    ``queued`` are those that wait until one of them is done (:meth:`Fleet.share`). ``cluster`` is the object at its
+    for a copy of a VMTemplate, with its name and the node they are placed on (None: for any copy). ``passes`` counts
+    objects being worked on now; ``queued`` are those that wait until one of them is done (:meth:`Fleet.turn`).
+    ``downloads`` are images that a node is fetching, by node and volume, with the task's UPID: the same image of two
+    VMTemplates is fetched once. ``cluster`` is the object at its
     newest (``raw``), ``acted_on`` as the cluster's own last pass saw it, which can hang for minutes. ``major`` is the
     version of Proxmox VE, ``lacking`` what only some VMs ask for and the credentials are not enough for, with the
     remedy.
@@ -65,6 +67,7 @@ class Member:
     swept_at: float = 0.0
     awaited: dict[Key, int | None] = field(default_factory=dict)
     copies_awaited: dict[Key, tuple[str, str | None]] = field(default_factory=dict)
+    downloads: dict[tuple[str, str], str] = field(default_factory=dict)
     cursor: int | None = None
     major: int | None = None
     lacking: Mapping[Feature, str] = field(default_factory=dict)
@@ -136,11 +139,32 @@ class Fleet:
         workers, clusters = self._context.settings.workers, len(self._members)
         return workers if clusters <= 1 else max(1, workers // clusters - 1)
 
+    @contextmanager
+    def turn(self, member: Member, key: Key) -> Iterator[bool]:
+        """Whether the object may be worked on now; one that may not is woken when a pass of the same cluster ends."""
+        if member.passes >= self.share():
+            member.queued[key] = None
+            yield False
+            return
+        member.passes += 1
+        try:
+            yield True
+        finally:
+            member.passes -= 1
+            if member.queued:
+                longest = next(iter(member.queued))
+                del member.queued[longest]
+                self._context.queue.add(longest)
+
     def get(self, name: str) -> Member | None:
         return self._members.get(name)
 
     def put(self, member: Member) -> None:
-        """Take up a member; the VMs that are recorded for it are known from the start."""
+        """Take up a member; the VMs that are recorded for it are known from the start, and copies of templates."""
+        for raw in self._context.store.list(TEMPLATE_KIND):
+            status = raw.get("status") or {}
+            if status.get("cluster") == member.name:
+                member.keys |= {copy["vmid"]: key_of(raw) for copy in status.get("copies") or ()}
         for raw in self._context.store.list(VM_KIND):
             status = raw.get("status") or {}
             if status.get("cluster") == member.name and status.get("vmid"):
@@ -201,8 +225,11 @@ class Fleet:
     def users(self, name: str) -> list[str]:
         """Objects that hold on to a ProxmoxCluster: recorded in their status, or named in their spec and being made."""
         return [
-            f"{raw['metadata'].get('namespace')}/{raw['metadata']['name']}"
-            for raw in self._context.store.list(VM_KIND)
+            f"{raw['metadata']['namespace']}/{raw['metadata']['name']}"
+            if kind == VM_KIND
+            else f"{kind} {raw['metadata']['name']}"
+            for kind in (VM_KIND, TEMPLATE_KIND)
+            for raw in self._context.store.list(kind)
             if FINALIZER in (raw["metadata"].get("finalizers") or ()) and _cluster_of(raw) == name
         ]
 

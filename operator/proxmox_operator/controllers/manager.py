@@ -13,9 +13,10 @@ from random import Random, SystemRandom
 from typing import Any, Protocol
 
 from proxmox_operator.controllers.cluster import ClusterReconciler
-from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context
+from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, VM_KIND, Context
 from proxmox_operator.controllers.fleet import Fleet
 from proxmox_operator.controllers.outcome import Outcome
+from proxmox_operator.controllers.template.reconcile import TemplateReconciler
 from proxmox_operator.controllers.vm.reconcile import VMReconciler
 from proxmox_operator.engine import logs
 from proxmox_operator.engine.election import Fence, LeaderElector, NoElection, process_identity
@@ -96,6 +97,7 @@ class Manager:
                 fence=self.elector.fence,
                 connect=connect,
             ).reconcile,
+            TEMPLATE_KIND: TemplateReconciler(self.context, self.fleet).reconcile,
             VM_KIND: VMReconciler(self.context, self.fleet).reconcile,
         }
         self._stopping = asyncio.Event()
@@ -195,7 +197,7 @@ class Manager:
     async def _list(self) -> None:
         """Read all objects of our kinds, and note what the watch had not told of."""
         namespaces = self.settings.watch_namespaces or ("",)
-        for kind in (CLUSTER_KIND, VM_KIND):
+        for kind in (CLUSTER_KIND, TEMPLATE_KIND, VM_KIND):
             resource = OWN_KINDS[kind]
             items: list[dict[str, Any]] = []
             version = ""

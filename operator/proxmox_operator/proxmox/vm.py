@@ -188,6 +188,29 @@ class VMs:
 
     # -- making and changing ---------------------------------------------------------------------
 
+    async def create(
+        self,
+        node: str,
+        vmid: int,
+        config: Mapping[str, ParamValue],
+        *,
+        pool: str | None,
+        slots: Collection[str],
+    ) -> str:
+        """``POST /nodes/{node}/qemu``: a VM with this config; its task makes disks, or imports them (``import-from``).
+
+        A VM that could not be made whole is removed by Proxmox again. ``slots`` as for :meth:`clone`.
+        """
+        upid: str = await self._allocate(
+            ("nodes", node, "qemu"), {"vmid": vmid, "pool": pool, **config}, slots
+        )
+        return upid
+
+    async def convert(self, node: str, vmid: int) -> str:
+        """``POST .../template``: the stopped VM becomes a template, its disks base volumes."""
+        upid: str = await self._client.post(_vm(node, vmid, "template"))
+        return upid
+
     async def clone(
         self,
         node: str,

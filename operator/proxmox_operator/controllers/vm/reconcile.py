@@ -107,26 +107,20 @@ class VMReconciler:
         if is_paused(member.cluster.metadata.annotations):
             return await self._paused(keeper, f"ProxmoxCluster {member.name}")
         _refuse_leaving(vm, member)
-        if member.passes >= self._fleet.share():
-            member.queued[vm_key(vm)] = None
-            return Outcome.again(5.0)  # woken earlier by a pass that ends
-        member.passes += 1
-        member.waiting.pop(vm_key(vm), None)
-        member.movers.pop(vm_key(vm), None)
-        memory.copy_awaited = None
-        try:
-            return await self._work(vm, keeper, memory, member)
-        except NeedsHuman:
-            if vm.status.vmid is None:
-                member.promised.pop(vm.metadata.uid, None)  # not made for now: others may have its place
-            raise
-        finally:
-            member.passes -= 1
-            self._await_copy(vm_key(vm), member, memory.copy_awaited)
-            if member.queued:
-                longest = next(iter(member.queued))
-                del member.queued[longest]
-                self._context.queue.add(longest)
+        with self._fleet.turn(member, vm_key(vm)) as ours:
+            if not ours:
+                return Outcome.again(5.0)  # woken earlier by a pass that ends
+            member.waiting.pop(vm_key(vm), None)
+            member.movers.pop(vm_key(vm), None)
+            memory.copy_awaited = None
+            try:
+                return await self._work(vm, keeper, memory, member)
+            except NeedsHuman:
+                if vm.status.vmid is None:
+                    member.promised.pop(vm.metadata.uid, None)  # not made for now: others may have its place
+                raise
+            finally:
+                self._await_copy(vm_key(vm), member, memory.copy_awaited)
 
     async def _work(self, vm: ProxmoxVM, keeper: StatusKeeper, memory: Memory, member: Member) -> Outcome:
         session = member.usable()

@@ -1,0 +1,1 @@
+"""Keeping VMTemplates: copies of an image, or of a VM, as Proxmox templates."""

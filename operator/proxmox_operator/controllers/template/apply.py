@@ -1,0 +1,281 @@
+"""Doing the steps for one VMTemplate. Decides nothing: each function carries out what ``planning.templates`` named.
+
+What must be known after a crash is written to the status before the call is made. Each step stands alone: one that
+fails is remembered with its copy, or its node, and the others go on.
+"""
+
+from datetime import datetime
+from uuid import uuid4
+
+from proxmox_operator.api import TemplateCopy, TemplateImage
+from proxmox_operator.controllers.context import CLUSTER_KIND, Context, key_of
+from proxmox_operator.controllers.fleet import Fleet, Member
+from proxmox_operator.controllers.template.memory import IN_USE_FOR, Failure, TemplateMemory
+from proxmox_operator.controllers.template.observe import TemplateObserver
+from proxmox_operator.controllers.template.record import Record
+from proxmox_operator.engine.queue import Key
+from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated
+from proxmox_operator.planning.identity import Owner, render_description, render_tombstone
+from proxmox_operator.planning.templates import (
+    Bury,
+    Convert,
+    Create,
+    DeleteImage,
+    Destroy,
+    Download,
+    Drop,
+    Finish,
+    Hold,
+    Keep,
+    Release,
+    Reserve,
+    Step,
+    TemplateFacts,
+    There,
+    draft,
+    proxmox_name,
+)
+from proxmox_operator.proxmox.session import ClusterSession
+from proxmox_operator.proxmox.tasks import TaskResult, unfreed
+
+
+class TemplateApplier:
+    """Carries out steps for one object in one pass."""
+
+    def __init__(
+        self,
+        context: Context,
+        fleet: Fleet,
+        member: Member,
+        session: ClusterSession,
+        observer: TemplateObserver,
+        memory: TemplateMemory,
+        record: Record,
+    ) -> None:
+        self._context = context
+        self._fleet = fleet
+        self._member = member
+        self._session = session
+        self._observer = observer
+        self._memory = memory
+        self._record = record
+
+    async def apply(self, facts: TemplateFacts, step: Step) -> None:
+        """Carry out one step. Raises the errors of the doors it uses."""
+        match step:
+            case Hold():
+                await self._record.hold()
+            case Download():
+                await self._download(facts, step)
+            case Reserve():
+                await self._reserve(facts, step)
+            case Create():
+                await self._create(facts, step.copy)
+            case Convert():
+                copy = await self._record.change(step.copy, state="Converting", since=self._now())
+                await self._working(copy, await self._session.vms.convert(copy.node, copy.vmid))
+            case Finish():
+                await self._record.change(step.copy, state="Ready", since=self._now())
+                self._record.event("CopyReady", f"copy {step.copy.vmid} on {step.copy.node} is ready")
+            case Destroy():
+                await self._destroy(step.copy)
+            case Keep():
+                await self._record.change(step.copy, state="Ready", since=self._now())
+            case Bury():
+                await self._bury(step.copy)
+            case Drop():
+                await self._drop(step.copy, step.told)
+            case DeleteImage():
+                await self._delete_image(step.image)
+            case Release():
+                await self._record.release()
+                self._context.queue.add(Key(CLUSTER_KIND, "", self._member.name))
+
+    async def take_up(self) -> None:
+        """Tasks that have ended: what they brought about, or failed of, is recorded; the others are watched."""
+        ended: list[TemplateCopy] = []
+        for copy in self._record.template.status.copies:
+            if copy.upid is None:
+                continue
+            result = self._memory.results.get(copy.upid)
+            if result is None:
+                self._watch(copy.upid)
+                continue
+            del self._memory.results[copy.upid]
+            self._ended(copy, result)
+            ended.append(copy.model_copy(update={"upid": None, "since": self._now()}))
+        if ended:
+            await self._record.put(ended)
+
+    def _ended(self, copy: TemplateCopy, result: TaskResult) -> None:
+        now, error = self._context.clock(), result.error
+        if error is None:
+            self._memory.failures.pop(copy.vmid, None)
+            if copy.state == "Removing" and (left := unfreed(result.log_tail)):
+                free = " && ".join(f"pvesm free {volume}" for volume in left)
+                message = f"copy {copy.vmid} is destroyed, but Proxmox could not free these volumes; run there: {free}"
+                self._record.event("LeftBehind", message, warning=True)
+        elif error.reason == "BaseInUse":
+            message = f"copy {copy.vmid} of version {copy.version} on {copy.node} stays: linked clones use its disks"
+            failure = Failure(error=NeedsHuman(message, reason="InUse"), until=now + IN_USE_FOR)
+            self._memory.in_use[copy.vmid] = failure
+        else:
+            self._memory.fail(copy.vmid, error, now=now, slow=self._context.settings.slow_retry)
+
+    def _watch(self, upid: str) -> None:
+        """Have the tracker wake the object when the task has ended; a task is watched once."""
+        if upid in self._memory.results:
+            return
+        self._memory.results[upid] = None
+        key, results, queue = key_of(self._record.raw), self._memory.results, self._context.queue
+
+        def ended(result: TaskResult) -> None:
+            results[upid] = result
+            queue.add(key)
+
+        self._session.tasks.watch(upid, ended)
+
+    async def _working(self, copy: TemplateCopy, upid: str) -> None:
+        self._watch(upid)
+        await self._record.change(copy, upid=upid)
+
+    # Making
+
+    async def _download(self, facts: TemplateFacts, step: Download) -> None:
+        """The image is recorded first, so that it is known when nothing needs it any more."""
+        file, node = step.file, step.node
+        place = self._observer.place_of(node, file.volume)
+        if place in self._member.downloads:
+            return
+        recorded = facts.template.status.images
+        if not any(
+            image.volume == file.volume and (place[0] == "" or image.node == node) for image in recorded
+        ):
+            images = (*self._record.template.status.images, TemplateImage(node=node, volume=file.volume))
+            await self._record.write(images=images)
+        upid = await self._session.images.download(
+            node,
+            file.storage,
+            url=file.url,
+            filename=file.name,
+            checksum=file.digest,
+            algorithm=file.algorithm,
+        )
+        self._member.downloads[place] = upid
+        self._record.event("Downloading", f"{node} downloads {file.url} to {file.volume}")
+
+    async def _reserve(self, facts: TemplateFacts, step: Reserve) -> None:
+        """Intent before effect: VMID and UUID of each copy are in the status before the first call."""
+        copies = []
+        for node in step.nodes:
+            vmid = await self._fleet.next_vmid(self._member)
+            self._member.keys[vmid] = key_of(self._record.raw)
+            self._memory.unsent.add(vmid)
+            copies.append(
+                TemplateCopy(
+                    node=node,
+                    vmid=vmid,
+                    uuid=str(uuid4()),
+                    version=facts.version,
+                    storage=facts.storage,
+                    state="Creating",
+                    since=self._now(),
+                )
+            )
+        await self._record.put(copies, cluster=self._member.name)
+
+    async def _create(self, facts: TemplateFacts, copy: TemplateCopy) -> None:
+        spec, name = facts.template.spec, facts.template.metadata.name
+        copy = await self._record.change(copy, since=self._now())
+        mark, vms, pool = (
+            self._observer.mark(facts.template, copy),
+            self._session.vms,
+            self._member.cluster.spec.pool,
+        )
+        self._memory.unsent.discard(copy.vmid)
+        slots = {copy.storage} if copy.storage else set()
+        if spec.from_vm is not None:
+            await self._refuse_running(copy.node, spec.from_vm.vmid)
+            upid = await vms.clone(
+                copy.node,
+                spec.from_vm.vmid,
+                copy.vmid,
+                name=proxmox_name(name, copy.version),
+                description=render_description(mark, ""),
+                full=True,
+                storage=copy.storage or None,
+                pool=pool,
+                slots=slots,
+            )
+        else:
+            config = draft(
+                spec,
+                template=name,
+                version=copy.version,
+                mark=mark,
+                storage=copy.storage,
+                volume=facts.volume or "",
+            )
+            upid = await vms.create(copy.node, copy.vmid, config, pool=pool, slots=slots)
+        await self._working(copy, upid)
+        self._record.event("MakingCopy", f"making copy {copy.vmid} of version {copy.version} on {copy.node}")
+
+    async def _refuse_running(self, node: str, vmid: int) -> None:
+        """Disks that are being written would be copied in no state at all. Asked live: the inventory lags."""
+        if (await self._session.vms.status(node, vmid)).status != "stopped":
+            raise NeedsHuman(
+                f"spec.fromVM.vmid: VM {vmid} runs: shut it down, and it is cloned", reason="SourceRunning"
+            )
+
+    # The end
+
+    async def _destroy(self, copy: TemplateCopy) -> None:
+        """No digest guards a destroy: whose it is, is read live just before. That it goes is recorded first."""
+        there = await self._live(copy)
+        copy = await self._record.change(copy, state="Removing", since=self._now())
+        self._session.inventory.expect_gone(copy.vmid)
+        upid = await self._session.vms.destroy(there.node, copy.vmid)
+        await self._working(copy, upid)
+        self._record.event(
+            "RemovingCopy", f"removing copy {copy.vmid} of version {copy.version} on {there.node}"
+        )
+
+    async def _live(self, copy: TemplateCopy) -> There:
+        """The copy as its node has it now. Raises Outdated where it is no longer ours to touch."""
+        standing = await self._observer.standing(self._record.template, copy, live=True)
+        ours = isinstance(standing, There) and standing.owner in (Owner.OURS, Owner.UNMARKED)
+        if not isinstance(standing, There) or not ours or standing.lock is not None or standing.running:
+            self._session.inventory.poke()
+            raise Outdated(f"copy {copy.vmid} is no longer as it was seen")
+        return standing
+
+    async def _bury(self, copy: TemplateCopy) -> None:
+        there = await self._live(copy)
+        config = await self._session.vms.config(there.node, copy.vmid)
+        mark = self._observer.mark(self._record.template, copy)
+        description = render_tombstone(config.raw.get("description", ""), mark)
+        await self._session.vms.set_config(
+            there.node, copy.vmid, {"description": description}, digest=config.digest, background_delay=10
+        )
+        await self._drop(copy, f"template {copy.vmid} stays on {there.node} (spec.deletionPolicy Retain)")
+
+    async def _drop(self, copy: TemplateCopy, told: str | None) -> None:
+        await self._record.drop(copy)
+        self._member.forget(copy.vmid, key_of(self._record.raw))
+        self._memory.in_use.pop(copy.vmid, None)
+        self._memory.failures.pop(copy.vmid, None)
+        if told is not None:
+            self._record.event("CopyDropped", told)
+
+    async def _delete_image(self, image: TemplateImage) -> None:
+        """One that may not be deleted is left, and said to be."""
+        try:
+            await self._session.images.delete(image.node, image.volume)
+        except Forbidden as error:
+            message = f"image {image.volume} on {image.node} is no longer needed and stays: {error.message}"
+            self._record.event("ImageLeft", message, warning=True)
+        images = tuple(each for each in self._record.template.status.images if each != image)
+        await self._record.write(images=images)
+
+    def _now(self) -> datetime:
+        return self._context.now()

@@ -1,0 +1,63 @@
+"""What one process remembers of a VMTemplate between passes. All of it can be lost at any moment."""
+
+from dataclasses import dataclass, field
+
+from proxmox_operator.errors import NeedsHuman, OperatorError
+from proxmox_operator.proxmox.tasks import TaskResult
+
+AGAIN = 10.0
+"""Seconds until what may pass by itself is tried again."""
+
+IN_USE_FOR = 600.0
+"""Seconds until Proxmox is asked again to destroy a copy that linked clones needed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """What an attempt failed of, and when it may be repeated (monotonic clock, in seconds)."""
+
+    error: OperatorError
+    until: float
+
+
+@dataclass(kw_only=True)
+class TemplateMemory:
+    """About one object (by UID), at one generation: another spec is tried at once.
+
+    ``results`` are ended tasks by UPID, None while one is being watched. ``unsent``: VMIDs that were reserved in this
+    process and nothing was sent for. ``failures`` by VMID, or by node of a download. ``in_use`` by VMID. ``searched``:
+    copies of a lost status were looked for.
+    """
+
+    uid: str
+    generation: int = 0
+    results: dict[str, TaskResult | None] = field(default_factory=dict)
+    unsent: set[int] = field(default_factory=set)
+    failures: dict[int | str, Failure] = field(default_factory=dict)
+    in_use: dict[int, Failure] = field(default_factory=dict)
+    searched: bool = False
+
+    def fail(self, what: int | str, error: OperatorError, *, now: float, slow: float) -> None:
+        """Remember a failure; a person's part is repeated slowly."""
+        until = now + (slow if isinstance(error, NeedsHuman) else AGAIN)
+        self.failures[what] = Failure(error=error, until=until)
+
+    def failed(self, what: int | str, now: float) -> OperatorError | None:
+        """What the last attempt failed of, as long as it is not to be repeated."""
+        failure = self.failures.get(what)
+        return failure.error if failure is not None and now < failure.until else None
+
+    def at(self, generation: int) -> "TemplateMemory":
+        """The same, for this generation of the object."""
+        if self.generation != generation:
+            self.generation = generation
+            self.failures.clear()
+            self.in_use.clear()
+        return self
+
+    def next_attempt(self, now: float) -> float | None:
+        """Seconds until something that failed may be tried again."""
+        waits = [
+            each.until - now for each in (*self.failures.values(), *self.in_use.values()) if each.until > now
+        ]
+        return min(waits, default=None)

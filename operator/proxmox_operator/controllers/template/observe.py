@@ -1,0 +1,295 @@
+"""All reading for one pass over a VMTemplate: from Proxmox, the store and memory to :class:`TemplateFacts`.
+
+A copy that is ready is believed to the inventory; whatever is about to be changed is read live.
+"""
+
+import re
+from datetime import timedelta
+
+from proxmox_operator.api import TemplateCopy, TemplateImage, VMTemplate
+from proxmox_operator.controllers.context import TEMPLATE_KIND, VM_KIND, Context
+from proxmox_operator.controllers.fleet import Member
+from proxmox_operator.controllers.template.memory import TemplateMemory
+from proxmox_operator.errors import Forbidden, NeedsHuman, Unreachable
+from proxmox_operator.planning import disks
+from proxmox_operator.planning.identity import Mark, Owner, owner, signs_of
+from proxmox_operator.planning.templates import (
+    CopyFacts,
+    Gone,
+    ImageFile,
+    NodeFacts,
+    Standing,
+    TemplateFacts,
+    There,
+    Unclear,
+    image_file,
+    marked_name,
+    version_of,
+)
+from proxmox_operator.proxmox.errors import NotHere
+from proxmox_operator.proxmox.images import CONTENT
+from proxmox_operator.proxmox.resources import Inventory, StorageInfo
+from proxmox_operator.proxmox.session import ClusterSession
+from proxmox_operator.proxmox.tasks import UPID
+from proxmox_operator.proxmox.vm import Presence
+
+IMPORTS_SINCE = (8, 3)
+"""Version of Proxmox VE whose API imports disks from images on a storage."""
+
+_PENDING_LOCKS = frozenset({"clone", "create"})
+
+
+class TemplateObserver:
+    """Reads for one object in one pass."""
+
+    def __init__(
+        self, context: Context, member: Member, session: ClusterSession, memory: TemplateMemory
+    ) -> None:
+        self._context = context
+        self._member = member
+        self._session = session
+        self._memory = memory
+
+    async def facts(self, template: VMTemplate) -> TemplateFacts:
+        """Gather. Raises the errors of the doors it uses, and NeedsHuman for a storage that is not named."""
+        spec, inventory = template.spec, self.inventory
+        storage = spec.storage or self._member.cluster.spec.defaults.storage or ""
+        if not storage and spec.from_vm is None:
+            message = "spec.storage: name one, as the ProxmoxCluster has no defaults.storage"
+            raise NeedsHuman(message, reason="StorageNotChosen")
+        file = image_file(spec.image) if spec.image is not None else None
+        volume = file.volume if file is not None else spec.image.volume if spec.image is not None else None
+        version = version_of(spec, storage=storage)
+        copies = [await self._copy(template, copy) for copy in template.status.copies]
+        source = inventory.guests.get(spec.from_vm.vmid) if spec.from_vm is not None else None
+        lacking = {
+            each.copy.node
+            for each in copies
+            if each.copy.version == version
+            and each.copy.state == "Creating"
+            and isinstance(each.standing, Gone)
+        }
+        nodes = {}
+        for name in inventory.nodes:
+            node = self._node(template, name, storage, volume)
+            if volume is not None and name in lacking and node.online:
+                node = await self._with_image(node, volume, file)
+            nodes[name] = node
+        clock, awaited = self._context.clock(), self._member.copies_awaited.values()
+        return TemplateFacts(
+            template=template,
+            now=self._context.now(),
+            version=version,
+            storage=storage,
+            shared=any(each.shared for each in inventory.storages.values() if each.name == storage),
+            nodes=nodes,
+            copies=tuple(copies),
+            file=file,
+            volume=volume,
+            source=source.node if source is not None else None,
+            asked=frozenset(
+                node for name, node in awaited if name == template.metadata.name and node is not None
+            ),
+            in_use={
+                vmid: failure.error.message
+                for vmid, failure in self._memory.in_use.items()
+                if clock < failure.until
+            },
+            unused=self._unused(template, file),
+        )
+
+    @property
+    def inventory(self) -> Inventory:
+        """What is known of the cluster; there is one wherever an object is worked on."""
+        inventory = self._session.inventory.current
+        if inventory is None:
+            raise Unreachable("the inventory has not been read")
+        return inventory
+
+    def mark(self, template: VMTemplate, copy: TemplateCopy) -> Mark:
+        """The mark of a copy."""
+        return Mark(
+            cluster_id=self._context.cluster_id,
+            namespace_uid="",
+            namespace="",
+            name=marked_name(template.metadata.name, copy.version),
+            uid=template.metadata.uid,
+            vmid=copy.vmid,
+            uuid=copy.uuid,
+        )
+
+    # Copies
+
+    async def _copy(self, template: VMTemplate, copy: TemplateCopy) -> CopyFacts:
+        if copy.upid is not None:
+            silent = self._silent(UPID.parse(copy.upid).node)
+            return CopyFacts(copy=copy, standing=silent or Gone(), working=silent is None)
+        standing = await self.standing(template, copy)
+        span = timedelta(seconds=self._context.settings.takeover_delay)
+        unsent = copy.vmid in self._memory.unsent
+        return CopyFacts(
+            copy=copy,
+            standing=standing,
+            working=isinstance(standing, There) and await self._is_worked_on(template, copy, standing),
+            failed=self._memory.failed(copy.vmid, self._context.clock()),
+            settles_at=None if unsent or copy.state not in ("Creating", "Removing") else copy.since + span,
+            making=tuple(
+                f"{raw['metadata']['namespace']}/{raw['metadata']['name']}"
+                for raw in self._context.store.list(VM_KIND)
+                if (status := raw.get("status") or {}).get("cluster") == self._member.name
+                and (status.get("provisioning") or {}).get("sourceVmid") == copy.vmid
+            ),
+        )
+
+    async def standing(self, template: VMTemplate, copy: TemplateCopy, *, live: bool = False) -> Standing:
+        """How a copy stands; ``live``: asked of its node, whatever the inventory says."""
+        if copy.vmid in self._memory.unsent:
+            return Gone()
+        guest = self.inventory.guests.get(copy.vmid)
+        if guest is not None and guest.template and copy.state == "Ready" and not live:
+            return There(node=guest.node, owner=Owner.OURS, lock=guest.lock, is_template=True, complete=True)
+        node = guest.node if guest is not None else copy.node
+        if (silent := self._silent(node)) is not None:
+            return silent
+        if guest is not None and guest.type != "qemu":
+            return There(node=node, owner=Owner.FOREIGN)
+        try:
+            if node in self.inventory.nodes:
+                config = await self._session.vms.config(node, copy.vmid)
+                return There(
+                    node=node,
+                    owner=owner(self.mark(template, copy), signs_of(config.raw), lock=config.lock),
+                    lock=config.lock,
+                    is_template=config.is_template,
+                    complete=bool(disks.drives(config.raw)),
+                    running=not config.is_template and await self._runs(node, copy.vmid),
+                )
+        except NotHere:
+            self._session.inventory.poke()
+        except Forbidden as error:
+            return Unclear(reason="PermissionDenied", message=error.message)
+        except Unreachable as error:
+            return Unclear(reason=error.reason, message=error.message)
+        proof = await self._session.vms.prove_absent(copy.vmid)
+        if proof.presence is Presence.ABSENT:
+            return Gone()
+        why = proof.why or "it is moving, or the credentials may not see it"
+        return Unclear(
+            reason="ExistenceUnknown", message=f"whether copy {copy.vmid} exists cannot be told: {why}"
+        )
+
+    async def _runs(self, node: str, vmid: int) -> bool:
+        return (await self._session.vms.status(node, vmid)).status != "stopped"
+
+    def _silent(self, node: str) -> Unclear | None:
+        known = self.inventory.nodes.get(node)
+        if known is None or known.online:
+            return None
+        return Unclear(reason="NodeUnavailable", message=f"node {node} is offline: bring it back")
+
+    async def _is_worked_on(self, template: VMTemplate, copy: TemplateCopy, there: There) -> bool:
+        """Whether a task makes it: ours, whose answer was lost or which an earlier process began."""
+        if there.lock not in _PENDING_LOCKS:
+            return False
+        tasks, source = self._session.tasks, template.spec.from_vm
+        if source is not None:
+            since = copy.since.timestamp()
+            found = await tasks.find_clone(source.vmid, copy.vmid, node=there.node, since=since)
+            return found is not None and found.running
+        return any(task.upid.id == str(copy.vmid) for task in await tasks.active(there.node))
+
+    # Nodes
+
+    def _node(self, template: VMTemplate, name: str, storage: str, volume: str | None) -> NodeFacts:
+        inventory, info = self.inventory, self.inventory.nodes[name]
+        if not info.online:
+            return NodeFacts(name=name, online=False)
+        refusal, reason = None, ""
+        found = inventory.storages.get((storage, name))
+        if storage and (found is None or not found.available or "images" not in found.content):
+            reason = "StorageNotUsable"
+            refusal = f"spec.storage: {storage} is not available on {name}, or takes no disk images"
+        elif volume is not None:
+            lying = template.spec.image is not None and template.spec.image.volume is not None
+            field = "spec.image.volume" if lying else "spec.image.storage"
+            reason, refusal = self._refusal_of_image(field, name, volume)
+        elif (why := self._refusal_of_source(template, name)) is not None:
+            reason, refusal = why
+        return NodeFacts(name=name, online=True, refusal=refusal, reason=reason)
+
+    def _refusal_of_image(self, field: str, node: str, volume: str) -> tuple[str, str | None]:
+        storage = volume.partition(":")[0]
+        found = self.inventory.storages.get((storage, node))
+        version = self._member.cluster.status.version
+        if version is not None and _version(version) < IMPORTS_SINCE:
+            message = (
+                f"spec.image: Proxmox VE {version} imports no images through its API, 8.3 and newer do: upgrade it, or "
+                "use spec.fromVM"
+            )
+            return "ImportNotSupported", message
+        if found is None or not found.available:
+            message = f"{field}: {storage} is not available on {node}: name one that is, or enable it"
+            return "ImageStorageNotFound", message
+        if CONTENT not in found.content:
+            return "ImageStorageNotUsable", f"{field}: {storage} takes no images to import: {_remedy(found)}"
+        return "", None
+
+    def _refusal_of_source(self, template: VMTemplate, node: str) -> tuple[str, str] | None:
+        source = template.spec.from_vm
+        if source is None:
+            return None
+        guest = self.inventory.guests.get(source.vmid)
+        if guest is None or guest.type != "qemu":
+            message = (
+                f"spec.fromVM.vmid: there is no VM {source.vmid}, or the credentials may not see it: create it, or "
+                f"grant VM.Audit and VM.Clone on /vms/{source.vmid}"
+            )
+            return "SourceNotFound", message
+        if guest.node != node:
+            return "SourceElsewhere", f"VM {source.vmid} is on {guest.node}: a copy of it is made there"
+        if guest.status == "running":
+            return "SourceRunning", f"spec.fromVM.vmid: VM {source.vmid} runs: shut it down, and it is cloned"
+        return None
+
+    async def _with_image(self, node: NodeFacts, volume: str, file: ImageFile | None) -> NodeFacts:
+        """Whether the image is there, or on its way."""
+        listed = await self._session.images.listed(node.name, volume.partition(":")[0])
+        if volume in listed or file is None:
+            return NodeFacts(**{**vars(node), "image": volume in listed})
+        downloading = self.place_of(node.name, volume) in self._member.downloads
+        if not downloading:
+            for task in await self._session.tasks.active(node.name):
+                if task.upid.type == "download" and task.upid.id == file.name:
+                    self._member.downloads[self.place_of(node.name, volume)] = task.upid.text
+                    downloading = True
+        failed = self._memory.failed(node.name, self._context.clock())
+        return NodeFacts(**{**vars(node), "image": False, "downloading": downloading, "failed": failed})
+
+    def place_of(self, node: str, volume: str) -> tuple[str, str]:
+        """What tells one file from another: its volume id, and its node unless the storage is shared."""
+        storage = self.inventory.storages.get((volume.partition(":")[0], node))
+        return ("" if storage is not None and storage.shared else node), volume
+
+    def _unused(self, template: VMTemplate, file: ImageFile | None) -> tuple[TemplateImage, ...]:
+        """Images of this object that neither it nor another VMTemplate needs any more, on nodes that can be reached."""
+        needed = set() if template.metadata.deletion_timestamp is not None or file is None else {file.volume}
+        for raw in self._context.store.list(TEMPLATE_KIND):
+            if raw["metadata"]["uid"] != template.metadata.uid and "deletionTimestamp" not in raw["metadata"]:
+                needed |= {image["volume"] for image in (raw.get("status") or {}).get("images") or ()}
+        return tuple(
+            image
+            for image in template.status.images
+            if image.volume not in needed
+            and self._silent(image.node) is None
+            and image.node in self.inventory.nodes
+        )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+
+
+def _remedy(storage: StorageInfo) -> str:
+    """The exact command that lets the storage take images."""
+    content = ",".join(sorted({*storage.content, CONTENT}))
+    return f"run `pvesm set {storage.name} --content {content}` on a node, or name another storage"

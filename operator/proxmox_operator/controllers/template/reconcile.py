@@ -1,0 +1,284 @@
+"""One pass over a VMTemplate: observe, plan, apply, until something has to be waited for.
+
+Copies on different nodes do not wait for each other: all steps that can be taken are taken, each failure stays with its
+copy. Every pass ends in a status that is written only if it changed, and wakes the ProxmoxVMs that wait for a copy.
+"""
+
+import logging
+
+from proxmox_operator.api import InvalidObject, TemplateStatus, VMTemplate
+from proxmox_operator.api.names import FINALIZER, PAUSED
+from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, Context, is_paused
+from proxmox_operator.controllers.fleet import Fleet, Member
+from proxmox_operator.controllers.outcome import Outcome, outcome_of
+from proxmox_operator.controllers.template.apply import TemplateApplier
+from proxmox_operator.controllers.template.memory import TemplateMemory
+from proxmox_operator.controllers.template.observe import TemplateObserver
+from proxmox_operator.controllers.template.record import Record
+from proxmox_operator.controllers.template.search import find_copies
+from proxmox_operator.engine.queue import Key
+from proxmox_operator.errors import (
+    AnswerLost,
+    NeedsHuman,
+    NotReadYet,
+    OperatorError,
+    Outdated,
+    Transient,
+    Waiting,
+)
+from proxmox_operator.kube.client import Raw
+from proxmox_operator.planning.report import Verdict, paused_conditions, summarise, verdict_of_error
+from proxmox_operator.planning.templates import (
+    Create,
+    Download,
+    Plan,
+    Release,
+    Step,
+    TemplateFacts,
+    conditions,
+    counted,
+    plan,
+    version_of,
+)
+from proxmox_operator.proxmox.audit import Actor, current_actor
+from proxmox_operator.proxmox.tasks import TaskResult
+
+logger = logging.getLogger(__name__)
+
+MAX_ROUNDS = 12
+"""Rounds in one pass; more means that a step does not bring about what it should."""
+
+LOOK_AGAIN = 30.0
+"""Seconds until another look where something waits that may not wake us."""
+
+
+class TemplateReconciler:
+    """Reconciles VMTemplates. One instance serves all of them; the queue never runs two passes over one object."""
+
+    def __init__(self, context: Context, fleet: Fleet) -> None:
+        self._context = context
+        self._fleet = fleet
+        self._memories: dict[Key, TemplateMemory] = {}
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """One pass. Raises nothing but bugs and LeadershipLost; returns when to look again."""
+        raw = self._context.store.get(key)
+        try:
+            return await self._look(key, raw) if raw is not None else self._gone(key)
+        finally:
+            self._wake_waiting(key.name)
+
+    async def _look(self, key: Key, raw: Raw) -> Outcome:
+        try:
+            record = Record(self._context, raw)
+        except InvalidObject as error:
+            return await self._failed(raw, error)
+        template = record.template
+        if is_paused(template.metadata.annotations):
+            return await self._paused(record, "this object")
+        if template.metadata.deletion_timestamp is not None and FINALIZER not in template.metadata.finalizers:
+            return self._gone(key)
+        token = current_actor.set(
+            Actor(TEMPLATE_KIND, "", key.name, template.metadata.uid, template.metadata.generation)
+        )
+        try:
+            return await self._pass(key, record)
+        except OperatorError as error:
+            return await self._failed(record.raw, error)
+        finally:
+            current_actor.reset(token)
+
+    async def _pass(self, key: Key, record: Record) -> Outcome:
+        template = record.template
+        asked = template.spec.cluster_ref.name if template.spec.cluster_ref is not None else None
+        member = self._fleet.resolve(template.status.cluster, asked)
+        if member.cluster.spec.lost and template.metadata.deletion_timestamp is not None:
+            return await self._abandon(key, record, member)
+        if is_paused(member.cluster.metadata.annotations):
+            return await self._paused(record, f"ProxmoxCluster {member.name}")
+        with self._fleet.turn(member, key) as ours:
+            if not ours:
+                return Outcome.again(5.0)  # woken earlier by a pass that ends
+            return await self._work(key, record, member)
+
+    async def _work(self, key: Key, record: Record, member: Member) -> Outcome:
+        session, template = member.usable(), record.template
+        memory = self._memory_of(key, template)
+        for copy in template.status.copies:
+            member.keys[copy.vmid] = key
+        observer = TemplateObserver(self._context, member, session, memory)
+        applier = TemplateApplier(self._context, self._fleet, member, session, observer, memory, record)
+        if not memory.searched:
+            await find_copies(self._context, member, session, record)
+            memory.searched = True
+        self._watch_downloads(key, member, memory)
+        for _ in range(MAX_ROUNDS):
+            await applier.take_up()
+            await self._name_version(record, member)
+            facts = await observer.facts(record.template)
+            todo = plan(facts)
+            taken = [await self._take(applier, facts, step, memory) for step in todo.steps]
+            self._watch_downloads(key, member, memory)
+            if any(isinstance(step, Release) for step in todo.steps):
+                return self._gone(key)
+            if not any(taken):
+                return await self._finish(record, facts, todo, memory)
+        raise Transient(f"still not settled after {MAX_ROUNDS} rounds: this is a bug", reason="NotConverging")
+
+    async def _take(
+        self, applier: TemplateApplier, facts: TemplateFacts, step: Step, memory: TemplateMemory
+    ) -> bool:
+        """Take one step; whether it was taken. What it fails of is remembered where it belongs."""
+        try:
+            await applier.apply(facts, step)
+        except (Outdated, AnswerLost, NotReadYet):
+            raise  # looked at anew, from the start
+        except Waiting as error:
+            logger.debug("%s: %s", error.reason, error.message)
+            return False  # woken when there is a slot
+        except OperatorError as error:
+            what = (
+                step.node
+                if isinstance(step, Download)
+                else getattr(getattr(step, "copy", None), "vmid", None)
+            )
+            if what is None:
+                raise
+            logger.info("%s: %s", error.reason, error.message)
+            memory.fail(what, error, now=self._context.clock(), slow=self._context.settings.slow_retry)
+            if isinstance(step, Create):
+                memory.unsent.discard(step.copy.vmid)
+        return True
+
+    async def _name_version(self, record: Record, member: Member) -> None:
+        """Record which version is wanted, and which of the earlier ones have copies."""
+        template = record.template
+        if template.metadata.deletion_timestamp is not None:
+            return
+        storage = template.spec.storage or member.cluster.spec.defaults.storage or ""
+        version = version_of(template.spec, storage=storage)
+        present = {copy.version for copy in template.status.copies}
+        earlier = [each for each in template.status.versions if each in present and each != version]
+        versions = (*earlier, *sorted(present - {*earlier, version}), version)
+        if (template.status.version, template.status.versions) == (version, versions):
+            return
+        if template.status.version not in (None, version):
+            record.event(
+                "NewVersion", f"version {version} is made; {template.status.version} was the one before"
+            )
+        await record.write(version=version, versions=versions, cluster=member.name)
+
+    def _watch_downloads(self, key: Key, member: Member, memory: TemplateMemory) -> None:
+        """Be woken when a download has ended that this object may wait for; what it failed of is remembered for its
+        node."""
+        session = member.usable()
+        for place, upid in list(member.downloads.items()):
+            if upid in memory.results:
+                continue
+            memory.results[upid] = None
+
+            def ended(result: TaskResult, place: tuple[str, str] = place, upid: str = upid) -> None:
+                if member.downloads.get(place) == upid:
+                    del member.downloads[place]
+                memory.results.pop(upid, None)
+                if result.error is not None:
+                    node = upid.split(":")[1]
+                    slow = self._context.settings.slow_retry
+                    error = type(result.error)(result.error.message, reason=result.error.reason)
+                    memory.fail(node, error, now=self._context.clock(), slow=slow)
+                self._context.queue.add(key)
+
+            session.tasks.watch(upid, ended)
+
+    async def _finish(
+        self, record: Record, facts: TemplateFacts, todo: Plan, memory: TemplateMemory
+    ) -> Outcome:
+        template, now = record.template, self._context.now()
+        await record.write(
+            observed_generation=template.metadata.generation,
+            conditions=conditions(
+                template.status.conditions, facts, todo, generation=template.metadata.generation, now=now
+            ),
+            copies_ready=counted(facts, todo),
+        )
+        settling = [
+            (each.settles_at - now).total_seconds()
+            for each in facts.copies
+            if each.settles_at is not None and each.settles_at > now
+        ]
+        waits = [LOOK_AGAIN] if todo.troubles else []
+        attempt = memory.next_attempt(self._context.clock())
+        waits += [attempt] if attempt is not None else []
+        waits += [max(0.05, min(settling))] if settling and todo.working else []
+        return Outcome.again(min(waits)) if waits else Outcome.done()
+
+    async def _failed(self, raw: Raw, error: OperatorError) -> Outcome:
+        outcome = outcome_of(error)
+        if isinstance(error, Outdated | AnswerLost | NotReadYet):
+            logger.debug("%s: %s", error.reason, error.message)
+            return outcome
+        logger.info("%s: %s", error.reason, error.message)
+        return await self._show(
+            raw, verdict_of_error(error), outcome, seen=isinstance(error, NeedsHuman | Waiting)
+        )
+
+    async def _show(self, raw: Raw, verdict: Verdict, outcome: Outcome, *, seen: bool) -> Outcome:
+        """Show an error in the conditions, whatever the spec is like."""
+        status = TemplateStatus.model_validate(raw.get("status") or {})
+        generation = raw["metadata"].get("generation", 0)
+        changes: dict[str, object] = {
+            "conditions": summarise(
+                status.conditions, verdict, generation=generation, now=self._context.now()
+            )
+        }
+        if seen:
+            changes["observed_generation"] = generation
+        try:
+            await self._context.status.write(raw, status.model_copy(update=changes).dump())
+        except OperatorError as unwritten:
+            return outcome_of(unwritten)
+        return outcome
+
+    async def _paused(self, record: Record, what: str) -> Outcome:
+        message = f"{what} is paused: nothing is read or written until the annotation {PAUSED} is removed"
+        template = record.template
+        try:
+            await record.write(
+                conditions=paused_conditions(
+                    template.status.conditions,
+                    message,
+                    generation=template.metadata.generation,
+                    now=self._context.now(),
+                )
+            )
+        except OperatorError as unwritten:
+            return outcome_of(unwritten)
+        return Outcome.done()
+
+    async def _abandon(self, key: Key, record: Record, member: Member) -> Outcome:
+        """The cluster will not come back: let the object go and say what was left behind."""
+        left = ", ".join(f"{copy.vmid} on {copy.node}" for copy in record.template.status.copies) or "nothing"
+        message = f"ProxmoxCluster {member.name} is lost; left behind there: {left}"
+        record.event("LeftBehind", message, warning=True)
+        await record.release()
+        for copy in record.template.status.copies:
+            member.forget(copy.vmid, key)
+        self._context.queue.add(Key(CLUSTER_KIND, "", member.name))
+        return self._gone(key)
+
+    def _gone(self, key: Key) -> Outcome:
+        self._memories.pop(key, None)
+        return Outcome.done()
+
+    def _memory_of(self, key: Key, template: VMTemplate) -> TemplateMemory:
+        known = self._memories.get(key)
+        if known is None or known.uid != template.metadata.uid:
+            known = self._memories[key] = TemplateMemory(uid=template.metadata.uid)
+        return known.at(template.metadata.generation)
+
+    def _wake_waiting(self, name: str) -> None:
+        """ProxmoxVMs that wait for a copy of this template look again."""
+        for member in self._fleet:
+            for waiting, (template, _) in member.copies_awaited.items():
+                if template == name:
+                    self._context.queue.add(waiting)

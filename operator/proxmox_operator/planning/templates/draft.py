@@ -1,0 +1,65 @@
+"""The config that a copy of a template is created with: ``POST /nodes/{node}/qemu``.
+
+Hardware is put into words of Proxmox by the same functions as that of a ProxmoxVM.
+"""
+
+from proxmox_operator.api import Hardware, Metadata, ProxmoxVM, TemplateSpec
+from proxmox_operator.api.proxmoxvm import Clone, Source, VMSpec
+from proxmox_operator.planning.identity import Mark
+from proxmox_operator.planning.templates.version import proxmox_name
+from proxmox_operator.planning.vmconfig import Wanted, diff
+
+BOOT_SLOT = "scsi0"
+CLOUD_INIT_SLOT = "ide2"
+
+_CONTROLLERS = {"VirtIOSCSISingle": "virtio-scsi-single", "VirtIOSCSI": "virtio-scsi-pci", "LSI": "lsi"}
+
+
+def draft(
+    spec: TemplateSpec, *, template: str, version: str, mark: Mark, storage: str, volume: str
+) -> dict[str, str]:
+    """Keys and values of the create call of a copy whose boot disk is imported from ``volume`` to ``storage``."""
+    hardware = spec.hardware or Hardware()
+    options = "discard=on" + (",iothread=1" if hardware.scsi_controller == "VirtIOSCSISingle" else "")
+    wanted = Wanted(
+        vm=_as_vm(hardware, proxmox_name(template, version)),
+        mark=mark,
+        started=False,
+        storage=storage,
+        bridge=None,
+    )
+    blank = {"scsihw": _CONTROLLERS[hardware.scsi_controller]}
+    written = {
+        put.key: put.value for put in diff(wanted, blank).puts if put.value is not None and put.key != "tags"
+    }
+    config = (
+        blank
+        | written
+        | {
+            BOOT_SLOT: f"{storage}:0,import-from={volume},{options}",
+            "boot": f"order={BOOT_SLOT}",
+        }
+    )
+    if hardware.cloud_init_drive:
+        config[CLOUD_INIT_SLOT] = f"{storage}:cloudinit"
+    if spec.tags:
+        config["tags"] = ";".join(sorted(spec.tags))
+    return config
+
+
+def _as_vm(hardware: Hardware, name: str) -> ProxmoxVM:
+    """A ProxmoxVM with this hardware and nothing else; where it comes from is of no matter."""
+    return ProxmoxVM(
+        metadata=Metadata(name=name),
+        spec=VMSpec(
+            source=Source(clone=Clone(vmid=100)),
+            power="Unmanaged",
+            cpu=hardware.cpu,
+            memory=hardware.memory,
+            machine=hardware.machine,
+            firmware=hardware.firmware,
+            os_type=hardware.os_type,
+            agent=hardware.agent,
+            serial_console=hardware.serial_console,
+        ),
+    )

@@ -1,0 +1,88 @@
+"""What a version of a VMTemplate is: a digest of what shapes the result. And the image file that it comes from."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from proxmox_operator.api import Hardware, Image, TemplateSpec
+
+DIGITS = 10
+"""Hex digits of a version: names, tags and columns hold it."""
+
+_SUM_DIGITS = 16
+_VERSION = re.compile(r"^(?P<template>.+)@(?P<version>[0-9a-f]{10})$")
+
+
+def version_of(spec: TemplateSpec, *, storage: str) -> str:
+    """The version that the spec asks for, with disks on ``storage``.
+
+    An image counts by its checksum, so another mirror is no other version. Where copies are, how many versions are kept
+    and which tags new copies get does not shape them.
+    """
+    image = spec.image
+    shape = {
+        "image": (image.checksum or image.volume) if image is not None else None,
+        "fromVM": spec.from_vm.vmid if spec.from_vm is not None else None,
+        "hardware": (spec.hardware or Hardware()).model_dump(mode="json", exclude_none=True),
+        "storage": storage,
+        "revision": spec.revision,
+    }
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:DIGITS]
+
+
+def marked_name(template: str, version: str) -> str:
+    """How a mark names a copy: no object is called so, so no ProxmoxVM takes it for its own."""
+    return f"{template}@{version}"
+
+
+def marked_version(template: str, marked: str) -> str | None:
+    """The version in the name of a mark; None where the mark is not of this template."""
+    match = _VERSION.match(marked)
+    return match["version"] if match is not None and match["template"] == template else None
+
+
+def proxmox_name(template: str, version: str) -> str:
+    """Name of a copy in Proxmox: a DNS label of at most 63 characters that ends in the version."""
+    stem = template.replace(".", "-")[: 63 - DIGITS - 1].rstrip("-")
+    return f"{stem}-{version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFile:
+    """A file that Proxmox downloads: ``algorithm`` and ``digest`` are what it verifies.
+
+    The name holds the checksum, so a file of this name has this content, or Proxmox refuses it.
+    """
+
+    url: str
+    storage: str
+    name: str
+    algorithm: str
+    digest: str
+
+    @property
+    def volume(self) -> str:
+        """Its volume id."""
+        return f"{self.storage}:import/{self.name}"
+
+
+def image_file(image: Image) -> ImageFile | None:
+    """What has to be downloaded; None for an image that lies on a storage already.
+
+    Proxmox takes import images by these extensions only (``PVE::API2::Storage::Status``, download-url).
+    """
+    if image.url is None or image.checksum is None or image.storage is None:
+        return None
+    path = PurePosixPath(image.url.partition("://")[2])
+    extension = image.format or path.suffix.removeprefix(".").replace("img", "qcow2")
+    stem = re.sub(r"[^A-Za-z0-9.+=_-]", "-", path.stem if path.parts[1:] else "image")[:80].lstrip(".-")
+    algorithm, _, digest = image.checksum.partition(":")
+    return ImageFile(
+        url=image.url,
+        storage=image.storage,
+        name=f"{stem or 'image'}-{digest[:_SUM_DIGITS]}.{extension}",
+        algorithm=algorithm,
+        digest=digest,
+    )

@@ -1,0 +1,165 @@
+"""VMTemplates in a world, and the images that they are made from.
+
+    @pytest.fixture
+    def templates(world):
+        with Templates(world) as templates:
+            yield templates
+
+    def test_something(templates):
+        name = templates.make(storage="local-lvm")     # from an image of its own, which is served on a loopback port
+        templates.wait_ready(name)
+
+Images are downloaded to the storage ``images`` of each node, which takes nothing else.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from harness.images import GIB, ImageServer, qcow2
+from harness.kubeapi import Raw
+from harness.world import PATIENCE, Condition, Said, World
+from proxmox_operator.kube.resources import VM_TEMPLATES
+
+IMAGES = "images"
+
+
+class Templates:
+    """Use as a context manager, around each test."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.server = ImageServer()
+        self._made: list[str] = []
+
+    def __enter__(self) -> Self:
+        if IMAGES not in self.world.sim.server.storages:
+            self.world.sim.add_storage(IMAGES, "dir", content="import")
+            self.world.look()
+        self.server.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.server.__exit__(kind, error, trace)
+        for name in self._made:
+            self.world.remove(VM_TEMPLATES, name)
+
+    # Images
+
+    def image(self, salt: str = "", *, gib: int = 3, path: str = "/debian-12.qcow2", **faults: Any) -> Raw:
+        """``spec.image`` of an image that is being served, with these faults; another ``salt`` is another image."""
+        data = qcow2(gib * GIB, salt.encode())
+        url = self.server.serve(path, data, **faults)
+        return {"url": url, "checksum": f"sha256:{hashlib.sha256(data).hexdigest()}", "storage": IMAGES}
+
+    def files(self, node: str) -> list[str]:
+        """What lies on the image storage of a node, half-downloaded files too."""
+        return sorted(self.world.sim.files(IMAGES, node))
+
+    # VMTemplates
+
+    def make(self, prefix: str = "debian", **spec: Any) -> str:
+        """Apply a new VMTemplate and return its name; without ``image`` or ``fromVM`` from an image of its own."""
+        name = f"{self.world.name(prefix)}-{self.world.namespace}"
+        if "image" not in spec and "fromVM" not in spec:
+            spec["image"] = self.image(name, path=f"/{name}.qcow2")
+        self._made.append(name)
+        wanted = {"clusterRef": {"name": self.world.cluster}, "storage": "local-lvm", **spec}
+        manifest = {
+            "metadata": {"name": name},
+            "spec": {key: value for key, value in wanted.items() if value},
+        }
+        self.world.kube.apply(VM_TEMPLATES, manifest)
+        return name
+
+    def edit(self, name: str, **spec: Any) -> None:
+        """Change fields of ``spec``; None removes one."""
+        self.world.kube.merge(VM_TEMPLATES, name, {"spec": spec})
+
+    def delete(self, name: str) -> None:
+        """Start the deletion."""
+        self.world.kube.delete(VM_TEMPLATES, name)
+
+    def raw(self, name: str) -> Raw | None:
+        """The object as it is now, or None."""
+        return self.world.kube.get(VM_TEMPLATES, name)
+
+    def status(self, name: str) -> Raw:
+        """Its status; empty where there is none."""
+        return dict((self.raw(name) or {}).get("status") or {})
+
+    def copies(self, name: str, *, state: str | None = None) -> dict[str, int]:
+        """VMIDs of the copies of the current version, by node."""
+        status = self.status(name)
+        return {
+            copy["node"]: copy["vmid"]
+            for copy in status.get("copies", ())
+            if copy["version"] == status.get("version") and state in (None, copy["state"])
+        }
+
+    def condition(self, name: str, kind: str = "Ready") -> Condition | None:
+        """One of its conditions as it is now."""
+        for each in self.status(name).get("conditions", ()):
+            if each["type"] == kind:
+                return Condition(
+                    each["status"], each["reason"], each["message"], each.get("observedGeneration")
+                )
+        return None
+
+    def events(self, name: str) -> list[Said]:
+        """The Events about it, in no order."""
+        found = self.world.kube.events("default", name)
+        return [Said(raw.get("type", ""), raw.get("reason", ""), raw.get("note", "")) for raw in found]
+
+    # Waiting
+
+    def wait_ready(self, name: str) -> dict[str, int]:
+        """Wait until all copies of the current version are where they are to be; returns them."""
+
+        def ready() -> bool:
+            raw, found = self.raw(name), [self.condition(name, kind) for kind in ("Ready", "Distributed")]
+            return raw is not None and all(
+                each is not None
+                and each.status == "True"
+                and each.generation == raw["metadata"]["generation"]
+                for each in found
+            )
+
+        self.wait_until(ready, f"{name} is ready everywhere", name)
+        return self.copies(name, state="Ready")
+
+    def wait_reason(self, name: str, reason: str, kind: str = "Ready") -> Condition:
+        """Wait until a condition has this reason; returns it."""
+
+        def shown() -> bool:
+            found = self.condition(name, kind)
+            return found is not None and found.reason == reason
+
+        self.wait_until(shown, f"{name} shows {kind}={reason}", name)
+        found = self.condition(name, kind)
+        assert found is not None
+        return found
+
+    def wait_gone(self, name: str) -> None:
+        """Wait until the object no longer exists."""
+        self.wait_until(lambda: self.raw(name) is None, f"{name} is gone", name)
+
+    def wait_until(
+        self, predicate: Callable[[], bool], what: str, name: str, *, timeout: float = PATIENCE
+    ) -> None:
+        """Poll until the predicate holds; fails with what the VMTemplate says of itself."""
+        deadline = time.monotonic() + timeout
+        while not predicate():
+            if time.monotonic() > deadline:
+                status = self.status(name)
+                said = [
+                    f"{c['type']}={c['status']} {c['reason']}: {c['message']}"
+                    for c in status.get("conditions", ())
+                ]
+                said += [f"{copy}" for copy in status.get("copies", ())]
+                raise AssertionError("\n  ".join([f"not within {timeout:g} s: {what}", *said]))
+            time.sleep(0.03)
