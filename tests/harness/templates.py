@@ -9,7 +9,7 @@
         name = templates.make(storage="local-lvm")     # from an image of its own, which is served on a loopback port
         templates.wait_ready(name)
 
-Images are downloaded to the storage ``images`` of each node, which takes nothing else.
+Images are downloaded to a local storage of each node, made for the test, which takes nothing else.
 """
 
 import hashlib
@@ -23,8 +23,6 @@ from harness.kubeapi import Raw
 from harness.world import PATIENCE, Condition, Said, World
 from proxmox_operator.kube.resources import VM_TEMPLATES
 
-IMAGES = "images"
-
 
 class Templates:
     """Use as a context manager, around each test."""
@@ -32,12 +30,12 @@ class Templates:
     def __init__(self, world: World) -> None:
         self.world = world
         self.server = ImageServer()
+        self.storage = world.name("images")
         self._made: list[str] = []
 
     def __enter__(self) -> Self:
-        if IMAGES not in self.world.sim.server.storages:
-            self.world.sim.add_storage(IMAGES, "dir", content="import")
-            self.world.look()
+        self.world.sim.add_storage(self.storage, "dir", content="import")
+        self.world.look()
         self.server.__enter__()
         return self
 
@@ -54,11 +52,11 @@ class Templates:
         """``spec.image`` of an image that is being served, with these faults; another ``salt`` is another image."""
         data = qcow2(gib * GIB, salt.encode())
         url = self.server.serve(path, data, **faults)
-        return {"url": url, "checksum": f"sha256:{hashlib.sha256(data).hexdigest()}", "storage": IMAGES}
+        return {"url": url, "checksum": f"sha256:{hashlib.sha256(data).hexdigest()}", "storage": self.storage}
 
     def files(self, node: str) -> list[str]:
         """What lies on the image storage of a node, half-downloaded files too."""
-        return sorted(self.world.sim.files(IMAGES, node))
+        return sorted(name.removeprefix("import/") for name in self.world.sim.files(self.storage, node))
 
     # VMTemplates
 
@@ -71,7 +69,7 @@ class Templates:
         wanted = {"clusterRef": {"name": self.world.cluster}, "storage": "local-lvm", **spec}
         manifest = {
             "metadata": {"name": name},
-            "spec": {key: value for key, value in wanted.items() if value},
+            "spec": {key: value for key, value in wanted.items() if value is not None},
         }
         self.world.kube.apply(VM_TEMPLATES, manifest)
         return name

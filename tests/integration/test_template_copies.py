@@ -24,7 +24,7 @@ def test_each_node_gets_a_template_with_the_hardware_of_the_spec(world: World, t
     for node, vmid in copies.items():
         vm = world.sim.world().vm(vmid)
         assert (vm.node, vm.template, vm.status) == (node, True, "stopped")
-        config = world.sim.vm(vmid).config
+        config = {key: str(value) for key, value in world.sim.vm(vmid).config.items()}
         assert config["scsi0"].startswith(f"local-lvm:base-{vmid}-disk-")
         assert "size=3G" in config["scsi0"]
         assert (config["cores"], config["cpu"], config["memory"]) == ("2", "host", "2048")

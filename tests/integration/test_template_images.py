@@ -1,15 +1,14 @@
 """Images of VMTemplates: fetched by the nodes, checked, and nothing left behind when that fails."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from harness.images import GIB, qcow2
-from harness.templates import IMAGES, Templates
+from harness.templates import Templates
 from harness.world import World
-
-NOT_FETCHED = "debian-12.qcow2"
 
 
 @pytest.fixture
@@ -78,22 +77,28 @@ def test_a_redirect_is_followed(templates: Templates) -> None:
 
 
 def test_what_is_no_disk_image_is_not_made_into_a_template(world: World, templates: Templates) -> None:
-    import hashlib
-
     text = b"<html>not an image</html>"
     url = templates.server.serve("/page.qcow2", text)
-    image = {"url": url, "checksum": f"sha256:{hashlib.sha256(text).hexdigest()}", "storage": IMAGES}
+    image = {
+        "url": url,
+        "checksum": f"sha256:{hashlib.sha256(text).hexdigest()}",
+        "storage": templates.storage,
+    }
     name = one_node(templates, image=image)
     found = templates.wait_reason(name, "ImageInvalid")
     assert "spec.image" in found.message
     assert set(world.sim.world().vmids) == {9000}
 
 
-def test_a_storage_that_takes_no_images_is_named_with_the_command_that_lets_it(templates: Templates) -> None:
-    name = one_node(templates, image=templates.image() | {"storage": "local"})
+def test_a_storage_that_takes_no_images_is_named_with_the_command_that_lets_it(
+    world: World, templates: Templates
+) -> None:
+    if "isos" not in world.sim.server.storages:
+        world.sim.add_storage("isos", "dir", content="iso,backup")
+        world.look()
+    name = one_node(templates, image=templates.image() | {"storage": "isos"})
     found = templates.wait_reason(name, "ImageStorageNotUsable")
-    assert "pvesm set local --content" in found.message
-    assert "import" in found.message
+    assert "`pvesm set isos --content backup,import,iso`" in found.message
     assert templates.server.requests == []
 
 
@@ -130,7 +135,7 @@ def test_the_image_stays_while_another_template_needs_it(templates: Templates) -
 
 
 def test_an_image_that_lies_on_a_storage_is_used_as_it_is(world: World, templates: Templates) -> None:
-    volume = world.sim.put_file(IMAGES, "pve2", "import", "mine.qcow2", qcow2(2 * GIB))
+    volume = world.sim.put_file(templates.storage, "pve2", "import", "mine.qcow2", qcow2(2 * GIB))
     name = templates.make(nodes=["pve2"], image={"volume": volume})
     copies = templates.wait_ready(name)
     assert "size=2G" in world.sim.vm(copies["pve2"]).config["scsi0"]
@@ -140,5 +145,5 @@ def test_an_image_that_lies_on_a_storage_is_used_as_it_is(world: World, template
 
 
 def test_an_image_that_does_not_lie_there_is_said(templates: Templates) -> None:
-    name = one_node(templates, image={"volume": f"{IMAGES}:import/none.qcow2"})
+    name = one_node(templates, image={"volume": f"{templates.storage}:import/none.qcow2"})
     assert "spec.image.volume" in templates.wait_reason(name, "ImageNotFound").message

@@ -192,6 +192,30 @@ RULES: tuple[Rule, ...] = (
     _rule(r"(?:VM|CT) \d+ is running", StillRunning, "VMRunning", "it must be stopped first"),
     _rule(r"(?:VM|CT) (?:\d+ )?already running", AlreadyRunning, "AlreadyRunning", "reads its state again"),
     _rule(
+        r"^checksum mismatch: got|: checksum mismatch: got",
+        errors.NeedsHuman,
+        "ChecksumMismatch",
+        "correct spec.image.checksum, or name a URL in spec.image.url whose content does not change",
+    ),
+    _rule(
+        r"No space left on device",
+        errors.NeedsHuman,
+        "StorageFull",
+        "free space on the storage, or name another one",
+    ),
+    _rule(
+        r"^download failed",
+        errors.NeedsHuman,
+        "DownloadFailed",
+        "check spec.image.url, and that the nodes reach it",
+    ),
+    _rule(
+        r"failed to verify file|not a QEMU image format|Image is not in \S+ format",
+        errors.NeedsHuman,
+        "ImageInvalid",
+        "spec.image must be a disk image of the format that its name or spec.image.format says, not compressed",
+    ),
+    _rule(
         r"base volume '[^']+' is still in use",
         errors.NeedsHuman,
         "BaseInUse",
@@ -271,7 +295,7 @@ RULES: tuple[Rule, ...] = (
         "enable it on that node with content type images, or name another storage",
     ),
     _rule(
-        r"No space left|not enough free space|insufficient free (?:extents|space)|out of space|quota exceeded"
+        r"not enough free space|insufficient free (?:extents|space)|out of space|quota exceeded"
         r"|free space in thin pool \S+ reached threshold",
         errors.NeedsHuman,
         "StorageFull",

@@ -73,6 +73,13 @@ class TaskResult:
     error: errors.OperatorError | None = None
     log_tail: tuple[str, ...] = ()
 
+    def explained(self) -> errors.OperatorError | None:
+        """The error with what the task's log says last of its own, which people look for."""
+        said = [line for line in self.log_tail if not line.startswith("TASK ")]
+        if self.error is not None and said and said[-1] not in self.error.message:
+            self.error.message = f"{self.error.message} (task log: {said[-1]})"
+        return self.error
+
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:

@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import uuid4
 
 from proxmox_operator.api import TemplateCopy, TemplateImage
-from proxmox_operator.controllers.context import CLUSTER_KIND, Context, key_of
+from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, Context, key_of
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.template.memory import IN_USE_FOR, Failure, TemplateMemory
 from proxmox_operator.controllers.template.observe import TemplateObserver
@@ -102,13 +102,14 @@ class TemplateApplier:
                 self._watch(copy.upid)
                 continue
             del self._memory.results[copy.upid]
+            self._memory.answered.add(copy.vmid)
             self._ended(copy, result)
             ended.append(copy.model_copy(update={"upid": None, "since": self._now()}))
         if ended:
             await self._record.put(ended)
 
     def _ended(self, copy: TemplateCopy, result: TaskResult) -> None:
-        now, error = self._context.clock(), result.error
+        now, error = self._context.clock(), result.explained()
         if error is None:
             self._memory.failures.pop(copy.vmid, None)
             if copy.state == "Removing" and (left := unfreed(result.log_tail)):
@@ -142,26 +143,32 @@ class TemplateApplier:
     # Making
 
     async def _download(self, facts: TemplateFacts, step: Download) -> None:
-        """The image is recorded first, so that it is known when nothing needs it any more."""
-        file, node = step.file, step.node
+        """The image is recorded first, so that it is known when nothing needs it any more.
+
+        From the first moment on other VMTemplates see that it is on its way, and are woken to await it.
+        """
+        file, node, downloads = step.file, step.node, self._member.downloads
         place = self._observer.place_of(node, file.volume)
-        if place in self._member.downloads:
+        if place in downloads:
             return
-        recorded = facts.template.status.images
-        if not any(
-            image.volume == file.volume and (place[0] == "" or image.node == node) for image in recorded
-        ):
-            images = (*self._record.template.status.images, TemplateImage(node=node, volume=file.volume))
-            await self._record.write(images=images)
-        upid = await self._session.images.download(
-            node,
-            file.storage,
-            url=file.url,
-            filename=file.name,
-            checksum=file.digest,
-            algorithm=file.algorithm,
-        )
-        self._member.downloads[place] = upid
+        downloads[place] = ""
+        try:
+            recorded = facts.template.status.images
+            if not any(image.volume == file.volume and place[0] in ("", image.node) for image in recorded):
+                images = (*self._record.template.status.images, TemplateImage(node=node, volume=file.volume))
+                await self._record.write(images=images)
+            downloads[place] = await self._session.images.download(
+                node,
+                file.storage,
+                url=file.url,
+                filename=file.name,
+                checksum=file.digest,
+                algorithm=file.algorithm,
+            )
+        finally:
+            if not downloads[place]:
+                del downloads[place]
+            self._context.wake_users(self._member.name, TEMPLATE_KIND)
         self._record.event("Downloading", f"{node} downloads {file.url} to {file.volume}")
 
     async def _reserve(self, facts: TemplateFacts, step: Reserve) -> None:
@@ -193,6 +200,7 @@ class TemplateApplier:
             self._member.cluster.spec.pool,
         )
         self._memory.unsent.discard(copy.vmid)
+        self._memory.answered.discard(copy.vmid)
         slots = {copy.storage} if copy.storage else set()
         if spec.from_vm is not None:
             await self._refuse_running(copy.node, spec.from_vm.vmid)
@@ -233,6 +241,7 @@ class TemplateApplier:
         """No digest guards a destroy: whose it is, is read live just before. That it goes is recorded first."""
         there = await self._live(copy)
         copy = await self._record.change(copy, state="Removing", since=self._now())
+        self._memory.answered.discard(copy.vmid)
         self._session.inventory.expect_gone(copy.vmid)
         upid = await self._session.vms.destroy(there.node, copy.vmid)
         await self._working(copy, upid)

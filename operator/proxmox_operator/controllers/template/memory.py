@@ -25,14 +25,16 @@ class TemplateMemory:
     """About one object (by UID), at one generation: another spec is tried at once.
 
     ``results`` are ended tasks by UPID, None while one is being watched. ``unsent``: VMIDs that were reserved in this
-    process and nothing was sent for. ``failures`` by VMID, or by node of a download. ``in_use`` by VMID. ``searched``:
-    copies of a lost status were looked for.
+    process and nothing was sent for; ``answered``: those whose last call has had its effect, or never will.
+    ``failures`` by VMID, or by node of a download. ``in_use`` by VMID. ``searched``: copies of a lost status were
+    looked for.
     """
 
     uid: str
     generation: int = 0
     results: dict[str, TaskResult | None] = field(default_factory=dict)
     unsent: set[int] = field(default_factory=set)
+    answered: set[int] = field(default_factory=set)
     failures: dict[int | str, Failure] = field(default_factory=dict)
     in_use: dict[int, Failure] = field(default_factory=dict)
     searched: bool = False

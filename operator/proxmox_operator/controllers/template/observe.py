@@ -126,13 +126,13 @@ class TemplateObserver:
             return CopyFacts(copy=copy, standing=silent or Gone(), working=silent is None)
         standing = await self.standing(template, copy)
         span = timedelta(seconds=self._context.settings.takeover_delay)
-        unsent = copy.vmid in self._memory.unsent
+        known = copy.vmid in self._memory.unsent | self._memory.answered
         return CopyFacts(
             copy=copy,
             standing=standing,
             working=isinstance(standing, There) and await self._is_worked_on(template, copy, standing),
             failed=self._memory.failed(copy.vmid, self._context.clock()),
-            settles_at=None if unsent or copy.state not in ("Creating", "Removing") else copy.since + span,
+            settles_at=None if known or copy.state not in ("Creating", "Removing") else copy.since + span,
             making=tuple(
                 f"{raw['metadata']['namespace']}/{raw['metadata']['name']}"
                 for raw in self._context.store.list(VM_KIND)

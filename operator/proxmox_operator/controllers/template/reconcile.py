@@ -29,7 +29,6 @@ from proxmox_operator.errors import (
 from proxmox_operator.kube.client import Raw
 from proxmox_operator.planning.report import Verdict, paused_conditions, summarise, verdict_of_error
 from proxmox_operator.planning.templates import (
-    Create,
     Download,
     Plan,
     Release,
@@ -146,8 +145,8 @@ class TemplateReconciler:
                 raise
             logger.info("%s: %s", error.reason, error.message)
             memory.fail(what, error, now=self._context.clock(), slow=self._context.settings.slow_retry)
-            if isinstance(step, Create):
-                memory.unsent.discard(step.copy.vmid)
+            if isinstance(what, int):
+                memory.answered.add(what)
         return True
 
     async def _name_version(self, record: Record, member: Member) -> None:
@@ -173,7 +172,7 @@ class TemplateReconciler:
         node."""
         session = member.usable()
         for place, upid in list(member.downloads.items()):
-            if upid in memory.results:
+            if not upid or upid in memory.results:
                 continue
             memory.results[upid] = None
 
@@ -181,11 +180,9 @@ class TemplateReconciler:
                 if member.downloads.get(place) == upid:
                     del member.downloads[place]
                 memory.results.pop(upid, None)
-                if result.error is not None:
-                    node = upid.split(":")[1]
-                    slow = self._context.settings.slow_retry
-                    error = type(result.error)(result.error.message, reason=result.error.reason)
-                    memory.fail(node, error, now=self._context.clock(), slow=slow)
+                if (error := result.explained()) is not None:
+                    now, slow = self._context.clock(), self._context.settings.slow_retry
+                    memory.fail(upid.split(":")[1], error, now=now, slow=slow)
                 self._context.queue.add(key)
 
             session.tasks.watch(upid, ended)
@@ -261,13 +258,14 @@ class TemplateReconciler:
         message = f"ProxmoxCluster {member.name} is lost; left behind there: {left}"
         record.event("LeftBehind", message, warning=True)
         await record.release()
-        for copy in record.template.status.copies:
-            member.forget(copy.vmid, key)
         self._context.queue.add(Key(CLUSTER_KIND, "", member.name))
         return self._gone(key)
 
     def _gone(self, key: Key) -> Outcome:
         self._memories.pop(key, None)
+        for member in self._fleet:
+            for vmid in [vmid for vmid, owner in member.keys.items() if owner == key]:
+                del member.keys[vmid]
         return Outcome.done()
 
     def _memory_of(self, key: Key, template: VMTemplate) -> TemplateMemory:

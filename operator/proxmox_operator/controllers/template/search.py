@@ -26,9 +26,13 @@ async def find_copies(context: Context, member: Member, session: ClusterSession,
         or inventory is None
     ):
         return
-    span, found = member.cluster.spec.vmid_range, []
+    span, own, found = member.cluster.spec.vmid_range, key_of(record.raw), []
     for guest in sorted(inventory.guests.values(), key=lambda guest: guest.vmid):
-        if guest.type == "qemu" and guest.vmid not in member.keys and span.start <= guest.vmid <= span.end:
+        if (
+            guest.type == "qemu"
+            and member.keys.get(guest.vmid, own) == own
+            and span.start <= guest.vmid <= span.end
+        ):
             copy = await _copy_of(context, session, template.metadata.name, guest)
             found += [copy] if copy is not None else []
     if not found:

@@ -49,7 +49,7 @@ from proxmox_operator.planning.moving import requested
 from proxmox_operator.planning.report import PAUSED, verdict_of_step
 from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.errors import AlreadyRunning, OutcomeUnknown
-from proxmox_operator.proxmox.tasks import TaskResult, unfreed
+from proxmox_operator.proxmox.tasks import unfreed
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ class VMReconciler:
             elif not isinstance(error, OutcomeUnknown):
                 if work.sets_password:
                     memory.written["password_from"] = None  # may not have been set: sent again
-                raise _explained(error, work.result)
+                raise work.result.explained() or error
         if memory.work is None or memory.work.action != "Moving":
             self._end_move(vm, member)
 
@@ -386,10 +386,3 @@ def _actor(vm: ProxmoxVM) -> Actor:
         uid=metadata.uid,
         generation=metadata.generation,
     )
-
-
-def _explained(error: OperatorError, result: TaskResult) -> OperatorError:
-    """The error with the last line of the task's log, which people look for."""
-    if result.log_tail and result.log_tail[-1] not in error.message:
-        error.message = f"{error.message} (task log: {result.log_tail[-1]})"
-    return error

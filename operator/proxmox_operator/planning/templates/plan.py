@@ -6,6 +6,7 @@ what is :class:`Unclear`.
 """
 
 from proxmox_operator.api.names import FINALIZER
+from proxmox_operator.errors import NeedsHuman, OperatorError
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.templates.facts import (
     Bury,
@@ -50,6 +51,8 @@ def plan(facts: TemplateFacts) -> Plan:
     have = {each.copy.node for each in facts.current}
     missing = tuple(node for node in nodes if node not in have)
     found = [*_reserve(facts, missing), *_tended(facts, nodes), *_downloads(facts, nodes)]
+    if not nodes and facts.template.spec.distribution != "OnDemand":
+        found += _reserve(facts, tuple(sorted(facts.nodes)))  # why there is none
     if not any(isinstance(each, Reserve | Create | Download) for each in found):
         found += [DeleteImage(image=image) for image in facts.unused]
     ready = {each.copy.node for each in facts.current if each.copy.state == "Ready"}
@@ -75,10 +78,11 @@ def wanted_nodes(facts: TemplateFacts) -> tuple[str, ...]:
         return have[:1] or tuple(able[:1]) or named[:1]
     if spec.distribution == "OnDemand":
         return tuple(node for node in named if node in facts.asked or node in have)
+    unasked = not spec.nodes and facts.source is None
     return tuple(
         node
         for node in named
-        if spec.nodes or node in have or _can_have(facts, node) or _is_away(facts, node)
+        if not unasked or node in have or _can_have(facts, node) or _is_away(facts, node)
     )
 
 
@@ -274,8 +278,9 @@ def _plan(found: list[Next], *, missing: tuple[str, ...] = ()) -> Plan:
     return Plan(steps=tuple(steps), working=tuple(working), troubles=tuple(troubles), missing=missing)
 
 
-def _failure(where: str, error: Exception) -> Trouble:
-    return Trouble(where=where, reason=getattr(error, "reason", "Error"), message=f"{where}: {error}")
+def _failure(where: str, error: OperatorError) -> Trouble:
+    waits = not isinstance(error, NeedsHuman)
+    return Trouble(where=where, reason=error.reason, message=error.message, waits=waits)
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -16,7 +16,7 @@ from proxmox_operator.planning.templates.facts import Plan, TemplateFacts, Troub
 def verdict(facts: TemplateFacts, plan: Plan) -> Verdict:
     """The summary: usable, and how far it is from being as its spec says."""
     busy = bool(plan.steps or plan.working)
-    hindering = [each for each in plan.troubles if each.reason != "InUse"]
+    hindering = hindrances(plan)
     if facts.template.metadata.deletion_timestamp is not None:
         first = plan.troubles[0] if plan.troubles else None
         reason, message = (
@@ -35,6 +35,11 @@ def verdict(facts: TemplateFacts, plan: Plan) -> Verdict:
         return Verdict(ready, reason, _told(hindering), progressing=waits, stalled=stalled)
     doing = "; ".join(plan.working[:3]) or "the first copy is being made"
     return Verdict(False, "Making", doing, progressing=True, stalled=False)
+
+
+def hindrances(plan: Plan) -> list[Trouble]:
+    """What stands in the way of more copies; that an old one must stay does not."""
+    return [each for each in plan.troubles if each.reason != "InUse"]
 
 
 def is_usable(facts: TemplateFacts, plan: Plan) -> bool:
@@ -69,11 +74,13 @@ def conditions(
 
 
 def _distributed(facts: TemplateFacts, plan: Plan) -> tuple[bool, str, str]:
+    if not plan.missing and not facts.current and (hindering := hindrances(plan)):
+        return False, hindering[0].reason, _told(hindering)
     if not plan.missing:
         nodes = ", ".join(sorted(each.copy.node for each in facts.current if each.copy.state == "Ready"))
         where = f"the copies of version {facts.version} are on {nodes}" if nodes else "no copy is wanted yet"
         return True, "Distributed", where
-    troubles = {each.where: each.message for each in plan.troubles if each.reason != "InUse"}
+    troubles = {each.where: each.message for each in hindrances(plan)}
     waits = {node: troubles.get(node, "its copy is being made") for node in plan.missing}
     reason = next((each.reason for each in plan.troubles if each.where in plan.missing), "Making")
     return False, reason, grouped(waits)[:1000]
