@@ -1,11 +1,11 @@
 """Tenancy: what a namespace may take from a ProxmoxCluster.
 
-Grants add up: what any matching grant allows is allowed. Without ``spec.access`` a namespace gets the
-default storage and bridge and nothing else. Checked on every pass, so a grant taken back stops further writes;
+Grants add up: what any matching grant allows is allowed. Without ``spec.access`` a namespace gets VMTemplates, the
+default storage and bridge, and nothing else. Checked on every pass, so a grant taken back stops further writes;
 it never destroys what exists.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,9 +36,10 @@ class Access:
         return any(grant.recover for grant in self.grants)
 
     def allows_node(self, node: str) -> bool:
-        limited = [grant.nodes for grant in self.grants if grant.nodes]
-        open_grant = any(not grant.nodes for grant in self.grants)
-        return self.everything or open_grant or not limited or any(node in nodes for nodes in limited)
+        return self.everything or _unlimited_or_listed(node, [grant.nodes for grant in self.grants])
+
+    def allows_template(self, template: str) -> bool:
+        return self.everything or _unlimited_or_listed(template, [grant.templates for grant in self.grants])
 
     def allows_storage(self, storage: str) -> bool:
         granted = (name for grant in self.grants for name in grant.storages or ())
@@ -120,7 +121,11 @@ def violations(vm: ProxmoxVM, access: Access) -> list[str]:
     if access.everything:
         return []
     spec, found = vm.spec, []
-    clone = spec.source.clone
+    clone, ref = spec.source.clone, spec.source.template_ref
+    if ref is not None and not access.allows_template(ref.name):
+        found.append(
+            f"spec.source.templateRef.name: VMTemplate {ref.name} is not granted (access[].templates)"
+        )
     if clone is not None and not access.allows_clone(clone.vmid):
         found.append(f"spec.source.clone.vmid: cloning VM {clone.vmid} is not granted (access[].cloneFrom)")
     adopt = spec.source.adopt
@@ -132,6 +137,7 @@ def violations(vm: ProxmoxVM, access: Access) -> list[str]:
         found.append(f"spec.vmid: requesting VMID {spec.vmid} is not granted (access[].vmids)")
     storages = [("spec.bootDisk.storage", spec.boot_disk.storage if spec.boot_disk else None)]
     storages.append(("spec.source.clone.storage", clone.storage if clone else None))
+    storages.append(("spec.source.templateRef.storage", ref.storage if ref else None))
     storages.append(("spec.cloudInit.storage", spec.cloud_init.storage if spec.cloud_init else None))
     storages += [(f"spec.disks[{disk.name}].storage", disk.storage) for disk in spec.disks]
     for field, storage in storages:
@@ -246,6 +252,11 @@ def inherited_violations(vm: ProxmoxVM, config: Mapping[str, str], access: Acces
                 f"{format_gib(limits.disk)} granted (access[].maxSizes.disk): choose another source"
             )
     return found
+
+
+def _unlimited_or_listed(name: str, lists: Sequence[Sequence[str]]) -> bool:
+    """Whether any grant lists the name, or leaves the list out; without a grant there is nothing that limits."""
+    return not lists or any(not names or _listed(name, names) for names in lists)
 
 
 def _listed(name: str, names: Iterable[str]) -> bool:

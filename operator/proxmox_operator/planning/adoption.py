@@ -22,8 +22,8 @@ MAKING = frozenset({"clone", "create", "destroyed"})
 class Adoptee:
     """A guest that ``spec.source.adopt`` names, as its config says.
 
-    ``mark`` is anybody's, ``uuid`` the SMBIOS UUID (None: it has none), ``holder`` another ProxmoxVM, as
-    ``namespace/name``, that has it already. Of a guest that is not a VM, or that is held, no config was read.
+    ``mark`` is anybody's, ``uuid`` the SMBIOS UUID (None: it has none), ``holder`` another object that has
+    it already, as kind and name. Of a guest that is not a VM, or that is held, no config was read.
     """
 
     vmid: int
@@ -70,7 +70,7 @@ def refusal(vm: ProxmoxVM, found: Sequence[Adoptee]) -> Refusal | None:
         return Refusal(reason="AdoptRefused", message=message)
     if one.holder is not None:
         message = (
-            f"VM {one.vmid} belongs to ProxmoxVM {one.holder}: to have it here, delete that one with "
+            f"VM {one.vmid} belongs to {one.holder}: to have it here, delete that one with "
             "spec.deletionPolicy Retain first"
         )
         return Refusal(reason="IdentityConflict", message=message)

@@ -141,7 +141,7 @@ def decide(
     obstacles = _obstacles(check, moves_disks=moves_disks)
     if fitting and not obstacles:
         return Going(
-            target=best(fitting, terms, home=home).name,
+            target=best(fitting, terms, home={home}).name,
             live=check.running,
             local_disks=moves_disks and bool(copied),
             cause=wish.cause,

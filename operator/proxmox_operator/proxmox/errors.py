@@ -312,7 +312,7 @@ RULES: tuple[Rule, ...] = (
         r"|not allowed for linked clones",
         errors.NeedsHuman,
         "CloneNotSupported",
-        "use source.clone.full: true, or a template on storage that all nodes share",
+        "set full to true in spec.source.clone or templateRef, or use a template on storage that all nodes share",
     ),
     _rule(
         r"move a disk with snapshots and delete the source|volume is still in use \(snapshot\?\)"

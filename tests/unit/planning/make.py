@@ -33,7 +33,7 @@ GOING = Going(
     cause="the test",
     needs=Needs(memory=0, cpus=0, storages={}, bridges={}),
 )
-PLACE = Placed(node="pve1", full=False, storage=None, memory=0)
+PLACE = Placed(node="pve1", template=TEMPLATE, full=False, storage=None, memory=0)
 
 
 def a_vm(

@@ -314,6 +314,53 @@ def test_what_the_source_brings_along_counts_where_the_spec_says_nothing(limits,
     assert inherited_violations(a_vm(**spec), LARGE, granted({"allow": "Everything"})) == []
 
 
+REF = {"templateRef": {"name": "debian-12"}}
+OF_NODES = {"nodes": ["pve1"]}
+
+
+@pytest.mark.parametrize(
+    ("grants", "ref", "fields"),
+    [
+        pytest.param([], {}, [], id="without a grant any VMTemplate"),
+        pytest.param([{"storages": ["ceph"]}], {}, [], id="a grant that lists none limits nothing"),
+        pytest.param([{"templates": ["debian-12", "rocky-9"]}], {}, [], id="one that is listed"),
+        pytest.param([{"templates": ["*"]}], {}, [], id="all of them"),
+        pytest.param(
+            [{"templates": ["rocky-9"]}], {}, ["spec.source.templateRef.name"], id="one that is not"
+        ),
+        pytest.param(
+            [{"templates": ["debian-1"]}], {}, ["spec.source.templateRef.name"], id="half of a name is none"
+        ),
+        pytest.param([{"templates": ["rocky-9"]}, {"templates": ["debian-12"]}], {}, [], id="grants add up"),
+        pytest.param([{"templates": ["rocky-9"]}, OF_NODES], {}, [], id="also one without such a list"),
+        pytest.param(
+            [{"templates": ["rocky-9"]}, OF_NODES | {"namespaceSelector": {"matchLabels": {"team": "db"}}}],
+            {},
+            ["spec.source.templateRef.name"],
+            id="but not that of others",
+        ),
+        pytest.param([{"allow": "Everything"}], {"storage": "gold"}, [], id="everything"),
+        pytest.param([], {"storage": "local-lvm"}, [], id="onto the default storage"),
+        pytest.param([], {"storage": "gold"}, ["spec.source.templateRef.storage"], id="onto another one"),
+        pytest.param([{"storages": ["gold"]}], {"storage": "gold"}, [], id="which is granted"),
+        pytest.param(
+            [{"cloneFrom": [{"start": 100, "end": 999999999}], "templates": ["rocky-9"]}],
+            {},
+            ["spec.source.templateRef.name"],
+            id="the right to clone its copies is not the right to use it",
+        ),
+    ],
+)
+def test_a_vmtemplate_and_the_storage_of_a_full_clone(grants, ref, fields):
+    assert refused(*grants, source={"templateRef": {"name": "debian-12"} | ref}) == fields
+
+
+def test_what_a_vmtemplate_brings_along_is_limited_too():
+    limits = {"templates": ["debian-12"], "maxSizes": {"cores": 7, "memory": "8191Mi", "disk": "31Gi"}}
+    found = inherited_violations(a_vm(source=REF), LARGE, granted(limits))
+    assert [sentence.partition(":")[0] for sentence in found] == ["spec.cpu", "spec.memory", "spec.source"]
+
+
 def test_a_source_that_says_nothing_has_the_sizes_of_proxmox():
     assert (
         inherited_violations(a_vm(), {}, granted(CLONE | {"maxSizes": {"cores": 1, "memory": "512Mi"}})) == []

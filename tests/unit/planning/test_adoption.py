@@ -53,7 +53,10 @@ THEIRS = replace(MARK, namespace="db", name="pg", uid="other", vmid=104)
         pytest.param([replace(NOBODYS, kind="container")], "AdoptRefused", "only VMs", id="a container"),
         pytest.param([replace(NOBODYS, kind="template")], "AdoptRefused", "source.clone", id="a template"),
         pytest.param(
-            [replace(NOBODYS, holder="db/pg")], "IdentityConflict", "db/pg", id="another object's by its status"
+            [replace(NOBODYS, holder="ProxmoxVM db/pg")],
+            "IdentityConflict",
+            "ProxmoxVM db/pg",
+            id="another object's by its status",
         ),
         pytest.param(
             [replace(NOBODYS, mark=THEIRS)], "IdentityConflict", "ProxmoxVM db/pg", id="another's by its mark"

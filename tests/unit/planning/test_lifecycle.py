@@ -34,7 +34,7 @@ from proxmox_operator.planning.lifecycle import (
 from proxmox_operator.planning.moving import Staying
 from proxmox_operator.planning.placement import Unschedulable
 from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, Held, Move, Problem, Put
-from unit.planning.make import GOING, INTENT, PLACE, TEMPLATE, a_vm, facts, later, made, present
+from unit.planning.make import GOING, INTENT, PLACE, a_vm, facts, later, made, present
 
 CHANGED = ConfigDiff(puts=(Put(key="cores", value="4", was="2"),))
 TOO_SMALL = ConfigDiff(grows=(Grow(slot="scsi0", size=20 << 30, was=2 << 30),))
@@ -49,7 +49,7 @@ FOREIGN = present(owner=Owner.FOREIGN)
 MINE = Claimed(vmid=10007, uuid="u", own=True, granted=True)
 THEIRS = Claimed(vmid=10007, uuid="u", own=False, granted=False)
 GRANTED = Claimed(vmid=10007, uuid="u", own=False, granted=True)
-FROM = {"source": TEMPLATE, "place": PLACE}
+FROM = {"place": PLACE}
 FRESH = made(started=False, provisioning=INTENT)
 NEVER_STARTED = made(started=False)
 STOP = Stop(grace=timedelta(minutes=3), force=True)
@@ -79,7 +79,7 @@ NEW, OLD = a_vm(), a_vm(status=made())
         facts(a_vm(held=False), denied=("x",), **FROM),
         (Blocked, "AccessDenied"),
     ),
-    ("no node fits", facts(NEW, source=TEMPLATE, place=FULL), (Blocked, "Unschedulable")),
+    ("no node fits", facts(NEW, place=FULL), (Blocked, "Unschedulable")),
     ("nothing is known of the source yet", facts(NEW), (Wait, "Waiting")),
     ("our mark is found: taken back", facts(NEW, claimed=MINE), Reclaim),
     ("a mark of another cluster with a grant", facts(NEW, claimed=GRANTED), Reclaim),
@@ -97,7 +97,7 @@ MAKING = a_vm(status=FRESH)
     ("proven absent: cloned", facts(MAKING, existence=Absent(), **FROM), Clone),
     (
         "proven absent, but the record cannot be followed: recorded anew before the call",
-        facts(MAKING, existence=Absent(), source=TEMPLATE, place=replace(PLACE, node="pve9")),
+        facts(MAKING, existence=Absent(), place=replace(PLACE, node="pve9")),
         Reserve,
     ),
     ("not proven: waits", facts(MAKING, existence=UNSEEN, **FROM), (Wait, "Unreachable")),
@@ -118,7 +118,7 @@ MAKING = a_vm(status=FRESH)
     ),
     (
         "taken, and no place",
-        facts(MAKING, existence=FOREIGN, place=FULL, source=TEMPLATE),
+        facts(MAKING, existence=FOREIGN, place=FULL),
         (Blocked, "Unschedulable"),
     ),
     (

@@ -49,7 +49,7 @@ from proxmox_operator.planning.lifecycle.restarting import under_way
 from proxmox_operator.planning.moving import Staying
 from proxmox_operator.planning.placement import Unschedulable
 from proxmox_operator.planning.vmconfig import ConfigDiff, Grow, Held, Move, PendingChange, Problem, Put
-from unit.planning.make import GOING, INTENT, MARK, NOW, PLACE, TEMPLATE, UUID, a_vm, facts, later, present
+from unit.planning.make import GOING, INTENT, MARK, NOW, PLACE, UUID, a_vm, facts, later, present
 
 HA_STEPS = (JoinHA, AlignHA, ClearHAError, LeaveHA, SetRule)
 TOUCHES = (
@@ -157,7 +157,7 @@ ADOPTEES = st.builds(
     vmid=st.sampled_from((104, 105)),
     node=st.just("pve1"),
     kind=mostly("VM", "template", "container"),
-    holder=mostly(None, "db/pg"),
+    holder=mostly(None, "ProxmoxVM db/pg"),
     lock=mostly(None, *LOCKS),
     mark=mostly(None, MARK),
     uuid=st.sampled_from((None, UUID)),
@@ -200,7 +200,6 @@ def all_facts(vm=None, **fixed):
                 for own, granted in ((True, True), (False, True), (False, False))
             ),
         ),
-        "source": mostly(TEMPLATE, None),
         "adoptees": st.one_of(st.none(), st.lists(ADOPTEES, max_size=2).map(tuple)),
         "place": mostly(PLACE, None, Unschedulable(reasons={"pve1": "MemoryFull"})),
         "ready_checks": mostly((), (Wait(reason="AgentNotConnected", message="not yet"),)),

@@ -64,7 +64,7 @@ def placed(nodes, template: Template = ON_CEPH, access=EVERYTHING, crowd=None, o
         crowd=Crowd(**(crowd or {})),
         overcommit=Overcommit.model_validate(overcommit or {}),
     )
-    return place(vm, template, nodes, terms)
+    return place(vm, [template], nodes, terms)
 
 
 @pytest.mark.parametrize(
@@ -230,8 +230,8 @@ def test_memory_is_that_of_the_spec_or_else_of_the_template():
 
 
 def test_a_target_is_named_only_where_the_vm_goes_elsewhere():
-    assert placed([PVE1, PVE2]).target(ON_CEPH) == "pve2"
-    assert placed([PVE1]).target(ON_CEPH) is None
+    assert placed([PVE1, PVE2]).target == "pve2"
+    assert placed([PVE1]).target is None
 
 
 def test_a_storage_that_takes_no_disk_images_is_named_with_the_field_that_asks_for_it():

@@ -43,14 +43,14 @@ from proxmox_operator.planning.lifecycle import (
     Wait,
 )
 from proxmox_operator.planning.vmconfig import ConfigDiff, Held, PendingChange, Problem, Put
-from unit.planning.make import GOING, NOW, PLACE, TEMPLATE, a_vm, facts, later, made, present
+from unit.planning.make import GOING, NOW, PLACE, a_vm, facts, later, made, present
 
 EMPTY = ConfigDiff()
 STEPS = (
     Reserve(place=PLACE),
     Reclaim(vmid=1, uuid="u"),
     Hold(),
-    Clone(source=TEMPLATE, place=PLACE),
+    Clone(place=PLACE),
     Adopt(adoptee=Adoptee(vmid=104, node="pve1")),
     Configure(diff=EMPTY),
     MoveDisk(diff=EMPTY),

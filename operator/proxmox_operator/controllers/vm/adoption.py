@@ -10,7 +10,6 @@ from dataclasses import replace
 from proxmox_operator.api import Adopt, ProxmoxVM
 from proxmox_operator.controllers.context import VM_KIND, key_of, vm_key
 from proxmox_operator.controllers.vm.search import Search, incomplete
-from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import Forbidden, Unreachable
 from proxmox_operator.planning.access import inherited_violations, violations
 from proxmox_operator.planning.adoption import MAKING, Adoptee, as_adopted, refusal
@@ -107,7 +106,7 @@ class Adoption:
             status, key = raw.get("status") or {}, key_of(raw)
             same = status.get("cluster") == search.member.name and status.get("uuid", "").lower() == uuid
             if same and status.get("vmid") and key != vm_key(search.vm):
-                return Adoptee(vmid=status["vmid"], node=status.get("node") or "", holder=_shown(key))
+                return Adoptee(vmid=status["vmid"], node=status.get("node") or "", holder=str(key))
         return None
 
     async def _read(self, vmids: list[int], *, uuid: str | None = None) -> tuple[Adoptee, ...] | Unknown:
@@ -132,7 +131,7 @@ class Adoption:
             return Adoptee(vmid=vmid, node=guest.node, kind="container")
         holder = member.keys.get(vmid)
         if holder is not None and holder != vm_key(self._search.vm):
-            return Adoptee(vmid=vmid, node=guest.node, holder=_shown(holder))
+            return Adoptee(vmid=vmid, node=guest.node, holder=str(holder))
         node = inventory.nodes.get(guest.node) if inventory is not None else None
         if node is not None and not node.online:
             message = f"node {guest.node} is offline, and it holds VM {vmid}: bring it back"
@@ -157,7 +156,3 @@ class Adoption:
             description=config.raw.get("description", ""),
             digest=config.digest,
         )
-
-
-def _shown(key: Key) -> str:
-    return f"{key.namespace}/{key.name}"

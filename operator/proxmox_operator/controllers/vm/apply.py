@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from uuid import uuid4
 
-from proxmox_operator.api import Provisioning, ProxmoxVM, Task, set_condition
+from proxmox_operator.api import Provisioning, ProxmoxVM, Task, TemplateUsed, set_condition
 from proxmox_operator.controllers.context import CLUSTER_KIND, Context, vm_key
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.vm.availability import HAWriter, Record
@@ -165,9 +165,9 @@ class Applier:
 
     async def _reserve(self, facts: Facts, step: Reserve) -> None:
         """Intent before effect: VMID, UUID, node and source are in the status before the first call."""
-        vm, source = facts.vm, facts.source
-        if source is None:
-            return
+        vm, place, source = facts.vm, step.place, step.place.template
+        if source.vmid is None:
+            raise AssertionError("reserved only once its template is there")
         if password_reference(vm) is not None:
             await self._password(vm)  # missing: said before a VM is half made
         vmid, uuid = await self._number(facts)
@@ -175,16 +175,20 @@ class Applier:
         intent = Provisioning(
             source_node=source.node,
             source_vmid=source.vmid,
-            full=step.place.full,
-            storage=step.place.storage,
+            full=place.full,
+            storage=place.storage,
             since=self._now(),
         )
+        used = None
+        if source.name is not None and source.version is not None:
+            used = TemplateUsed(name=source.name, version=source.version, linked=not place.full)
         self._memory.written.clear()
         await self._record(
             cluster=self._member.name,
             vmid=vmid,
             uuid=uuid,
-            node=step.place.node,
+            node=place.node,
+            template=used,
             provisioning=intent,
             started=False,
             **_NOTHING_WRITTEN,
@@ -262,8 +266,10 @@ class Applier:
             self._event(vm, "Recovered", f"took VM {step.vmid} back, which carries this object's mark")
 
     async def _clone(self, facts: Facts, step: Clone) -> None:
-        vm, source, place = facts.vm, step.source, step.place
+        vm, place, source = facts.vm, step.place, step.place.template
         vmid = _vmid(vm)
+        if source.vmid is None:
+            raise AssertionError("cloned only from what was recorded")
         mark = self._observer.mark(vm, vmid, vm.status.uuid or "")
         clone = vm.spec.source.clone
         storages = {place.storage} if place.storage else source.storages()
@@ -276,13 +282,14 @@ class Applier:
                 description=render_description(mark, vm.spec.description or ""),
                 full=place.full if source.is_template else None,
                 storage=place.storage,
-                target=place.target(source),
+                target=place.target,
                 pool=self._member.cluster.spec.pool,
                 snapname=clone.snapshot if clone is not None else None,
                 slots=storages if place.full else (),
             )
         await self._working("Cloning", upid, vm, record=True)
-        self._event(vm, "Cloning", f"cloning VM {source.vmid} to VM {vmid} on {place.node}")
+        of = f" ({source})" if source.name is not None else ""
+        self._event(vm, "Cloning", f"cloning VM {source.vmid}{of} to VM {vmid} on {place.node}")
 
     # Moving
 

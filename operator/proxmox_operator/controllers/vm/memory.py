@@ -115,6 +115,8 @@ class Memory:
     wish: Wish | None = None
     failed_moves: dict[str, FailedMove] = field(default_factory=dict)
     """Of the present ``wish``, by target; the empty target stands for any."""
+    copy_awaited: tuple[str, str | None] | None = None
+    """VMTemplate of which a copy is waited for, and the node it is to be on (None: any), as of the last pass."""
 
     def forget_config(self) -> None:
         """After every write: what was read is old."""

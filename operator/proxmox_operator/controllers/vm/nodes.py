@@ -130,7 +130,10 @@ def _spoken_for(context: Context, member: Member, inventory: Inventory, vm: Prox
 
 
 def _is_to_run(raw: Raw) -> bool:
-    """The same as ``VMSpec.wanted_power``, without reading the whole object: there may be thousands."""
+    """The same as ``VMSpec.wanted_power``, without reading the whole object: there may be thousands. No VMTemplate's
+    VM is."""
+    if raw["kind"] != VM_KIND:
+        return False
     spec = raw["spec"]
     default = "Unmanaged" if "adopt" in spec["source"] else "Running"
     return "deletionTimestamp" not in raw["metadata"] and spec.get("power", default) == "Running"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from proxmox_operator.api import Provisioning, ProxmoxVM
+from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.controllers.context import Context, NamespaceFacts, vm_key
 from proxmox_operator.controllers.fleet import Member, Promise
 from proxmox_operator.controllers.vm import agent, availability, diskfacts, holds
@@ -17,7 +17,7 @@ from proxmox_operator.controllers.vm.moves import Moves
 from proxmox_operator.controllers.vm.nodes import gather_nodes, terms_of
 from proxmox_operator.controllers.vm.power import PowerReader, Seen
 from proxmox_operator.controllers.vm.search import Search, find_marked
-from proxmox_operator.controllers.vm.source import read_template
+from proxmox_operator.controllers.vm.source import Sources
 from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Unreachable, Waiting
 from proxmox_operator.planning.access import Access, inherited_violations, violations
 from proxmox_operator.planning.adoption import MAKING, Adoptee
@@ -34,7 +34,7 @@ from proxmox_operator.planning.lifecycle import (
     restarting,
 )
 from proxmox_operator.planning.moving import Going, Staying
-from proxmox_operator.planning.placement import Placed, Template, Unschedulable, place
+from proxmox_operator.planning.placement import Placed, Unschedulable, place
 from proxmox_operator.planning.propstring import parse_tags
 from proxmox_operator.planning.startable import obstacle
 from proxmox_operator.planning.vmconfig import (
@@ -78,6 +78,7 @@ class Observer:
         self._memory = memory
         self._moves = Moves(context, member, session, access, memory)
         self._power = PowerReader(context, session, memory)
+        self._sources = Sources(context, member, session)
 
     async def facts(self, vm: ProxmoxVM) -> Facts:
         """Gather. Raises the errors of the doors it uses, and NeedsHuman for a source that cannot be used."""
@@ -118,19 +119,11 @@ class Observer:
         if isinstance(existence, Present) and (existence.owner is Owner.PENDING or existence.lock in MAKING):
             return replace(facts, working=await self._find_clone(vm, vm.status.vmid, existence.node))
         if isinstance(existence, Present) and existence.owner is Owner.FOREIGN and creating and not denied:
-            source, placed = await self._place(vm)
-            return replace(facts, source=source, place=placed)
+            return await self._placed(facts)
         unmade = not vm.status.started and vm.spec.source.adopt is None
         if isinstance(existence, Absent) and unmade and vm.metadata.deletion_timestamp is None:
-            if vm.status.provisioning is None:
-                source, placed = await self._place(vm)
-                return replace(facts, source=source, place=placed)
-            source = await self._source(vm)
-            recorded = _recorded_place(vm, vm.status.provisioning)
-            if self._offline(recorded.node, "") or source.node != vm.status.provisioning.source_node:
-                source, placed = await self._place(vm)
-                return replace(facts, source=source, place=placed)
-            return replace(facts, source=source, place=recorded)
+            recorded = await self._recorded_place(vm)
+            return replace(facts, place=recorded) if recorded is not None else await self._placed(facts)
         if isinstance(existence, Present) and self._memory.work is not None:
             return replace(facts, working=self._memory.work.action)
         if isinstance(existence, Present):
@@ -196,11 +189,7 @@ class Observer:
         if found is not None or denied or vm.metadata.deletion_timestamp or vm.spec.management == "Observe":
             return facts
         self._refuse_taken_vmid(vm)
-        source = await self._source(vm)
-        if too_large := inherited_violations(vm, source.config, self._access):
-            return replace(facts, denied=tuple(too_large))
-        source, placed = await self._place(vm)
-        return replace(facts, source=source, place=placed)
+        return await self._placed(facts)
 
     async def _as_named(self, adopted: ProxmoxVM, adoptee: Adoptee, config: VMConfig) -> Present:
         """A VM that is only looked at: what would be written to it besides the mark, were it taken over."""
@@ -226,35 +215,49 @@ class Observer:
         if asked is None or inventory is None:
             return
         other = self._member.keys.get(asked)
-        if other is not None and (other.namespace, other.name) != (vm.metadata.namespace, vm.metadata.name):
-            raise NeedsHuman(
-                f"spec.vmid: {asked} is used by ProxmoxVM {other.namespace}/{other.name}", reason="VMIDTaken"
-            )
+        if other is not None and other != vm_key(vm):
+            raise NeedsHuman(f"spec.vmid: {asked} is used by {other}", reason="VMIDTaken")
         if other is None and asked in inventory.guests:
             message = (
                 f"spec.vmid: {asked} is taken by a guest on {inventory.guests[asked].node}; choose another"
             )
             raise NeedsHuman(message, reason="VMIDTaken")
 
-    async def _place(self, vm: ProxmoxVM) -> tuple[Template, Placed | Unschedulable]:
-        """Where it could go. The place is promised at once, so that two VMs made together do not both take the last of
-        it; one that goes nowhere is looked at again when there is more room."""
-        source, member = await self._source(vm), self._member
+    async def _placed(self, facts: Facts) -> Facts:
+        """The facts with where it could go. The place is promised at once, so that two VMs made together do not both
+        take the last of it; one that goes nowhere is looked at again when there is more room, and one that waits for a
+        copy of its VMTemplate when that has one."""
+        vm, member, ref = facts.vm, self._member, facts.vm.spec.source.template_ref
+        self._memory.copy_awaited = (ref.name, None) if ref is not None else None
+        made = await self._sources.made(vm)
         devices = bool(vm.spec.pci_devices or vm.spec.usb_devices)
         nodes = await gather_nodes(self._context, member, self._session, vm, devices=devices)
         terms = terms_of(self._context, member, self._session, vm, self._access)
-        found = place(vm, source, nodes, terms)
-        if isinstance(found, Placed):
-            member.promised[vm.metadata.uid] = Promise(
-                node=found.node, memory=found.memory, cpus=found.cpus, space=found.space
-            )
-        else:
-            member.promised.pop(vm.metadata.uid, None)
+        templates = made + self._sources.to_come(vm, made, nodes)
+        before = member.promised.pop(vm.metadata.uid, None)
+        found = place(vm, templates, nodes, terms, promised=before.node if before is not None else None)
+        if isinstance(found, Unschedulable):
             member.waiting[vm_key(vm)] = None
-        return source, found
+            return replace(facts, place=found)
+        if too_large := inherited_violations(vm, found.template.config, self._access):
+            return replace(facts, denied=tuple(too_large))
+        member.promised[vm.metadata.uid] = Promise(
+            node=found.node, memory=found.memory, cpus=found.cpus, space=found.space
+        )
+        if ref is not None:
+            self._memory.copy_awaited = (ref.name, found.node) if found.template.vmid is None else None
+        return replace(facts, place=found)
 
-    async def _source(self, vm: ProxmoxVM) -> Template:
-        return await read_template(self._session, vm.spec.source)
+    async def _recorded_place(self, vm: ProxmoxVM) -> Placed | None:
+        """The choice that was recorded before the first attempt; a repeated attempt does not choose anew, unless the
+        node or the source is no longer there."""
+        intent = vm.status.provisioning
+        if intent is None:
+            return None
+        template, node = await self._sources.recorded(vm, intent), vm.status.node or intent.source_node
+        if template is None or self._offline(node, ""):
+            return None
+        return Placed(node=node, template=template, full=intent.full, storage=intent.storage, memory=0)
 
     # An object with a VM
 
@@ -488,13 +491,6 @@ class Observer:
         if vm.metadata.deletion_timestamp is not None and present.lock != "migrate":
             return None
         return await self._moves.look(vm, present)
-
-
-def _recorded_place(vm: ProxmoxVM, intent: Provisioning) -> Placed:
-    """The choice that was recorded before the first attempt; a repeated attempt does not choose anew."""
-    return Placed(
-        node=vm.status.node or intent.source_node, full=intent.full, storage=intent.storage, memory=0
-    )
 
 
 def _shown(guest: Guest | None) -> tuple[object, ...] | None:

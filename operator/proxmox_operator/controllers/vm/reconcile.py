@@ -9,7 +9,14 @@ from math import inf
 
 from proxmox_operator.api import InvalidObject, ProxmoxVM, find_condition
 from proxmox_operator.api.names import FINALIZER
-from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND, Context, is_paused, vm_key
+from proxmox_operator.controllers.context import (
+    CLUSTER_KIND,
+    TEMPLATE_KIND,
+    VM_KIND,
+    Context,
+    is_paused,
+    vm_key,
+)
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.outcome import Outcome, outcome_of
 from proxmox_operator.controllers.vm import moves
@@ -105,12 +112,15 @@ class VMReconciler:
                 return Outcome.again(5.0)  # woken earlier by a pass that ends
             member.waiting.pop(vm_key(vm), None)
             member.movers.pop(vm_key(vm), None)
+            memory.copy_awaited = None
             try:
                 return await self._work(vm, keeper, memory, member)
             except NeedsHuman:
                 if vm.status.vmid is None:
                     member.promised.pop(vm.metadata.uid, None)  # not made for now: others may have its place
                 raise
+            finally:
+                self._await_copy(vm_key(vm), member, memory.copy_awaited)
 
     async def _work(self, vm: ProxmoxVM, keeper: StatusKeeper, memory: Memory, member: Member) -> Outcome:
         session = member.usable()
@@ -177,6 +187,18 @@ class VMReconciler:
                 raise work.result.explained() or error
         if memory.work is None or memory.work.action != "Moving":
             self._end_move(vm, member)
+
+    def _await_copy(self, key: Key, member: Member, wish: tuple[str, str | None] | None) -> None:
+        """Have the VMTemplate act on a new wish for a copy, and keep it: the VMTemplate wakes the object.
+
+        The object is looked at once more at once: a copy that became ready while it was being placed has woken nobody.
+        """
+        if wish is None:
+            member.copies_awaited.pop(key, None)
+        elif member.copies_awaited.get(key) != wish:
+            member.copies_awaited[key] = wish
+            self._context.queue.add(Key(TEMPLATE_KIND, "", wish[0]))
+            self._context.queue.add(key)
 
     def _end_move(self, vm: ProxmoxVM, member: Member) -> None:
         """Let the next VM leave the node that this one no longer leaves."""
@@ -333,6 +355,7 @@ class VMReconciler:
             member.waiting.pop(key, None)
             member.awaited.pop(key, None)
             member.movers.pop(key, None)
+            member.copies_awaited.pop(key, None)
             if (following := member.end_move(uid)) is not None:
                 self._context.queue.add(following)
             for vmid in [vmid for vmid, owner in member.keys.items() if owner == key]:

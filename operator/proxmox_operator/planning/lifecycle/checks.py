@@ -9,9 +9,12 @@ from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle.facts import Facts, Present, Unknown
 from proxmox_operator.planning.lifecycle.steps import Blocked, Follow, Hold, Reserve, Step, Stop, Wait
 from proxmox_operator.planning.moving import Staying
-from proxmox_operator.planning.placement import Placed, Unschedulable
+from proxmox_operator.planning.placement import Unschedulable
 
 Check = Callable[[Facts], Step | None]
+
+COPY_TAKES = 300.0
+"""Seconds until another look at a VM that waits for a copy of its template, should nothing wake it before."""
 
 
 def working(facts: Facts) -> Step | None:
@@ -138,15 +141,17 @@ def hold(facts: Facts) -> Step | None:
 
 
 def reserve(facts: Facts) -> Step:
-    if isinstance(facts.place, Placed):
-        return Reserve(place=facts.place)
-    return unplaced(facts)
-
-
-def unplaced(facts: Facts) -> Step:
-    if isinstance(facts.place, Unschedulable):
-        return Blocked(reason=facts.place.reason, message=facts.place.message())
-    return Wait(reason="Waiting", message="the source is not known yet", unknown=True)
+    """The place that was found; its VMTemplate wakes an object that waits for a copy there."""
+    place = facts.place
+    if isinstance(place, Unschedulable):
+        return Blocked(reason=place.reason, message=place.message())
+    if place is None:
+        return Wait(reason="Waiting", message="the source is not known yet", unknown=True)
+    if place.template.vmid is None:
+        message = f"{place.template} makes a copy on {place.node} first"
+        note = f": {place.template.note}" if place.template.note else ""
+        return Wait(reason="TemplatePending", message=message + note, after=COPY_TAKES)
+    return Reserve(place=place)
 
 
 def the_vm(facts: Facts) -> Present:

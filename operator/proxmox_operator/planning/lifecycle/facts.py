@@ -10,7 +10,7 @@ from proxmox_operator.planning.availability import HA
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle.steps import Due, Wait
 from proxmox_operator.planning.moving import Going, Staying
-from proxmox_operator.planning.placement import Placed, Template, Unschedulable
+from proxmox_operator.planning.placement import Placed, Unschedulable
 from proxmox_operator.planning.vmconfig import ConfigDiff, PendingChange
 
 Power = Literal["Running", "Stopped", "Paused", "Unknown"]
@@ -82,8 +82,8 @@ class Facts:
 
     ``denied`` lists violations of the cluster's grants. ``working`` names a Proxmox task or call of ours that has not
     ended. ``settles_at``: before this time a call of ours whose answer was lost may still take effect.
-    ``source`` and ``place`` are gathered only while there is a VM to be created, ``adoptees`` (what
-    ``spec.source.adopt`` names) only while none has been taken over.
+    ``place`` is gathered only while there is a VM to be created, ``adoptees`` (what ``spec.source.adopt`` names) only
+    while none has been taken over.
     """
 
     vm: ProxmoxVM
@@ -94,7 +94,6 @@ class Facts:
     settles_at: datetime | None = None
     claimed: Claimed | None = None
     adoptees: tuple[Adoptee, ...] | None = None
-    source: Template | None = None
     place: Placed | Unschedulable | None = None
     ha: HA | None = None
     """None where neither ``spec.availability`` nor Proxmox has anything to do with HA."""

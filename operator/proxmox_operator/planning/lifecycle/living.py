@@ -17,7 +17,6 @@ from proxmox_operator.planning.lifecycle.checks import (
     stub,
     the_vm,
     unknown,
-    unplaced,
     working,
 )
 from proxmox_operator.planning.lifecycle.facts import Absent, Facts, Present
@@ -34,7 +33,6 @@ from proxmox_operator.planning.lifecycle.steps import (
     MoveDisk,
     Reclaim,
     RecordStart,
-    Reserve,
     Settled,
     Start,
     Step,
@@ -111,16 +109,13 @@ def _missing(facts: Facts) -> Step | None:
                 f"{vm.status.vmid} and it is taken up again, or {otherwise}"
             ),
         )
-    intent = vm.status.provisioning
-    if intent is None:
+    intent, place = vm.status.provisioning, facts.place
+    if intent is None or not isinstance(place, Placed):
         return reserve(facts)
-    if facts.source is None or not isinstance(facts.place, Placed):
-        return unplaced(facts)
-    if (facts.place.node, facts.source.node) != (vm.status.node, intent.source_node):
-        return Reserve(
-            place=facts.place
-        )  # the record can no longer be followed: recorded anew, before the call
-    return Clone(source=facts.source, place=facts.place)
+    recorded = (vm.status.node, intent.source_node, intent.source_vmid)
+    if (place.node, place.template.node, place.template.vmid) != recorded:
+        return reserve(facts)  # the record can no longer be followed: recorded anew, before the call
+    return Clone(place=place)
 
 
 def _move(facts: Facts) -> Step | None:

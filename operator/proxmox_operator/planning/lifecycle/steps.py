@@ -9,7 +9,7 @@ from proxmox_operator.planning.adoption import Adoptee
 from proxmox_operator.planning.availability import HAResource
 from proxmox_operator.planning.harules import DropRule, PutRule
 from proxmox_operator.planning.moving import Going
-from proxmox_operator.planning.placement import Placed, Template
+from proxmox_operator.planning.placement import Placed
 from proxmox_operator.planning.vmconfig import ConfigDiff
 
 
@@ -45,9 +45,8 @@ class Hold:
 
 @dataclass(frozen=True, kw_only=True)
 class Clone:
-    """Ask Proxmox to clone the source to the reserved VMID."""
+    """Ask Proxmox to clone the template to the reserved VMID."""
 
-    source: Template
     place: Placed
 
 

@@ -51,7 +51,7 @@ def needs_of_clone(
     return Needs(
         memory=memory if runs else 0,
         cpus=cpus if runs else 0,
-        storages=dict.fromkeys(origins, f"template {template.vmid}") | _storage_fields(vm, access),
+        storages=dict.fromkeys(origins, str(template)) | _storage_fields(vm, access),
         bridges=_bridge_fields(vm, access),
         mappings=_mapping_fields(vm),
         space=_space_of_clone(vm, template, access, full=full, storage=storage),
@@ -109,9 +109,10 @@ def _storage_of(disk: Disk, access: Access) -> str | None:
 def _storage_fields(vm: ProxmoxVM, access: Access) -> dict[str, str]:
     """Every storage that the spec needs on the VM's node, with the field that asks for it."""
     spec = vm.spec
-    clone, boot, init = spec.source.clone, spec.boot_disk, spec.cloud_init
+    clone, ref, boot, init = spec.source.clone, spec.source.template_ref, spec.boot_disk, spec.cloud_init
     fields = [(f"spec.disks[{disk.name}].storage", _storage_of(disk, access)) for disk in spec.disks]
     fields.append(("spec.source.clone.storage", clone.storage if clone else None))
+    fields.append(("spec.source.templateRef.storage", ref.storage if ref else None))
     fields.append(("spec.bootDisk.storage", boot.storage if boot else None))
     fields.append(("spec.cloudInit.storage", init.storage if init else None))
     return {storage: field for field, storage in fields if storage is not None}

@@ -63,12 +63,22 @@ class Crowd:
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """The VM that is cloned, and its config as Proxmox returned it."""
+    """The VM that is cloned, and its config as Proxmox returned it.
 
-    vmid: int
+    A copy of a VMTemplate has its ``name`` and ``version``. ``vmid`` is None for one that is yet to be made: ``config``
+    is what is known of it before, and ``note`` what the VMTemplate says of itself meanwhile.
+    """
+
+    vmid: int | None
     node: str
     is_template: bool
     config: Mapping[str, str]
+    name: str | None = None
+    version: str | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"template {self.vmid}" if self.name is None else f"VMTemplate {self.name}"
 
     def storages(self) -> set[str]:
         """The storages its disks are on."""
@@ -77,18 +87,20 @@ class Template:
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """``node`` gets the VM, which takes this much of it; ``space`` is by storage."""
+    """``node`` gets the VM, which is cloned from ``template`` and takes this much of it; ``space`` is by storage."""
 
     node: str
+    template: Template
     full: bool
     storage: str | None
     memory: int
     cpus: int = 0
     space: Mapping[str, int] = field(default_factory=dict)
 
-    def target(self, template: Template) -> str | None:
-        """What is passed to the clone call: the node, only where it differs from the source's."""
-        return self.node if self.node != template.node else None
+    @property
+    def target(self) -> str | None:
+        """What is passed to the clone call: the node, only where it differs from the template's."""
+        return self.node if self.node != self.template.node else None
 
 
 @dataclass(frozen=True, kw_only=True)
