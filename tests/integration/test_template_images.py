@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.images import GIB, qcow2
+from imageserver import GIB, qcow2
 from harness.templates import Templates
 from harness.world import World
 
