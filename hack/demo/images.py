@@ -33,7 +33,9 @@ def templates(stage: Stage, screen: Screen) -> Told:
     _show(stage, screen)
     await_that(
         stage,
-        lambda: is_ready(_template(stage)) and condition(_template(stage), "Distributed").get("status") == "True",
+        lambda: (
+            is_ready(_template(stage)) and condition(_template(stage), "Distributed").get("status") == "True"
+        ),
         SECONDS,
         f"VMTemplate {TEMPLATE} Ready on every node",
         lambda: _described(stage),

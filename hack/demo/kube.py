@@ -121,6 +121,4 @@ def ready(raw: Object) -> Object:
 def is_ready(raw: Object) -> bool:
     """Ready, and for the spec as it now is."""
     found = ready(raw)
-    return (
-        found.get("status") == "True" and found.get("observedGeneration") == raw["metadata"]["generation"]
-    )
+    return found.get("status") == "True" and found.get("observedGeneration") == raw["metadata"]["generation"]

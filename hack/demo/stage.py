@@ -1,4 +1,4 @@
-"""The cast: a Kubernetes API server, a simulated Proxmox VE cluster, a web server with an image, and room for the operator.
+"""The cast: a Kubernetes API server, a simulated Proxmox VE cluster, a server of images, and room for the operator.
 
 Leaving the `with` block stops everything, also on an exception, Ctrl-C and SIGTERM. What was asked for by KUBECONFIG
 is not started, and not stopped either: there, only what was made is removed.

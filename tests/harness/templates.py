@@ -18,9 +18,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from imageserver import GIB, ImageServer, qcow2
 from harness.kubeapi import Raw
 from harness.world import PATIENCE, Condition, Said, World
+from imageserver import GIB, ImageServer, qcow2
 from proxmox_operator.kube.resources import VM_TEMPLATES
 
 
