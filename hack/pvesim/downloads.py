@@ -63,7 +63,10 @@ class Downloads(Storages, Wget):
             return
         partial = self.begin_file(sid, node, f"{name}.tmp_dwnl.{self.worker_pid()}")
         try:
-            await self.interruptible(self._fetch(v, partial))
+            try:
+                await self.interruptible(self._fetch(v, partial))
+            except TaskError as error:
+                raise TaskError("download failed: received interrupt") from error
             if v.get("checksum"):
                 await self.verify_checksum(partial.path, v)
                 self.say("calculating checksum...OK, checksum verified")
