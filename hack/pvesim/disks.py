@@ -56,7 +56,7 @@ class Disks(Imports):
             volid = drive.get("file", "")
             new = NEW_DISK.fullmatch(volid)
             if "import-from" in drive:
-                self.check_import(key, drive, vmid, user)
+                self.check_import(key, drive, user)
             if volid in ("", "none") or volid.endswith(":cloudinit") or volid == "cloudinit":
                 continue
             if volid == "cdrom":

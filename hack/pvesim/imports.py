@@ -34,7 +34,7 @@ class Source:
 class Imports(Clone):
     """The option import-from of drives."""
 
-    def check_import(self, key: str, drive: Props, vmid: int, user: str) -> None:
+    def check_import(self, key: str, drive: Props, user: str) -> None:
         """What is refused before a worker is forked: the syntax, the kind of the source, missing rights on it."""
         volid = drive["import-from"]
         target = NEW_DISK.fullmatch(drive["file"])
