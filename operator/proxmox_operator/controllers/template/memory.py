@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from proxmox_operator.errors import NeedsHuman, OperatorError
-from proxmox_operator.proxmox.tasks import TaskResult
+from proxmox_operator.proxmox.tasks import TaskResult, TaskTracker
 
 AGAIN = 10.0
 """Seconds until what may pass by itself is tried again."""
@@ -40,6 +40,13 @@ class TemplateMemory:
     in_use: dict[int, Failure] = field(default_factory=dict)
     searched: bool = False
     again_at: float = inf
+    tracker: TaskTracker | None = None
+
+    def follow(self, tracker: TaskTracker) -> None:
+        """Tasks are watched by this tracker from now on; another one, of a renewed connection, tells nothing more."""
+        if self.tracker is not tracker:
+            self.tracker = tracker
+            self.results = {upid: result for upid, result in self.results.items() if result is not None}
 
     def fail(self, what: int | str, error: OperatorError, *, now: float, slow: float) -> None:
         """Remember a failure; a person's part is repeated slowly."""

@@ -104,6 +104,7 @@ class TemplateReconciler:
     async def _work(self, key: Key, record: Record, member: Member) -> Outcome:
         session, template = member.usable(), record.template
         memory = self._memory_of(key, template)
+        memory.follow(session.tasks)
         for copy in template.status.copies:
             member.keys[copy.vmid] = key
         observer = TemplateObserver(self._context, member, session, memory)
