@@ -1,13 +1,15 @@
 """Every example of a VM reaches Ready, in a cluster that has what the examples name."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from harness.templates import Templates
 from harness.world import World
-from proxmox_operator.kube.resources import PROXMOX_VMS, SECRETS
+from proxmox_operator.kube.resources import PROXMOX_VMS, SECRETS, VM_TEMPLATES
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "manifests" / "examples").glob("vm-*.yaml"))
@@ -23,6 +25,17 @@ BY_HAND: dict[str, Any] = {
     "scsi1": "local-lvm:100,discard=on",
 }
 """The VM that an example takes over."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def debian_12(shared_world: World) -> Iterator[None]:
+    """The VMTemplate that an example names."""
+    with Templates(shared_world) as templates:
+        spec = {"clusterRef": {"name": shared_world.cluster}, "image": templates.image()}
+        shared_world.kube.apply(VM_TEMPLATES, {"metadata": {"name": "debian-12"}, "spec": spec})
+        templates.wait_ready("debian-12")
+        yield
+        shared_world.remove(VM_TEMPLATES, "debian-12")
 
 
 @pytest.fixture

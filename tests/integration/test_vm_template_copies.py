@@ -17,7 +17,7 @@ from proxmox_operator.engine.queue import Key
 from proxmox_operator.kube.resources import PROXMOX_VMS, VM_TEMPLATES
 from pvesim.recorder import Call, DropBefore, Verdict
 
-WORLD = {"sim": {"task_seconds": 0.0}}
+WORLD = {"sim": {"nodes": 5, "task_seconds": 0.0}}
 UUID = "6a1c9c53-3f0e-4c7d-9d0b-1f6f5a0c7e{:02d}"
 SINCE = "2026-11-26T00:00:00Z"
 IMAGE = {"url": "https://images.example.org/d.qcow2", "checksum": "sha256:" + "0" * 64, "storage": "images"}
@@ -51,6 +51,13 @@ class ByHand:
             return Outcome.done()
 
         manager._reconcilers[TEMPLATE_KIND] = wake
+
+    def start(self) -> None:
+        """Start another operator after the first was killed."""
+        self.world.start()
+        assert self.world.operator is not None
+        assert self.world.operator.manager is not None
+        self.take_over(self.world.operator.manager)
 
     def make(self, **spec: Any) -> None:
         whole = {"clusterRef": {"name": self.world.cluster}, "image": IMAGE, "storage": "local-lvm", **spec}
@@ -99,6 +106,27 @@ def source_of(world: World, vmid: int) -> str:
     return clone.path
 
 
+def looks(world: World, template: ByHand, name: str) -> tuple[int, int]:
+    """How often the VMTemplate and the ProxmoxVM have been looked at when the inventory was read four times more."""
+    for _ in range(4):
+        world.look()
+    return len(template.asked), world._seen[Key(PROXMOX_VMS.kind, world.namespace, name)]
+
+
+def lose_clones(world: World) -> list[int]:
+    """No clone arrives; the list then holds the VMIDs that were asked for."""
+    lost: list[int] = []
+
+    def lose(call: Call) -> Verdict | None:
+        if call.method == "POST" and call.path.endswith("/clone"):
+            lost.append(int(call.params["newid"]))
+            return DropBefore()
+        return None
+
+    world.sim.intercept = lose
+    return lost
+
+
 def on(*nodes: str) -> Raw:
     return {"nodes": list(nodes), "mode": "Require"}
 
@@ -110,11 +138,8 @@ def test_a_vm_that_waits_asks_once_polls_nothing_and_goes_on_at_once(world: Worl
     condition = world.wait_reason(name, "TemplatePending")
     assert condition.message == f"VMTemplate {template.name} makes a copy on pve2 first"
     world.wait_until(lambda: {"pve2"} in template.asked, "the VMTemplate was told which copy is wanted")
-    asked, seen = len(template.asked), world._seen[Key(PROXMOX_VMS.kind, world.namespace, name)]
-    for _ in range(4):
-        world.look()
-    assert len(template.asked) == asked
-    assert world._seen[Key(PROXMOX_VMS.kind, world.namespace, name)] == seen
+    settled = looks(world, template, name)
+    assert looks(world, template, name) == settled, "neither looks again by itself"
     assert world.writes() == []
     template.add(9102, "pve2")
     template.tell()
@@ -128,10 +153,7 @@ def test_an_operator_that_was_restarted_asks_anew(world: World, template: ByHand
     world.wait_reason(name, "TemplatePending")
     world.kill()
     template.asked.clear()
-    world.start()
-    assert world.operator is not None
-    assert world.operator.manager is not None
-    template.take_over(world.operator.manager)
+    template.start()
     world.wait_until(lambda: {"pve3"} in template.asked, "the new operator's VMTemplate was told", name)
 
 
@@ -221,50 +243,66 @@ def test_a_vmid_that_was_recorded_for_a_copy_and_is_nobodys_is_waited_for(
 def test_the_copy_of_a_node_that_is_down_is_passed_over_and_without_another_it_is_waited_for(
     world: World, template: ByHand
 ) -> None:
-    template.add(9108, "pve1")
-    template.add(9109, "pve3")
-    template.make(nodes=["pve1", "pve3"])
-    world.sim.node_down("pve1")
+    template.add(9108, "pve4")
+    template.add(9109, "pve5")
+    template.make(nodes=["pve4", "pve5"])
+    world.sim.node_down("pve4")
     try:
         world.look()
         vmid = world.wait_ready(world.make(source=template.source))
-        assert source_of(world, vmid) == "/nodes/pve3/qemu/9109/clone"
-        world.sim.node_down("pve3")
+        assert source_of(world, vmid) == "/nodes/pve5/qemu/9109/clone"
+        world.sim.node_down("pve5")
         world.look()
         alone = world.make(source=template.source)
         condition = world.wait_reason(alone, "NodeUnavailable")
         assert condition.status == "Unknown"
         assert f"which holds a copy of VMTemplate {template.name}, is offline" in condition.message
     finally:
-        world.sim.node_up("pve1")
-        world.sim.node_up("pve3")
+        world.sim.node_up("pve4")
+        world.sim.node_up("pve5")
     world.wait_ready(alone)
 
 
-def test_a_reserved_vm_is_cloned_from_what_was_reserved_though_a_newer_version_is_there(
+def test_a_reserved_vm_is_cloned_from_what_was_reserved_though_the_operator_died_and_a_newer_version_is_there(
     world: World, template: ByHand
 ) -> None:
     template.add(9110, "pve1")
-    template.make(nodes=["pve1"])
-    told: list[int] = []
-
-    def renew(call: Call) -> Verdict | None:
-        """The first call is lost on the way; a newer version is current when it is repeated."""
-        if call.method == "POST" and call.path.endswith("/clone") and not told:
-            told.append(int(call.params["newid"]))
-            return DropBefore()
-        return None
-
-    world.sim.intercept = renew
-    name = world.make(source=template.source)
-    world.wait_until(lambda: bool(told), "the first call was made", name)
     template.add(9111, "pve1", version="v2")
+    template.make(nodes=["pve1"])
+    lost = lose_clones(world)
+    name = world.make(source=template.source)
+    world.wait_until(lambda: bool(lost), "the VM is reserved, and to be cloned", name)
+    world.kill()
+    world.sim.intercept = None
     template.tell(version="v2")
+    template.start()
     vmid = world.wait_ready(name)
-    assert [vmid] == told
-    assert {call.path for call in world.writes(vmid) if call.path.endswith("/clone")} == {
-        "/nodes/pve1/qemu/9110/clone"
-    }
+    assert {vmid} == set(lost)
+    paths = {call.path for call in world.writes(vmid) if call.path.endswith("/clone")}
+    assert paths == {"/nodes/pve1/qemu/9110/clone"}
     assert world.status(name)["template"]["version"] == "v1"
     new = world.wait_ready(world.make(source=template.source))
     assert source_of(world, new) == "/nodes/pve1/qemu/9111/clone"
+
+
+def test_a_vm_whose_reserved_copy_is_gone_after_a_restart_is_made_from_another_under_the_same_vmid(
+    world: World, template: ByHand
+) -> None:
+    template.add(9112, "pve1")
+    template.add(9113, "pve2")
+    template.make(nodes=["pve1", "pve2"])
+    lost = lose_clones(world)
+    name = world.make(source=template.source, placement={"nodes": ["pve1"]})
+    world.wait_until(lambda: bool(lost), "the VM is reserved, and to be cloned", name)
+    assert world.status(name)["provisioning"]["sourceVmid"] == 9112
+    world.kill()
+    world.sim.intercept = None
+    world.sim.vanish(9112)
+    template.start()
+    vmid = world.wait_ready(name)
+    assert {vmid} == set(lost)
+    assert world.sim.world().vm(vmid).node == "pve2"
+    assert [call.path for call in world.writes(vmid) if call.path.endswith("/clone")][-1] == (
+        "/nodes/pve2/qemu/9113/clone"
+    )
+    assert world.leaks() == []
