@@ -54,8 +54,10 @@ def test_a_corrected_checksum_is_tried_at_once(templates: Templates) -> None:
     ids=["is not there", "is cut in the middle", "stalls"],
 )
 def test_an_image_that_cannot_be_fetched_is_said_and_nothing_is_left(
-    world: World, templates: Templates, faults: dict[str, Any], words: str
+    world: World, templates: Templates, faults: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(world.sim.server, "download_tries", 2)
+    monkeypatch.setattr("pvesim.wget.READ_TIMEOUT", 5)
     name = one_node(templates, image=templates.image(**faults))
     found = templates.wait_reason(name, "DownloadFailed")
     assert words in found.message
@@ -110,7 +112,7 @@ def test_a_storage_that_is_full_is_said(world: World, templates: Templates) -> N
         assert "local-lvm" in templates.wait_reason(name, "StorageFull").message
         assert set(world.sim.world().vmids) - {9000} == set()
     finally:
-        world.sim.resize_storage("local-lvm", 1000)
+        world.sim.resize_storage("local-lvm", 5000)
     templates.wait_ready(name)
 
 

@@ -231,7 +231,7 @@ def test_the_annotation_of_a_new_object_and_of_one_that_lost_its_status_is_recor
     assert power_calls(world, vmid) == ["start"]
     assert world.status(name)["restartedFor"] == "before"
     world.kill()
-    world._remove(PROXMOX_VMS, name, world.namespace)
+    world.remove(PROXMOX_VMS, name, world.namespace)
     manifest["metadata"]["annotations"] = {RESTART: "after"}
     world.kube.apply(PROXMOX_VMS, manifest)
     world.start()

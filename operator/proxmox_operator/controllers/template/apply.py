@@ -66,7 +66,7 @@ class TemplateApplier:
             case Hold():
                 await self._record.hold()
             case Download():
-                await self._download(facts, step)
+                await self._download(step)
             case Reserve():
                 await self._reserve(facts, step)
             case Create():
@@ -142,7 +142,7 @@ class TemplateApplier:
 
     # Making
 
-    async def _download(self, facts: TemplateFacts, step: Download) -> None:
+    async def _download(self, step: Download) -> None:
         """The image is recorded first, so that it is known when nothing needs it any more.
 
         From the first moment on other VMTemplates see that it is on its way, and are woken to await it.
@@ -153,10 +153,7 @@ class TemplateApplier:
             return
         downloads[place] = ""
         try:
-            recorded = facts.template.status.images
-            if not any(image.volume == file.volume and place[0] in ("", image.node) for image in recorded):
-                images = (*self._record.template.status.images, TemplateImage(node=node, volume=file.volume))
-                await self._record.write(images=images)
+            await self._note_image(node, file.volume)
             downloads[place] = await self._session.images.download(
                 node,
                 file.storage,
@@ -170,6 +167,13 @@ class TemplateApplier:
                 del downloads[place]
             self._context.wake_users(self._member.name, TEMPLATE_KIND)
         self._record.event("Downloading", f"{node} downloads {file.url} to {file.volume}")
+
+    async def _note_image(self, node: str, volume: str) -> None:
+        """Record that this object needs the image, whoever had it downloaded."""
+        shared = self._observer.place_of(node, volume)[0] == ""
+        images = self._record.template.status.images
+        if not any(image.volume == volume and (shared or image.node == node) for image in images):
+            await self._record.write(images=(*images, TemplateImage(node=node, volume=volume)))
 
     async def _reserve(self, facts: TemplateFacts, step: Reserve) -> None:
         """Intent before effect: VMID and UUID of each copy are in the status before the first call."""
@@ -193,6 +197,8 @@ class TemplateApplier:
 
     async def _create(self, facts: TemplateFacts, copy: TemplateCopy) -> None:
         spec, name = facts.template.spec, facts.template.metadata.name
+        if facts.file is not None:
+            await self._note_image(copy.node, facts.file.volume)
         copy = await self._record.change(copy, since=self._now())
         mark, vms, pool = (
             self._observer.mark(facts.template, copy),

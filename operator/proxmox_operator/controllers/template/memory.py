@@ -1,9 +1,10 @@
 """What one process remembers of a VMTemplate between passes. All of it can be lost at any moment."""
 
 from dataclasses import dataclass, field
+from math import inf
 
 from proxmox_operator.errors import NeedsHuman, OperatorError
-from proxmox_operator.proxmox.tasks import TaskResult
+from proxmox_operator.proxmox.tasks import TaskResult, TaskTracker
 
 AGAIN = 10.0
 """Seconds until what may pass by itself is tried again."""
@@ -27,7 +28,7 @@ class TemplateMemory:
     ``results`` are ended tasks by UPID, None while one is being watched. ``unsent``: VMIDs that were reserved in this
     process and nothing was sent for; ``answered``: those whose last call has had its effect, or never will.
     ``failures`` by VMID, or by node of a download. ``in_use`` by VMID. ``searched``: copies of a lost status were
-    looked for.
+    looked for. ``again_at``: when the first of the failures that the present facts rest on may be repeated.
     """
 
     uid: str
@@ -38,6 +39,14 @@ class TemplateMemory:
     failures: dict[int | str, Failure] = field(default_factory=dict)
     in_use: dict[int, Failure] = field(default_factory=dict)
     searched: bool = False
+    again_at: float = inf
+    tracker: TaskTracker | None = None
+
+    def follow(self, tracker: TaskTracker) -> None:
+        """Tasks are watched by this tracker from now on; another one, of a renewed connection, tells nothing more."""
+        if self.tracker is not tracker:
+            self.tracker = tracker
+            self.results = {upid: result for upid, result in self.results.items() if result is not None}
 
     def fail(self, what: int | str, error: OperatorError, *, now: float, slow: float) -> None:
         """Remember a failure; a person's part is repeated slowly."""
@@ -46,8 +55,18 @@ class TemplateMemory:
 
     def failed(self, what: int | str, now: float) -> OperatorError | None:
         """What the last attempt failed of, as long as it is not to be repeated."""
-        failure = self.failures.get(what)
-        return failure.error if failure is not None and now < failure.until else None
+        return self._held(self.failures.get(what), now)
+
+    def needed(self, vmid: int, now: float) -> str | None:
+        """Why a copy stays that is no longer wanted, as long as Proxmox is not to be asked again."""
+        error = self._held(self.in_use.get(vmid), now)
+        return error.message if error is not None else None
+
+    def _held(self, failure: Failure | None, now: float) -> OperatorError | None:
+        if failure is None or failure.until <= now:
+            return None
+        self.again_at = min(self.again_at, failure.until)
+        return failure.error
 
     def at(self, generation: int) -> "TemplateMemory":
         """The same, for this generation of the object."""
@@ -56,10 +75,3 @@ class TemplateMemory:
             self.failures.clear()
             self.in_use.clear()
         return self
-
-    def next_attempt(self, now: float) -> float | None:
-        """Seconds until something that failed may be tried again."""
-        waits = [
-            each.until - now for each in (*self.failures.values(), *self.in_use.values()) if each.until > now
-        ]
-        return min(waits, default=None)

@@ -4,9 +4,11 @@ A copy that is ready is believed to the inventory; whatever is about to be chang
 """
 
 import re
+from contextlib import suppress
 from datetime import timedelta
+from math import inf
 
-from proxmox_operator.api import TemplateCopy, TemplateImage, VMTemplate
+from proxmox_operator.api import InvalidObject, TemplateCopy, TemplateImage, VMTemplate
 from proxmox_operator.controllers.context import TEMPLATE_KIND, VM_KIND, Context
 from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.controllers.template.memory import TemplateMemory
@@ -52,7 +54,7 @@ class TemplateObserver:
 
     async def facts(self, template: VMTemplate) -> TemplateFacts:
         """Gather. Raises the errors of the doors it uses, and NeedsHuman for a storage that is not named."""
-        spec, inventory = template.spec, self.inventory
+        spec, inventory, self._memory.again_at = template.spec, self.inventory, inf
         storage = spec.storage or self._member.cluster.spec.defaults.storage or ""
         if not storage and spec.from_vm is None:
             message = "spec.storage: name one, as the ProxmoxCluster has no defaults.storage"
@@ -91,9 +93,9 @@ class TemplateObserver:
                 node for name, node in awaited if name == template.metadata.name and node is not None
             ),
             in_use={
-                vmid: failure.error.message
-                for vmid, failure in self._memory.in_use.items()
-                if clock < failure.until
+                copy.vmid: why
+                for copy in template.status.copies
+                if (why := self._memory.needed(copy.vmid, clock)) is not None
             },
             unused=self._unused(template, file),
         )
@@ -274,8 +276,12 @@ class TemplateObserver:
         """Images of this object that neither it nor another VMTemplate needs any more, on nodes that can be reached."""
         needed = set() if template.metadata.deletion_timestamp is not None or file is None else {file.volume}
         for raw in self._context.store.list(TEMPLATE_KIND):
-            if raw["metadata"]["uid"] != template.metadata.uid and "deletionTimestamp" not in raw["metadata"]:
-                needed |= {image["volume"] for image in (raw.get("status") or {}).get("images") or ()}
+            if raw["metadata"]["uid"] == template.metadata.uid or "deletionTimestamp" in raw["metadata"]:
+                continue
+            with suppress(InvalidObject):
+                image = VMTemplate.parse(raw).spec.image
+                other = image_file(image) if image is not None else None
+                needed |= {other.volume} if other is not None else set()
         return tuple(
             image
             for image in template.status.images

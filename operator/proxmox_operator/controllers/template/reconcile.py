@@ -5,6 +5,7 @@ copy. Every pass ends in a status that is written only if it changed, and wakes 
 """
 
 import logging
+from math import inf
 
 from proxmox_operator.api import InvalidObject, TemplateStatus, VMTemplate
 from proxmox_operator.api.names import FINALIZER, PAUSED
@@ -103,6 +104,7 @@ class TemplateReconciler:
     async def _work(self, key: Key, record: Record, member: Member) -> Outcome:
         session, template = member.usable(), record.template
         memory = self._memory_of(key, template)
+        memory.follow(session.tasks)
         for copy in template.status.copies:
             member.keys[copy.vmid] = key
         observer = TemplateObserver(self._context, member, session, memory)
@@ -121,6 +123,7 @@ class TemplateReconciler:
             if any(isinstance(step, Release) for step in todo.steps):
                 return self._gone(key)
             if not any(taken):
+                _await_source(key, member, facts, todo)
                 return await self._finish(record, facts, todo, memory)
         raise Transient(f"still not settled after {MAX_ROUNDS} rounds: this is a bug", reason="NotConverging")
 
@@ -204,8 +207,7 @@ class TemplateReconciler:
             if each.settles_at is not None and each.settles_at > now
         ]
         waits = [LOOK_AGAIN] if todo.troubles else []
-        attempt = memory.next_attempt(self._context.clock())
-        waits += [attempt] if attempt is not None else []
+        waits += [max(0.05, memory.again_at - self._context.clock())] if memory.again_at < inf else []
         waits += [max(0.05, min(settling))] if settling and todo.working else []
         return Outcome.again(min(waits)) if waits else Outcome.done()
 
@@ -264,6 +266,7 @@ class TemplateReconciler:
     def _gone(self, key: Key) -> Outcome:
         self._memories.pop(key, None)
         for member in self._fleet:
+            member.awaited.pop(key, None)
             for vmid in [vmid for vmid, owner in member.keys.items() if owner == key]:
                 del member.keys[vmid]
         return Outcome.done()
@@ -280,3 +283,12 @@ class TemplateReconciler:
             for waiting, (template, _) in member.copies_awaited.items():
                 if template == name:
                     self._context.queue.add(waiting)
+
+
+def _await_source(key: Key, member: Member, facts: TemplateFacts, todo: Plan) -> None:
+    """Be woken when something happens to the VM that is cloned, as long as it cannot be."""
+    source = facts.template.spec.from_vm
+    if source is not None and todo.troubles:
+        member.awaited[key] = source.vmid
+    else:
+        member.awaited.pop(key, None)

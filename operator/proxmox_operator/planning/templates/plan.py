@@ -168,7 +168,7 @@ def _next(facts: TemplateFacts, each: CopyFacts, *, wanted: bool) -> Next:
         return f"{_DOING[copy.state]} copy {copy.vmid} on {copy.node}"
     match each.standing:
         case Unclear(reason=reason, message=message):
-            return Trouble(where=str(copy.vmid), reason=reason, message=message, waits=True, unknown=True)
+            return Trouble(where=copy.node, reason=reason, message=message, waits=True, unknown=True)
         case Gone():
             return _next_of_gone(facts, each, wanted=wanted)
         case There(owner=Owner.FOREIGN):
@@ -204,10 +204,10 @@ def _next_of_present(facts: TemplateFacts, each: CopyFacts, there: There, *, wan
             f"copy {copy.vmid} on {there.node} is left over from an interrupted Proxmox task (lock: {there.lock}); as "
             f"root on {there.node} run: qm unlock {copy.vmid} && qm destroy {copy.vmid} --purge"
         )
-        return Trouble(where=str(copy.vmid), reason="StuckLock", message=message)
+        return Trouble(where=copy.node, reason="StuckLock", message=message)
     if there.lock is not None:
         message = f"copy {copy.vmid} on {there.node} is locked by Proxmox ({there.lock})"
-        return Trouble(where=str(copy.vmid), reason="Locked", message=message, waits=True)
+        return Trouble(where=copy.node, reason="Locked", message=message, waits=True)
     if not wanted:
         return _remove(facts, each)
     if there.is_template:
@@ -217,7 +217,7 @@ def _next_of_present(facts: TemplateFacts, each: CopyFacts, there: There, *, wan
             f"copy {copy.vmid} on {there.node} was turned into a VM and runs: shut it down, and it is converted again; "
             "to keep it, move it to another VMID"
         )
-        return Trouble(where=str(copy.vmid), reason="CopyRunning", message=message)
+        return Trouble(where=copy.node, reason="CopyRunning", message=message)
     if each.failed is not None:
         return _failure(copy.node, each.failed)
     return Convert(copy=copy) if there.complete else Destroy(copy=copy)
@@ -230,7 +230,7 @@ def _remove(facts: TemplateFacts, each: CopyFacts) -> Next:
     if (why := facts.in_use.get(copy.vmid)) is not None:
         if copy.state == "Removing":
             return Keep(copy=copy)
-        return Trouble(where=str(copy.vmid), reason="InUse", message=why, waits=True)
+        return Trouble(where=copy.node, reason="InUse", message=why, waits=True)
     if each.failed is not None:
         return _failure(copy.node, each.failed)
     return Destroy(copy=copy)

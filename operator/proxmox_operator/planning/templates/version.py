@@ -19,13 +19,14 @@ def version_of(spec: TemplateSpec, *, storage: str) -> str:
     """The version that the spec asks for, with disks on ``storage``.
 
     An image counts by its checksum, so another mirror is no other version. Where copies are, how many versions are kept
-    and which tags new copies get does not shape them.
+    and which tags new copies get does not shape them. What is as by default is left out: a field that a newer operator
+    adds makes no new version.
     """
     image = spec.image
     shape = {
         "image": (image.checksum or image.volume) if image is not None else None,
         "fromVM": spec.from_vm.vmid if spec.from_vm is not None else None,
-        "hardware": (spec.hardware or Hardware()).model_dump(mode="json", exclude_none=True),
+        "hardware": (spec.hardware or Hardware()).model_dump(mode="json", exclude_defaults=True),
         "storage": storage,
         "revision": spec.revision,
     }
@@ -77,7 +78,7 @@ def image_file(image: Image) -> ImageFile | None:
         return None
     path = PurePosixPath(image.url.partition("://")[2])
     extension = image.format or path.suffix.removeprefix(".").replace("img", "qcow2")
-    stem = re.sub(r"[^A-Za-z0-9.+=_-]", "-", path.stem if path.parts[1:] else "image")[:80].lstrip(".-")
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem if path.parts[1:] else "image")[:80].lstrip(".-")
     algorithm, _, digest = image.checksum.partition(":")
     return ImageFile(
         url=image.url,
