@@ -189,16 +189,16 @@ class VMReconciler:
             self._end_move(vm, member)
 
     def _await_copy(self, key: Key, member: Member, wish: tuple[str, str | None] | None) -> None:
-        """Have the VMTemplate act on a new wish for a copy, and keep it: the VMTemplate wakes the object.
+        """Keep what the object waits for, and have the VMTemplate act on a new wish.
 
-        The object is looked at once more at once: a copy that became ready while it was being placed has woken nobody.
+        Each pass over a VMTemplate wakes who waits for a copy of it. So this one also tells of a copy that became ready
+        while the object was being placed; and a wish that is the same as before asks for no further pass.
         """
         if wish is None:
             member.copies_awaited.pop(key, None)
         elif member.copies_awaited.get(key) != wish:
             member.copies_awaited[key] = wish
             self._context.queue.add(Key(TEMPLATE_KIND, "", wish[0]))
-            self._context.queue.add(key)
 
     def _end_move(self, vm: ProxmoxVM, member: Member) -> None:
         """Let the next VM leave the node that this one no longer leaves."""
