@@ -48,7 +48,7 @@ def main() -> int:
 
 def _introduce(screen: Screen) -> None:
     screen.say(
-        "A tour of the operator in less than a minute. Nothing leaves this machine, nothing is left behind."
+        "A tour of the operator in about a minute. Nothing leaves this machine, nothing is left behind."
     )
     screen.act(
         "The stage",

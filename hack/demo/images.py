@@ -1,6 +1,7 @@
-"""An image becomes a Proxmox template on every node, and a VM is made from it."""
+"""An image becomes a Proxmox template on every node, while other acts go on, and a VM is made from it."""
 
 import time
+from collections.abc import Callable
 
 from demo.kube import TEMPLATES, Object, condition, is_ready, vms
 from demo.looking import NAMESPACE, Told, await_that, describe, since, vmid_of
@@ -13,32 +14,41 @@ VM = "from-template"
 SECONDS = 45.0
 
 
-def templates(stage: Stage, screen: Screen) -> Told:
+def ask(stage: Stage, screen: Screen) -> None:
     screen.act(
-        "An image becomes a template on every node",
-        "So far VMs were cloned from a template that somebody had made by hand. A VMTemplate names an image and its "
-        "checksum; the nodes download it, and Proxmox refuses one that is another. (URL and checksum in the file are "
-        "replaced by those of a small image on this machine.)",
+        "A template is made from an image",
+        "A VMTemplate names an image and its checksum. Each node downloads it, and Proxmox refuses a file that is another. "
+        "(URL and checksum in the file are replaced by those of a small image on this machine.)",
     )
-    started = time.monotonic()
     screen.command("kubectl apply -f manifests/examples/template-debian.yaml")
     stage.kubectl_apply(stage.example("template-debian.yaml"), namespace=SYSTEM)
-    await_that(
-        stage,
-        lambda: condition(_template(stage), "Downloaded").get("status") == "True",
-        SECONDS,
-        f"the image of VMTemplate {TEMPLATE} downloaded",
-        lambda: _described(stage),
-    )
+    _await(stage, lambda: bool(condition(_template(stage), "Ready")), f"VMTemplate {TEMPLATE} taken up")
     _show(stage, screen)
-    await_that(
+    screen.say("That takes its time, and nobody waits for it here.")
+
+
+def templates(stage: Stage, screen: Screen) -> Told:
+    screen.act(
+        "The template is there, on every node",
+        "VMs can be made from it as soon as the first copy is ready; the other nodes follow.",
+    )
+    _await(stage, lambda: is_ready(_template(stage)), f"VMTemplate {TEMPLATE} Ready")
+    started = time.monotonic()
+    screen.say(
+        "A VM names the VMTemplate. It goes to whichever node suits it best, and is cloned from the copy there:"
+    )
+    screen.command(f"kubectl apply -n {NAMESPACE} -f manifests/examples/vm-from-template.yaml")
+    stage.kubectl_apply(stage.example("vm-from-template.yaml"), namespace=NAMESPACE)
+    _await(stage, lambda: is_ready(_vm(stage)), f"{VM} Ready")
+    template = _vm(stage)["status"]["template"]
+    screen.done(
+        f"VM {vmid_of(stage, VM)} (`{VM}`) runs on {_vm(stage)['status']['node']}, made from {template['name']}, "
+        f"version {template['version']}."
+    )
+    _await(
         stage,
-        lambda: (
-            is_ready(_template(stage)) and condition(_template(stage), "Distributed").get("status") == "True"
-        ),
-        SECONDS,
-        f"VMTemplate {TEMPLATE} Ready on every node",
-        lambda: _described(stage),
+        lambda: condition(_template(stage), "Distributed").get("status") == "True",
+        f"a copy of VMTemplate {TEMPLATE} on every node",
     )
     seconds = since(started)
     _show(stage, screen)
@@ -47,18 +57,15 @@ def templates(stage: Stage, screen: Screen) -> Told:
     if made != copies:
         raise StageError(f"Expected the templates {copies} in Proxmox, found {made}")
     screen.done(f"Proxmox: {', '.join(f'template {copies[node]} on {node}' for node in sorted(copies))}.")
-    screen.say("A VM is made from it by name, on whichever node it fits best, from the copy there:")
-    screen.command(f"kubectl apply -n {NAMESPACE} -f manifests/examples/vm-from-template.yaml")
-    stage.kubectl_apply(stage.example("vm-from-template.yaml"), namespace=NAMESPACE)
-    await_that(
-        stage,
-        lambda: is_ready(stage.kube.get(f"{vms(NAMESPACE)}/{VM}") or {"metadata": {"generation": 0}}),
-        SECONDS,
-        f"{VM} Ready",
-        lambda: describe(stage, VM),
-    )
-    screen.done(f"VM {vmid_of(stage, VM)} (`{VM}`) runs.")
     return "An image became templates", f"{len(copies)} copies, and a VM from one", seconds
+
+
+def _await(stage: Stage, so: Callable[[], bool], what: str) -> None:
+    await_that(stage, so, SECONDS, what, lambda: f"{_described(stage)}\n{describe(stage, VM)}")
+
+
+def _vm(stage: Stage) -> Object:
+    return stage.kube.get(f"{vms(NAMESPACE)}/{VM}") or {"metadata": {"generation": 0}}
 
 
 def _template(stage: Stage) -> Object:
