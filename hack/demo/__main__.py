@@ -28,9 +28,9 @@ def main() -> int:
             started = time.monotonic()
             with set_up(simulator=SIMULATOR, namespaces=(NAMESPACE, TENANT)) as stage:
                 _prepare(stage, screen, started)
-                told = [
-                    act(stage, screen) for act in (acts.clusters, acts.creation, images.templates, acts.drift)
-                ]
+                told = [acts.clusters(stage, screen)]
+                images.ask(stage, screen)
+                told += [act(stage, screen) for act in (acts.creation, images.templates, acts.drift)]
                 told += [act(stage, screen) for act in (life.change, life.move, life.adoption)]
                 told += [act(stage, screen) for act in (acts.refusals, acts.deletion)]
                 _summary(stage, screen, told, time.monotonic() - started)

@@ -55,8 +55,8 @@ def clusters(stage: Stage, screen: Screen) -> Told:
 def creation(stage: Stage, screen: Screen) -> Told:
     screen.act(
         "Manifests become VMs",
-        "Four VMs at once: the least there is, one with every option, one with fixed addresses, and a full clone on "
-        "shared storage. Each is cloned, configured, its disks grown, and started.",
+        "Four VMs at once, from the templates made by hand: the least there is, one with every option, one with fixed "
+        "addresses, and a full clone on shared storage. Each is cloned, configured, its disks grown, and started.",
     )
     for name in VMS:
         screen.command(f"kubectl apply -n {NAMESPACE} -f manifests/examples/{name}")
