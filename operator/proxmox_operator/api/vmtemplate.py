@@ -88,45 +88,48 @@ class Image(Wire):
     )
 
     url: ImageURL | None = None
-    """Where the image is fetched from, by the Proxmox nodes themselves. Default: none; either url or volume is set."""
+    """Where the Proxmox nodes themselves download the image from: a file whose content does not change. Needs checksum
+    and storage. Default: none; either url or volume is set."""
     checksum: Checksum | None = None
-    """Checksum of the image, sha256: or sha512: and hex digits, which Proxmox verifies. Default: none; it is
-    needed with url."""
+    """Checksum as published beside the image: sha256: or sha512: and hex digits; Proxmox deletes a file that has
+    another. Default: none; it is needed with url."""
     format: Literal["qcow2", "raw", "vmdk"] | None = None
-    """Format of the image. Default: as the URL ends; .img is taken for qcow2, as Ubuntu and others publish it."""
+    """Format of the image, which must not be compressed. Default: as the URL ends; .img is taken for qcow2, as Ubuntu
+    and others publish it."""
     storage: StorageName | None = None
     """Proxmox storage that the image is downloaded to; its content must include import. Default: none; it is needed
     with url."""
     volume: Volume | None = None
-    """Import volume on a storage, such as nas:import/debian-12.qcow2; its content must not change under this name.
-    Default: none; either url or volume is set."""
+    """Image that lies on a storage already, such as nas:import/debian-12.qcow2; another content needs another name, or
+    another revision. It is never deleted. Default: none; either url or volume is set."""
 
 
 class FromVM(Wire):
-    """Stopped VM of the same Proxmox cluster that the template is a full clone of."""
+    """Stopped VM of the same Proxmox cluster that the template is a full clone of; the VM itself stays as it is."""
 
     vmid: VMID
     """VMID of the VM or template, 100 to 999999999. Required."""
 
 
 class Hardware(Wire):
-    """Hardware of the template; a ProxmoxVM made from it overrides what its own spec lists."""
+    """Hardware of the template; what the spec of a ProxmoxVM lists counts for that VM instead."""
 
     cpu: CPU = CPU(type="x86-64-v2-AES")
-    """Processor of a VM whose own spec says nothing. Default: one core of type x86-64-v2-AES."""
+    """Processor of a VM whose own spec says nothing; given, what it leaves out is Proxmox's default, also the type.
+    Default: one core of type x86-64-v2-AES."""
     memory: Memory = Memory(size="1Gi")
     """Memory of a VM whose own spec says nothing. Default: 1Gi."""
     machine: Machine = "q35"
     """Machine type. Default: q35."""
     firmware: Firmware = Firmware()
-    """Firmware. Default: SeaBIOS, without TPM."""
+    """Firmware, which belongs to the installed system: VMs keep it. Default: SeaBIOS, without TPM."""
     os_type: OSType = "Linux"
     """Operating system in the guest, by which Proxmox chooses hardware defaults. Default: Linux."""
     scsi_controller: Literal["VirtIOSCSISingle", "VirtIOSCSI", "LSI"] = "VirtIOSCSISingle"
     """SCSI controller of the boot disk; that of VirtIOSCSISingle gives each disk a thread of its own. Default:
     VirtIOSCSISingle."""
     agent: bool = True
-    """Whether the VM has the device of the QEMU guest agent. Default: true."""
+    """Whether the VM has the device of the QEMU guest agent; the agent itself must be in the image. Default: true."""
     serial_console: bool = True
     """Whether the VM has a serial port, which most cloud images write their console to. Default: true."""
     cloud_init_drive: bool = True
@@ -162,19 +165,23 @@ class TemplateSpec(Wire):
     image: Image | None = None
     """Disk image that the template boots from. Default: none; either image or fromVM is set."""
     from_vm: Annotated[FromVM | None, Field(alias="fromVM")] = None
-    """Stopped VM that the template is a full clone of. Default: none; either image or fromVM is set."""
+    """Stopped VM that the template is a full clone of; on local storage only its own node gets a copy. Default: none;
+    either image or fromVM is set."""
     hardware: Hardware | None = None
-    """Hardware of the template. Default: as each of its fields says; that of the VM with fromVM."""
+    """Hardware of the template; a change makes a new version. Default: as each of its fields says; that of the VM with
+    fromVM."""
     storage: StorageName | None = None
-    """Proxmox storage of the templates' disks. Default: defaults.storage of the ProxmoxCluster."""
+    """Proxmox storage of the templates' disks; another one makes a new version. Default: defaults.storage of the
+    ProxmoxCluster."""
     distribution: Literal["AllNodes", "OnDemand", "Shared"] = "AllNodes"
-    """Where copies are made: AllNodes on each node, OnDemand on a node when a ProxmoxVM is placed there, Shared a
-    single one, which needs a shared storage. On a shared storage one copy serves all nodes whatever this says.
-    Default: AllNodes."""
+    """Where copies are made: AllNodes on each node that can have one, OnDemand on a node when a ProxmoxVM is placed
+    there, Shared a single one, which needs a shared storage. On a shared storage one copy serves all nodes whatever
+    this says. Default: AllNodes."""
     nodes: Annotated[tuple[NodeName, ...], Field(max_length=64)] = ()
-    """Nodes that copies may be made on, at most 64. Default: any."""
+    """Nodes that copies may be made on, at most 64; one that is taken off loses its copy. Default: any."""
     keep_versions: Annotated[int, Field(ge=0, le=10)] = 1
-    """How many earlier versions are kept though nothing uses them, 0 to 10. Default: 1."""
+    """How many earlier versions are kept though nothing uses them, 0 to 10; what linked clones need stays in any case.
+    Default: 1."""
     tags: Annotated[
         tuple[Tag, ...],
         Field(max_length=32),
@@ -184,9 +191,11 @@ class TemplateSpec(Wire):
     ] = ()
     """Tags in Proxmox of copies that are made from now on, at most 32; their VMs inherit them. Default: none."""
     revision: Annotated[str, Field(max_length=63)] | None = None
-    """Any text; another one makes a new version though nothing else has changed. Default: none."""
+    """Any text; another one makes a new version though nothing else here has changed, as when the VM of fromVM was
+    updated. Default: none."""
     deletion_policy: DeletionPolicy = "Delete"
-    """What happens to the templates when this object is deleted; Retain leaves them in Proxmox. Default: Delete."""
+    """What happens to the templates when this object is deleted; Retain leaves them in Proxmox, as nobody's. Default:
+    Delete."""
 
 
 CopyState = Literal["Creating", "Converting", "Ready", "Removing"]
@@ -196,7 +205,7 @@ class TemplateCopy(Wire):
     """Proxmox template that was made, or is being made."""
 
     node: str
-    """Node that it is on; the one it was made on where the storage is shared."""
+    """Node that it was made on; on a shared storage it serves the others, too."""
     vmid: int
     """VMID; it is recorded before anything is made."""
     uuid: str
@@ -208,7 +217,7 @@ class TemplateCopy(Wire):
     state: CopyState
     """How far it is; Ready ones are cloned."""
     since: AwareDatetime
-    """When it came into this state."""
+    """When it came into this state, or a call about it was made last."""
     upid: str | None = None
     """Proxmox's id of the task that works on it; absent while none does, or its answer is awaited."""
 
@@ -228,20 +237,20 @@ class TemplateStatus(Status):
     observed_generation: int | None = None
     """The metadata.generation that was last acted on."""
     conditions: Conditions = ()
-    """Ready says that VMs can be made from the current version; others are Downloaded, Distributed, Reconciling and
-    Stalled."""
+    """Ready says that VMs can be made from the current version, Distributed that all its copies are there, Downloaded
+    that no node waits for the image; others are Reconciling and Stalled."""
     cluster: str | None = None
     """Name of the ProxmoxCluster that the templates are in; it stays, whatever the default becomes."""
     version: str | None = None
     """Current version: a digest of everything that shapes the result."""
     versions: tuple[str, ...] = ()
-    """Versions that have copies, the current one last."""
+    """Versions that have copies, the oldest first; the current one is last, even before it has any."""
     copies: Annotated[tuple[TemplateCopy, ...], ListMap("vmid")] = ()
     """Templates in Proxmox, of all versions."""
     copies_ready: str | None = None
     """Copies of the current version that are ready, and how many there are to be, such as 2/3."""
     images: tuple[TemplateImage, ...] = ()
-    """Images that were downloaded for it and are still there."""
+    """Images that were downloaded for it, and are deleted when no VMTemplate names them any more."""
 
 
 class VMTemplate(Resource):
