@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 
-from demo import acts, life
+from demo import acts, images, life
 from demo.acts import SIMULATOR, TENANT
 from demo.kube import vms
 from demo.looking import NAMESPACE, Told
@@ -28,7 +28,9 @@ def main() -> int:
             started = time.monotonic()
             with set_up(simulator=SIMULATOR, namespaces=(NAMESPACE, TENANT)) as stage:
                 _prepare(stage, screen, started)
-                told = [act(stage, screen) for act in (acts.clusters, acts.creation, acts.drift)]
+                told = [
+                    act(stage, screen) for act in (acts.clusters, acts.creation, images.templates, acts.drift)
+                ]
                 told += [act(stage, screen) for act in (life.change, life.move, life.adoption)]
                 told += [act(stage, screen) for act in (acts.refusals, acts.deletion)]
                 _summary(stage, screen, told, time.monotonic() - started)
@@ -46,7 +48,7 @@ def main() -> int:
 
 def _introduce(screen: Screen) -> None:
     screen.say(
-        "A tour of the operator in less than a minute. Nothing leaves this machine, nothing is left behind."
+        "A tour of the operator in about a minute. Nothing leaves this machine, nothing is left behind."
     )
     screen.act(
         "The stage",
@@ -83,7 +85,7 @@ def _summary(stage: Stage, screen: Screen, told: list[Told], seconds: float) -> 
     screen.table("What you have seen", told)
     screen.say(
         f"In all {seconds:.0f} s, {len(calls)} calls to Proxmox ({mutating} of them changed something) and "
-        f"{writes['proxmoxvms'] + writes['proxmoxclusters']} writes to Kubernetes objects, "
+        f"{writes['proxmoxvms'] + writes['vmtemplates'] + writes['proxmoxclusters']} writes to Kubernetes objects, "
         f"besides {writes['events']} Events and {writes['leases']} renewals of the Lease."
     )
 

@@ -18,6 +18,7 @@ from demo.processes import StageError
 
 GROUP = "/apis/proxmox-operator.io/v1alpha1"
 CLUSTERS = f"{GROUP}/proxmoxclusters"
+TEMPLATES = f"{GROUP}/vmtemplates"
 ALL_VMS = f"{GROUP}/proxmoxvms"
 Object = dict[str, Any]
 
@@ -106,16 +107,18 @@ class Kube:
         return str(path)
 
 
+def condition(raw: Object, kind: str) -> Object:
+    """A condition of an object, empty before its first."""
+    conditions: list[Object] = (raw.get("status") or {}).get("conditions", [])
+    return next((each for each in conditions if each["type"] == kind), {})
+
+
 def ready(raw: Object) -> Object:
     """The condition Ready of an object, empty before its first."""
-    conditions: list[Object] = (raw.get("status") or {}).get("conditions", [])
-    return next((condition for condition in conditions if condition["type"] == "Ready"), {})
+    return condition(raw, "Ready")
 
 
 def is_ready(raw: Object) -> bool:
     """Ready, and for the spec as it now is."""
-    condition = ready(raw)
-    return (
-        condition.get("status") == "True"
-        and condition.get("observedGeneration") == raw["metadata"]["generation"]
-    )
+    found = ready(raw)
+    return found.get("status") == "True" and found.get("observedGeneration") == raw["metadata"]["generation"]

@@ -3,7 +3,7 @@
 import json
 import time
 
-from demo.kube import is_ready, vms
+from demo.kube import condition, is_ready, vms
 from demo.looking import NAMESPACE, Told, await_that, describe, events, since, status_of, vmid_of
 from demo.processes import StageError
 from demo.screen import Screen
@@ -135,8 +135,7 @@ def _annotate(stage: Stage, name: str, annotation: str) -> None:
 
 
 def _condition(stage: Stage, name: str, kind: str) -> dict[str, str]:
-    status = (stage.kube.get(f"{vms(NAMESPACE)}/{name}") or {}).get("status") or {}
-    return next((each for each in status.get("conditions", ()) if each["type"] == kind), {})
+    return condition(stage.kube.get(f"{vms(NAMESPACE)}/{name}") or {}, kind)
 
 
 def _node(stage: Stage, vmid: int) -> str:

@@ -153,7 +153,7 @@ class Screen:
                 where = f"VM {row.vmid} on {row.node}" if row.vmid else ""
                 word = "Ready" if row.ready else "     "
                 elapsed = f"{time.monotonic() - started:5.1f} s"
-                self.raw(f"{elapsed}  {row.name:8} {word}  {row.reason:18} {where} {row.address}".rstrip())
+                self.raw(f"{elapsed}  {row.name:13} {word}  {row.reason:18} {where} {row.address}".rstrip())
 
 
 def _live_table(rows: list[Row], started: float) -> Padding:

@@ -1,9 +1,10 @@
-"""The cast: a Kubernetes API server, a simulated Proxmox VE cluster, and room for the operator.
+"""The cast: a Kubernetes API server, a simulated Proxmox VE cluster, a server of images, and room for the operator.
 
 Leaving the `with` block stops everything, also on an exception, Ctrl-C and SIGTERM. What was asked for by KUBECONFIG
 is not started, and not stopped either: there, only what was made is removed.
 """
 
+import hashlib
 import json
 import shutil
 import signal
@@ -20,6 +21,7 @@ import yaml
 from controlplane import Cluster, ControlPlaneError, ExternalCluster, open_cluster
 from demo.kube import CLUSTERS, Kube
 from demo.processes import Operator, Simulator, StageError
+from imageserver import GIB, ImageServer, qcow2
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "manifests" / "examples"
@@ -32,10 +34,13 @@ FAILURES = (StageError, ControlPlaneError)
 class Stage:
     """What the acts play on. Made by :func:`set_up`."""
 
-    def __init__(self, cluster: Cluster, kube: Kube, simulator: Simulator, logs: Path) -> None:
+    def __init__(
+        self, cluster: Cluster, kube: Kube, simulator: Simulator, images: ImageServer, logs: Path
+    ) -> None:
         self.cluster = cluster
         self.kube = kube
         self.simulator = simulator
+        self.images = images
         self.logs = logs
         self.operator: Operator | None = None
         self.port = _free_port()
@@ -60,12 +65,18 @@ class Stage:
             self.operator = None
 
     def example(self, name: str) -> list[dict[str, Any]]:
-        """The objects of one file of manifests/examples, with the simulator's endpoints, CA and token filled in."""
+        """The objects of one file of manifests/examples, with the simulator's endpoints, CA and token filled in, and a
+        small image of our own in place of a distribution's."""
         objects: list[dict[str, Any]] = list(yaml.safe_load_all((EXAMPLES / name).read_text()))
         for raw in objects:
             if raw["kind"] == "ProxmoxCluster":
                 raw["spec"]["endpoints"] = self.simulator.urls
                 raw["spec"]["tls"] = {"caBundle": self.simulator.ca_file.read_text()}
+            elif raw["kind"] == "VMTemplate":
+                data = qcow2(3 * GIB)
+                path = "/" + raw["spec"]["image"]["url"].rpartition("/")[2]
+                raw["spec"]["image"]["url"] = self.images.serve(path, data)
+                raw["spec"]["image"]["checksum"] = f"sha256:{hashlib.sha256(data).hexdigest()}"
             elif "tokenID" in raw.get("stringData", {}):
                 raw["stringData"] = {
                     "tokenID": self.simulator.token_id,
@@ -99,7 +110,8 @@ def set_up(*, simulator: Sequence[str], namespaces: Sequence[str]) -> Iterator[S
                     stack.callback(cluster.delete_namespace, namespace)
         pve = Simulator(logs / "simulator.log", *simulator)
         stack.callback(pve.stop)
-        stage = Stage(cluster, kube, pve, logs)
+        images = stack.enter_context(ImageServer())
+        stage = Stage(cluster, kube, pve, images, logs)
         stack.callback(stage.stop_operator)
         if isinstance(cluster, ExternalCluster):
             stack.callback(_forget_objects, stage)
@@ -138,7 +150,7 @@ def _is_ours(record: dict[str, str]) -> bool:
 def _forget_objects(stage: Stage) -> None:
     """On somebody's own cluster: the VMs are simulated, so finalizers may go without asking Proxmox."""
     stage.stop_operator()
-    for kind in ("proxmoxvm", "proxmoxcluster"):
+    for kind in ("proxmoxvm", "vmtemplate", "proxmoxcluster"):
         listed = stage.cluster.kubectl("get", kind, "-A", "-o", "yaml").stdout
         for raw in (yaml.safe_load(listed) or {}).get("items", []):
             where = ["-n", raw["metadata"]["namespace"]] if "namespace" in raw["metadata"] else []

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from harness.images import GIB, ImageServer, qcow2
 from harness.kubeapi import Raw
 from harness.world import PATIENCE, Condition, Said, World
+from imageserver import GIB, ImageServer, qcow2
 from proxmox_operator.kube.resources import VM_TEMPLATES
 
 
@@ -65,14 +65,18 @@ class Templates:
         name = f"{self.world.name(prefix)}-{self.world.namespace}"
         if "image" not in spec and "fromVM" not in spec:
             spec["image"] = self.image(name, path=f"/{name}.qcow2")
+        self.apply(name, **{"storage": "local-lvm", **spec})
+        return name
+
+    def apply(self, name: str, **spec: Any) -> None:
+        """Apply a VMTemplate of this name in the world's cluster; a field that is None is left out."""
         self._made.append(name)
-        wanted = {"clusterRef": {"name": self.world.cluster}, "storage": "local-lvm", **spec}
+        wanted = {"clusterRef": {"name": self.world.cluster}, **spec}
         manifest = {
             "metadata": {"name": name},
             "spec": {key: value for key, value in wanted.items() if value is not None},
         }
         self.world.kube.apply(VM_TEMPLATES, manifest)
-        return name
 
     def edit(self, name: str, **spec: Any) -> None:
         """Change fields of ``spec``; None removes one."""

@@ -76,6 +76,8 @@ def test_the_demo_shows_all_of_its_acts_in_time_and_leaves_nothing_behind(tmp_pa
     assert seconds < PROMISED_SECONDS, shown
     for promised in (
         "All Ready",
+        "(`from-template`) runs on",
+        "debian-13 True Ready 3/3",
         "is running again",
         "PowerDriftCorrected",
         "RestartRequired: True",

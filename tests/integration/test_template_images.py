@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from harness.images import GIB, qcow2
 from harness.templates import Templates
 from harness.world import World
+from imageserver import GIB, qcow2
 
 
 @pytest.fixture

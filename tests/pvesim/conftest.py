@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.images import GIB, ImageServer, qcow2
+from imageserver import GIB, ImageServer, qcow2
 from pvesim import PveSim
 from pvesim.client import Api
 

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from harness.images import GIB, qcow2
+from imageserver import GIB, qcow2
 from pvesim import PveSim
 from pvesim.client import Api, ApiError
 

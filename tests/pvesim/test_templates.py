@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.images import GIB, qcow2
+from imageserver import GIB, qcow2
 from pvesim import PveSim
 from pvesim.client import Api, ApiError
 

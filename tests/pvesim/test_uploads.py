@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.images import GIB, qcow2
+from imageserver import GIB, qcow2
 from pvesim import PveSim
 from pvesim.client import Api, ApiError
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from proxmox_operator.api import ProxmoxCluster, ProxmoxVM, crds
+from proxmox_operator.api import ProxmoxCluster, ProxmoxVM, VMTemplate, crds
 from proxmox_operator.api.meta import Resource
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "manifests" / "examples").glob("*.yaml"))
-KINDS: dict[str, type[Resource]] = {kind.kind: kind for kind in (ProxmoxCluster, ProxmoxVM)}
+KINDS: dict[str, type[Resource]] = {kind.kind: kind for kind in (ProxmoxCluster, ProxmoxVM, VMTemplate)}
 
 
 def objects(path: Path) -> list[dict[str, Any]]:

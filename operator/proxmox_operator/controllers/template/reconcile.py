@@ -131,19 +131,17 @@ class TemplateReconciler:
         self, applier: TemplateApplier, facts: TemplateFacts, step: Step, memory: TemplateMemory
     ) -> bool:
         """Take one step; whether it was taken. What it fails of is remembered where it belongs."""
+        what = step.node if isinstance(step, Download) else getattr(getattr(step, "copy", None), "vmid", None)
         try:
             await applier.apply(facts, step)
         except (Outdated, AnswerLost, NotReadYet):
             raise  # looked at anew, from the start
         except Waiting as error:
             logger.debug("%s: %s", error.reason, error.message)
+            if isinstance(what, int):
+                memory.answered.add(what)  # nothing was sent that could still take effect
             return False  # woken when there is a slot
         except OperatorError as error:
-            what = (
-                step.node
-                if isinstance(step, Download)
-                else getattr(getattr(step, "copy", None), "vmid", None)
-            )
             if what is None:
                 raise
             logger.info("%s: %s", error.reason, error.message)
