@@ -23,7 +23,7 @@ ImageURL = Annotated[
     str,
     Field(max_length=2048),
     Matches(
-        pattern=r"^https?://[A-Za-z0-9.\[\]:_-]+(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?$",
+        pattern=r"^https?://[A-Za-z0-9.\[\]:_-]+(/[A-Za-z0-9._~!$&()*+,;=:@%/-]*)?$",
         message=(
             "spec.image.url must be an http or https URL without user, password, query or fragment: the nodes write it "
             "into their task logs"

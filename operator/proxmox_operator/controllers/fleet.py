@@ -16,7 +16,7 @@ from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import NeedsHuman, NotReadYet, OperatorError, Unreachable, Waiting
 from proxmox_operator.kube.client import Raw
 from proxmox_operator.planning.identity import Signs
-from proxmox_operator.proxmox.permissions import Feature
+from proxmox_operator.proxmox.permissions import Feature, Permissions
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.traces import traces
 
@@ -44,11 +44,11 @@ class Member:
     leaving, by object UID, and ``movers`` which one others wait to leave, of which one may at a time; ``seen`` is what
     a search has read of VMs that belong to no known object, all of them last at ``swept_at``; ``awaited`` are objects
     that wait for a VM which is not theirs yet, by its VMID (None: for any); ``copies_awaited`` are ProxmoxVMs that wait
-    for a copy of a VMTemplate, with its name and the node they are placed on (None: for any copy). ``passes`` counts VMs being worked on now;
-    ``queued`` are those that wait until one of them is done (:meth:`Fleet.share`). ``cluster`` is the object at its
-    newest (``raw``), ``acted_on`` as the cluster's own last pass saw it, which can hang for minutes. ``major`` is the
-    version of Proxmox VE, ``lacking`` what only some VMs ask for and the credentials are not enough for, with the
-    remedy.
+    for a copy of a VMTemplate, with its name and the node they are placed on (None: for any copy). ``passes`` counts
+    VMs being worked on now; ``queued`` are those that wait until one of them is done (:meth:`Fleet.share`). ``cluster``
+    is the object at its newest (``raw``), ``acted_on`` as the cluster's own last pass saw it, which can hang for
+    minutes. ``major`` is the version of Proxmox VE, ``granted`` what the credentials may do, ``lacking`` what only some
+    VMs ask for and the credentials are not enough for, with the remedy.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Member:
     copies_awaited: dict[Key, tuple[str, str | None]] = field(default_factory=dict)
     cursor: int | None = None
     major: int | None = None
+    granted: Permissions = field(default_factory=dict)
     lacking: Mapping[Feature, str] = field(default_factory=dict)
     passes: int = 0
     queued: dict[Key, None] = field(default_factory=dict)

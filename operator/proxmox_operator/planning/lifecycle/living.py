@@ -23,6 +23,13 @@ from proxmox_operator.planning.lifecycle.checks import (
 from proxmox_operator.planning.lifecycle.facts import Absent, Facts, Present
 from proxmox_operator.planning.lifecycle.ha import availability, ha_sentences, through_ha
 from proxmox_operator.planning.lifecycle.restarting import begin, go_on
+from proxmox_operator.planning.lifecycle.seeding import (
+    await_first_boot,
+    drop_seed_of_gone_vm,
+    drop_spent_seed,
+    first_boot,
+    put_seed,
+)
 from proxmox_operator.planning.lifecycle.steps import (
     Adopt,
     Blocked,
@@ -113,7 +120,7 @@ def _missing(facts: Facts) -> Step | None:
         )
     intent = vm.status.provisioning
     if intent is None:
-        return reserve(facts)
+        return drop_seed_of_gone_vm(facts) or reserve(facts)
     if facts.source is None or not isinstance(facts.place, Placed):
         return unplaced(facts)
     if (facts.place.node, facts.source.node) != (vm.status.node, intent.source_node):
@@ -265,10 +272,14 @@ LIVING: tuple[Check, ...] = (
     _configure,
     availability,
     _first_volumes,
+    put_seed,
     begin,
     _power,
     _volumes,
+    first_boot,
+    drop_spent_seed,
     _stay,
+    await_first_boot,
     _settled,
 )
 
