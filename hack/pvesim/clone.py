@@ -35,7 +35,7 @@ from .props import (
     random_mac,
     split_volid,
 )
-from .storage_api import Storages
+from .uploads import Uploads
 
 NOT_COPIED = frozenset(
     [
@@ -63,7 +63,7 @@ class ClonePlan:
     full: set[str]
 
 
-class Clone(Storages):
+class Clone(Uploads):
     """POST /nodes/{node}/qemu/{vmid}/clone."""
 
     def _table_clone(self) -> list[tuple[str, str, Any]]:

@@ -8,7 +8,7 @@ the worker, again in it; every change goes to [PENDING]; what did not change is 
 import re
 from typing import Any
 
-from fakepve.model import PveError
+from fakepve.model import PveError, TaskError
 
 from .apply import Apply
 from .core import Values, die, param_error
@@ -26,6 +26,7 @@ from .props import (
     unique_tags,
     valid_ssh_keys,
 )
+from .tasks import succeeded
 from .validation import check_cpu, clamp_units, option_exists, pinned_machine
 
 PASSWORD_MASK = "**********"
@@ -114,15 +115,11 @@ class Config(Apply):
 
         upid = await self.task(vm.node, "qmconfig", vm.vmid, user, body, vm=vm)
         if v.get("background_delay"):
-            task = self.by_upid[upid]
-            waited = 0.0
-            while task.running and waited < v["background_delay"]:
-                await self.pause(0.2)
-                waited += 0.2
-            if not task.running:
-                if task.exitstatus == "OK" or str(task.exitstatus).startswith("WARNINGS"):
+            status = await self.ended_within(upid, v["background_delay"])
+            if status is not None:
+                if succeeded(status):
                     return None
-                raise die(f"failed to update VM {vm.vmid}: {task.exitstatus}")
+                raise die(f"failed to update VM {vm.vmid}: {status}")
         return upid
 
     def _prepare_change(self, v: Values, user: str) -> Values:
@@ -186,7 +183,7 @@ class Config(Apply):
         for key in sorted(change, key=natural):
             if key == "boot":
                 self._check_boot(vm, str(change[key]), change)
-            self._request_set(vm, key, change[key], user)
+            await self._request_set(vm, key, change[key], user)
         self.drop_used(vm)
         for key in [key for key, value in vm.pending.items() if vm.config.get(key) == value]:
             del vm.pending[key]
@@ -239,9 +236,9 @@ class Config(Apply):
         if str(vm.config.get("protection", 0)) == "1":
             raise die(f"{message} - protection mode enabled")
 
-    def _request_set(self, vm: SimVm, key: str, value: Any, user: str) -> None:
+    async def _request_set(self, vm: SimVm, key: str, value: Any, user: str) -> None:
         if is_drive(key):
-            self._request_drive(vm, key, value, user)
+            await self._request_drive(vm, key, value, user)
             return
         if vm.config.get(key):
             self.check_device_privileges(user, vm.vmid, None, key, vm.config[key], verb="modify")
@@ -267,7 +264,7 @@ class Config(Apply):
         if pinned is not None:
             vm.pending["machine"] = pinned
 
-    def _request_drive(self, vm: SimVm, key: str, value: Any, user: str) -> None:
+    async def _request_drive(self, vm: SimVm, key: str, value: Any, user: str) -> None:
         if vm.config.get(key):
             self.check_device_privileges(user, vm.vmid, None, key, vm.config[key])
             _check_tpm_version(key, vm.config[key], value)
@@ -276,11 +273,13 @@ class Config(Apply):
             self.register_unused(vm, parse_drive(vm.pending[key]))
         made: list[str] = []
         try:
-            vm.pending[key] = self.create_drive(vm, key, value, made)
-        except PveError:
+            stored = self.create_drive(vm, key, value, made)
+            await self.finish_import(vm, value, stored)
+        except (PveError, TaskError):
             for volid in made:
                 self.free(volid, vm.node)
             raise
+        vm.pending[key] = stored
         vm.pending_force.discard(key)
         order = parse(vm.config.get("boot", "")).get("order")
         if order and is_cdrom(parse_drive(value)) and key not in order.split(";"):

@@ -7,8 +7,8 @@ qemu-server.
 from typing import Any
 
 from . import storage_types
-from .clone import Clone
 from .core import Values, die, param_error
+from .imports import Imports
 from .model import SimVm
 from .props import (
     GIB,
@@ -37,7 +37,7 @@ def in_snapshot(vm: SimVm, volid: str) -> bool:
     return "referenced_in_snapshot" in volume_refs(vm).get(volid, {})
 
 
-class Disks(Clone):
+class Disks(Imports):
     """Allocation, detaching and resizing."""
 
     def _table_disks(self) -> list[tuple[str, str, Any]]:
@@ -55,6 +55,8 @@ class Disks(Clone):
             drive = parse_drive(values[key])
             volid = drive.get("file", "")
             new = NEW_DISK.fullmatch(volid)
+            if "import-from" in drive:
+                self.check_import(key, drive, vmid, user)
             if volid in ("", "none") or volid.endswith(":cloudinit") or volid == "cloudinit":
                 continue
             if volid == "cdrom":
@@ -85,7 +87,7 @@ class Disks(Clone):
         siblings: Values | None = None,
     ) -> str:
         """create_disks for one drive: the value that goes into the config; new volume ids are added to
-        `made`."""
+        `made`. An import is only allocated: `finish_import` follows."""
         drive = parse_drive(value)
         volid = drive["file"]
         new = NEW_DISK.fullmatch(volid)
@@ -98,21 +100,23 @@ class Disks(Clone):
             sid = new[1] or default
             if not sid:
                 raise die("no storage ID specified (and no default storage)")
-            size = FIXED_SIZE.get(key) or int(float(new[2]) * GIB)
-            self._check_format(sid, drive.get("format"))
-            drive["file"] = self.alloc(sid, vm.node, vm.vmid, size, fmt=drive.pop("format", None))
-            made.append(drive["file"])
-            drive["size"] = print_size(size)
-            if vm.template:
-                drive["file"] = made[-1] = self.make_base(drive["file"], vm.node)
+            if "import-from" in drive:
+                volid = self.begin_import(vm, drive, sid)
+            else:
+                volid = self._new_disk(vm, key, sid, float(new[2]), drive.get("format"))
+            made.append(volid)
+            drive = {name: text for name, text in drive.items() if name not in ("format", "import-from")}
+            drive |= {"file": volid, "size": print_size(self._existing(volid, vm.node).size)}
             self.say(f"{key}: successfully created disk '{print_drive(drive)}'")
             return print_drive(drive)
         return self._existing_volume(vm, key, drive)
 
-    def _check_format(self, sid: str, fmt: str | None) -> None:
+    def _new_disk(self, vm: SimVm, key: str, sid: str, gib: float, fmt: str | None) -> str:
         """alloc_image refuses a format the storage cannot hold; a move or a full clone takes its default."""
         if fmt is not None and fmt not in storage_types.formats(self._kind(f"{sid}:")):
             raise die(f"unsupported format '{fmt}'")
+        volid = self.alloc(sid, vm.node, vm.vmid, FIXED_SIZE.get(key) or int(gib * GIB), fmt=fmt)
+        return self.make_base(volid, vm.node) if vm.template else volid
 
     def _create_cloudinit(
         self, vm: SimVm, key: str, drive: Props, made: list[str], default: str | None, siblings: Values
@@ -136,9 +140,12 @@ class Disks(Clone):
         if parts is None:
             return print_drive(drive)
         self._check_enabled(parts[0], vm.node)
-        volume = self.volume(volid, vm.node)
-        iso = self.storages[parts[0]].get("volumes", {}).get(parts[1])
-        if volume is None and iso is None:
+        volume, file = self.volume(volid, vm.node), self.file(volid, vm.node)
+        if volume is not None:
+            size = volume.size
+        elif file is not None:
+            size = self.image_size(parts[0], file)
+        else:
             raise die(f"volume {volid} does not exist")
         wanted = drive.pop("format", None)
         if volume is not None and wanted and wanted != volume.format:
@@ -147,7 +154,7 @@ class Disks(Clone):
                 f" from storage format '{volume.format}'"
             )
         if not is_cloudinit(drive):
-            drive["size"] = print_size(volume.size if volume is not None else int(iso["size"]))
+            drive["size"] = print_size(size)
         return print_drive(drive)
 
     # --------------------------------------------------------------- detaching

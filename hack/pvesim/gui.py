@@ -4,8 +4,9 @@ All of it is safe to call from any thread, but not from an interceptor.
 """
 
 from .gui_cluster import ClusterActions
+from .gui_files import FileActions
 from .gui_vms import VmActions
 
 
-class Gui(VmActions, ClusterActions):
+class Gui(VmActions, FileActions, ClusterActions):
     """Actions of other people, nodes and networks. `PveSim` provides `server`, `run` and `call`."""

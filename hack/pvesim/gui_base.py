@@ -1,6 +1,5 @@
 """How the scenarios reach the simulator, and its tasks: the base of the modules `gui_*`."""
 
-import re
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -8,7 +7,7 @@ from typing import Any, TypeVar
 from .core import die
 from .model import SimVm
 from .server import Server
-from .tasks import Hold, Task
+from .tasks import Hold, Task, succeeded
 
 T = TypeVar("T")
 
@@ -63,7 +62,8 @@ class GuiBase:
         context lets them go on. Stages: clone:stub, clone:copying, clone:moving, clone:joining,
         create:allocated, config:write, start:qemu, destroy:freeing, destroy:zombie, migrate:copying,
         migrate:moving, migrate:unlocking, move:copying, snapshot:taking, snapshot:deleting, snapshot:rolling,
-        suspend:saving, restore:copying, stopall:stopping, startall:starting.
+        suspend:saving, restore:copying, stopall:stopping, startall:starting, download:fetching,
+        upload:copying, import:copying, template:converting.
         """
         hold = Hold()
 
@@ -87,6 +87,6 @@ class GuiBase:
 
         :raises PveError: it has not.
         """
-        if not re.fullmatch(r"OK|WARNINGS: \d+", str(task.exitstatus)):
+        if not succeeded(str(task.exitstatus)):
             raise die(str(task.exitstatus))
         return task

@@ -9,6 +9,7 @@ reason phrase is the message's first line.
 
 import asyncio
 import contextvars
+import re
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -25,6 +26,7 @@ from .validation import bad_booleans
 
 ENDPOINT = web.AppKey("endpoint", str)
 REQUESTS_PER_CONNECTION = 100
+VOLUME = re.compile(r"/api2/\w+(/nodes/[^/]+/storage/[^/]+/content)/(.+)")
 HA_RULES = "/cluster/ha/rules"
 Route = Callable[[Values, Any], Awaitable[Any]]
 
@@ -55,6 +57,15 @@ class Http(Backups):
 
     # ---------------------------------------------------------------- requests
 
+    def resolve(self, request: web.Request, prefix: str) -> Any:
+        """The schema's match of a path; a volume id is the rest of it, slashes included."""
+        volume = VOLUME.fullmatch(request.path)
+        if volume is None:
+            return super().resolve(request, prefix)
+        match = schema.load().match(volume[1] + "/any")
+        match.params["volume"] = volume[2]
+        return match
+
     @web.middleware
     async def _middleware(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]
@@ -71,7 +82,8 @@ class Http(Backups):
         request[GENERIC] = match if "tail" in request.match_info else None
         path = request.path.removeprefix(API)
         try:
-            values = await params(request)
+            upload = request.content_type == "multipart/form-data"
+            values = await (self.receive_upload(request) if upload else params(request))
         except PveError as problem:
             return self._refuse(problem)
         call = self.recorder.add(
@@ -86,12 +98,15 @@ class Http(Backups):
         async def execute() -> web.StreamResponse:
             response = await self._bounded(request, handler, match, values, call)
             call.status = response.status
+            if response.status >= 400:
+                self.drop_upload(values)
             return response
 
         try:
             call.user = self._authenticate(request)
         except PveError as problem:
             if not (match and self.is_world(match, request.method)):
+                self.drop_upload(values)
                 await asyncio.sleep(self.auth_delay)
                 call.status = 401
                 return self._refuse(problem)

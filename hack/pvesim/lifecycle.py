@@ -11,7 +11,7 @@ from typing import Any
 
 from fakepve.model import PveError, TaskError
 
-from .core import Values, die, forbidden
+from .core import Values, as_task_error, die, forbidden
 from .model import Guest, SimVm, fresh_identity
 from .move_disk import MoveDisk
 from .props import (
@@ -77,17 +77,17 @@ class Lifecycle(MoveDisk):
                 full = {key: value for key, value in config.items() if not is_drive(key)}
                 for key in sorted((key for key in config if is_drive(key)), key=natural):
                     full[key] = self.create_drive(vm, key, config[key], made, default=default, siblings=full)
+                    await self.finish_import(vm, config[key], full[key])
                 await self.work()
                 await self.checkpoint("create:allocated")
                 self.ensure_present(vm)
                 self._complete_config(full)
-            except PveError as error:
+            except (PveError, TaskError) as error:
                 for volid in made:
                     self.free(volid, node)
-                self.vms.remove(vm)
-                raise PveError(
-                    error.status, f"unable to create VM {vmid} - {error.message}", error.errors
-                ) from error
+                self.forget(vm)
+                cause = as_task_error(error) if isinstance(error, PveError) else error
+                raise TaskError(f"unable to create VM {vmid} - {cause}") from error
             vm.config = full
             if pool:
                 self._pool_join(pool, vmid)
@@ -230,6 +230,19 @@ class Lifecycle(MoveDisk):
     # ---------------------------------------------------------------- template
 
     async def _make_template(self, v: Values, user: str) -> str:
+        vm = self._check_template(v)
+
+        async def body() -> None:
+            vm = self._check_template(v)
+            vm.template = True
+            await self.work()
+            await self.checkpoint("template:converting")
+            self.to_template(vm, v.get("disk"))
+
+        return await self.task(vm.node, "qmtemplate", vm.vmid, user, body, vm=vm)
+
+    def _check_template(self, v: Values) -> SimVm:
+        """$load_and_check: made before the worker is forked and again in it."""
         vm = self.load_config(v["node"], v["vmid"])
         self.check_lock(vm)
         if vm.snapshots:
@@ -238,12 +251,7 @@ class Lifecycle(MoveDisk):
             raise die("you can't convert a template to a template")
         if vm.running:
             raise die("you can't convert a VM to template if VM is running")
-
-        async def body() -> None:
-            await self.work()
-            self.to_template(vm, v.get("disk"))
-
-        return await self.task(vm.node, "qmtemplate", vm.vmid, user, body, vm=vm)
+        return vm
 
     def to_template(self, vm: SimVm, disk: str | None = None) -> None:
         """The config gets `template: 1`; its disks - or only one - become base volumes where the storage has

@@ -37,6 +37,7 @@ class Server(Http):
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
+        self.scratch.remove()
 
     # -------------------------------------------------------------- scenarios
 
@@ -110,6 +111,7 @@ class Server(Http):
         twin.nodes = {name: {"online": name == local} for name in self.nodes}
         twin.pools = {name: set(ids) for name, ids in self.pools.items()}
         twin.disks = {key: dict(disks) for key, disks in self.disks.items()}
+        twin.files = {key: dict(files) for key, files in self.files.items()}
         twin.grants = {
             who: {path: dict(privs) for path, privs in by.items()} for who, by in self.grants.items()
         }

@@ -1,49 +1,40 @@
-"""The storage calls of the API: list, status, content.
+"""The storage calls of the API: list, status, and the content: its list, one volume's attributes, deletion.
 
-Facts: PVE::API2::Storage::{Status,Content}. A volume is listed for whoever may access it; space is what the
-node sees.
+Facts: PVE::API2::Storage::{Status,Content} and list_volumes of PVE::Storage::Plugin. A volume is listed for whoever
+may access it, and deleted by whoever has Datastore.Allocate; space is what the node sees.
 """
 
 from typing import Any
 
 from fakepve.model import PveError
 
-from .core import Core, Values, param_error
-from .storage_snapshots import VolumeSnapshots
+from . import images
+from .core import Values, die, param_error
+from .storage_files import FileVolumes
+from .tasks import succeeded
+
+LISTED_FOR_ANY_VM = frozenset({"import", "snippets"})
+BLOCK = 512
 
 
-class Storages(VolumeSnapshots):
-    """GET storage, storage/{storage}/status and content; DELETE content."""
+class Storages(FileVolumes):
+    """GET storage, storage/{storage}/status and content; GET and DELETE content/{volume}."""
 
     def _volumes(self, name: str) -> dict[str, Values]:
-        """fakepve's view of a storage's contents, over all nodes (its uploads use it)."""
-        store = self.storages[name]
-        out: dict[str, Values] = dict(store.get("volumes", {}))
-        for (sid, _), disks in self.disks.items():
+        """fakepve's view of a storage's contents, over all nodes (its containers use it)."""
+        out: dict[str, Values] = {}
+        for sid, node in {*self.disks, *self.files}:
             if sid == name:
-                out |= {
-                    volume.name: {
-                        "content": volume.content,
-                        "format": volume.format,
-                        "size": volume.size,
-                        "vmid": volume.vmid,
-                        "ctime": volume.ctime,
-                    }
-                    for volume in disks.values()
-                }
+                items = self._content_of(sid, node or next(iter(self.nodes)))
+                out |= {item["volid"].partition(":")[2]: item for item in items}
         return out
-
-    def space(self, sid: str, node: str) -> tuple[int, int]:
-        """(total, used) bytes as `node` sees them."""
-        files = sum(int(item.get("size") or 0) for item in self.storages[sid].get("volumes", {}).values())
-        return self.sizes[sid], self.used(sid, node) + files
 
     def storage_status(self, sid: str, node: str) -> Values:
         """The status of a storage on a node, as the node's storage list shows it."""
         store = self.storages[sid]
         enabled = bool(self._storage_enabled(sid, node))
         active = enabled and bool(store.get("active", 1))
-        total, used = self.space(sid, node) if active else (0, 0)
+        total, used = (self.sizes[sid], self.used(sid, node)) if active else (0, 0)
         return {
             "type": store["type"],
             "content": store["content"],
@@ -61,6 +52,7 @@ class Storages(VolumeSnapshots):
             ("GET", "/nodes/{node}/storage", self._storage_list),
             ("GET", one + "/status", self._storage_status_get),
             ("GET", one + "/content", self._storage_content),
+            ("GET", one + "/content/{volume}", self._volume_info),
             ("DELETE", one + "/content/{volume}", self._volume_delete),
         ]
 
@@ -84,27 +76,36 @@ class Storages(VolumeSnapshots):
             raise param_error(storage="No such storage.")
         return self.storage_status(v["storage"], v["node"])
 
-    async def _storage_content(self, v: Values, user: str) -> list[Values]:
-        sid, node = v["storage"], v["node"]
-        store = self._active_store(sid, node)
-        listed: dict[str, Values] = {}
-        for name, item in store.get("volumes", {}).items():
-            listed[name] = self._item(sid, name, item)
+    def _content_of(self, sid: str, node: str) -> list[Values]:
+        """Everything the content list can show."""
+        items = []
+        for file in self.files_on(sid, node).values():
+            fmt = images.listed_format(file.name)
+            if fmt is not None:
+                vol = {"content": file.content, "format": fmt, "size": file.size, "ctime": file.ctime}
+                items.append(self._item(sid, file.name, vol))
         for volume in self.disks_on(sid, node).values():
-            item = {
+            vol = {
                 "content": volume.content,
                 "format": volume.format,
                 "size": volume.size,
                 "ctime": volume.ctime,
             }
-            listed[volume.name] = self._item(sid, volume.name, item | {"vmid": volume.vmid})
-            if volume.base:
-                listed[volume.name]["parent"] = volume.base
+            item = self._item(sid, volume.name, vol | {"vmid": volume.vmid})
+            items.append(item | ({"parent": volume.base} if volume.base else {}))
+        return items
+
+    async def _storage_content(self, v: Values, user: str) -> list[Values]:
+        sid, node = v["storage"], v["node"]
+        contents = set(self._active_store(sid, node)["content"].split(","))
+        if v.get("content"):
+            contents &= {v["content"]}
         out = []
-        for item in listed.values():
-            if v.get("content") and item["content"] != v["content"]:
+        for item in self._content_of(sid, node):
+            owner = v.get("vmid")
+            if item["content"] not in contents:
                 continue
-            if v.get("vmid") is not None and item.get("vmid") != v["vmid"]:
+            if owner is not None and item.get("vmid") != owner and item["content"] not in LISTED_FOR_ANY_VM:
                 continue
             try:
                 self._check_access(user, sid, item["content"], item.get("vmid"), item["volid"])
@@ -113,15 +114,42 @@ class Storages(VolumeSnapshots):
             out.append(item)
         return sorted(out, key=lambda item: str(item["volid"]).lower())
 
+    async def _volume_info(self, v: Values, user: str) -> Values:
+        sid, name, volid, _, vtype, owner, _ = self._volume_target(v)
+        self._check_access(user, sid, vtype, owner, volid)
+        file, volume = self.file(volid, v["node"]), self.volume(volid, v["node"])
+        if file is not None:
+            size, fmt = self.image_size(sid, file), images.qemu_format(name)
+            used = file.path.stat().st_blocks * BLOCK
+        elif volume is not None:
+            size, fmt, used = volume.size, volume.format, volume.size
+        else:
+            raise die(f"volume_size_info on '{volid}' failed - no format")
+        if not size:
+            raise die(f"volume '{volid}' has size zero")
+        return {"path": self._volume_path(sid, name, vtype), "size": size, "format": fmt, "used": used}
+
     async def _volume_delete(self, v: Values, user: str) -> str | None:
-        volname = v["volume"].partition(":")[2] or v["volume"]
-        volid = f"{v['storage']}:{volname}"
-        if volname not in self.disks_on(v["storage"], v["node"]):
-            deleted: str | None = await Core._content_delete(self, v, user)
-            return deleted
-        self.require(user, f"/storage/{v['storage']}", "Datastore.Allocate")
+        sid, name, volid, _, _, owner, _ = self._volume_target(v)
+        node = v["node"]
+        self.require(user, f"/storage/{sid}", "Datastore.Allocate")
 
         async def body() -> None:
-            self.free(volid, v["node"])
+            await self.work()
+            self._active_store(sid, node)
+            file = self.file(volid, node)
+            if file is not None:
+                self.remove_file(sid, node, file)
+            elif self.volume(volid, node) is not None:
+                self.free(volid, node)
+            else:
+                self.say(f"disk image '{self.file_path(sid, name)}' does not exist")
+            self.say(f"Removed volume '{volid}'")
 
-        return await self.task(v["node"], "imgdel", f"{volname}@{v['storage']}", user, body)
+        upid = await self.task(node, "imgdel", f"{owner}@{sid}" if owner else sid, user, body)
+        status = await self.ended_within(upid, v["delay"]) if v.get("delay") else None
+        if status is None:
+            return upid
+        if succeeded(status):
+            return None
+        raise die(status)

@@ -22,6 +22,8 @@ DEFAULT_CONTENT = {
     "zfspool": "images,rootdir",
     "pbs": "backup",
 }
+# What a disk's size is a multiple of, in bytes; all others: KiB. Facts: alloc_image of the plugins.
+GRANULES = {"lvm": 4 * 1024**2, "lvmthin": 4 * 1024**2, "rbd": 1024**2, "zfspool": 1024**2}
 FILE_CONTENT = "images,rootdir,iso,vztmpl,backup,snippets,import"
 
 # feature -> what it applies to (a base image, the current state, a snapshot); for files, by format.
@@ -71,6 +73,12 @@ def has_feature(kind: str, feature: str, where: str, fmt: str) -> bool:
 def formats(kind: str) -> frozenset[str]:
     """The formats a storage can hold; all but files are raw."""
     return frozenset({"raw", "qcow2", "vmdk"}) if kind in FILE_TYPES else frozenset({"raw"})
+
+
+def allocated(kind: str, size: int) -> int:
+    """The size of a disk that was asked for with `size` bytes."""
+    granule = GRANULES.get(kind, 1024)
+    return -(-size // granule) * granule
 
 
 def transfer_format(kind: str, fmt: str) -> str:

@@ -8,6 +8,7 @@ PVE::RESTEnvironment::fork_worker, PVE::API2::Tasks, PVE::API2::Cluster tasks.
 
 import asyncio
 import contextvars
+import re
 import threading
 import time
 from collections import deque
@@ -35,6 +36,8 @@ WEIGHTS = {
     "qmmove": 1.0,
     "vzdump": 2.0,
     "qmtemplate": 0.3,
+    "download": 1.0,
+    "imgcopy": 0.5,
 }
 DEFAULT_WEIGHT = 0.2
 FINISHED_PER_NODE = 25
@@ -88,6 +91,11 @@ class Hold:
     def __init__(self) -> None:
         self.reached = threading.Event()
         self.released = asyncio.Event()
+
+
+def succeeded(exitstatus: str) -> bool:
+    """True for the exit status of a task that did its work, be it with warnings."""
+    return re.fullmatch(r"OK|WARNINGS: \d+", exitstatus) is not None
 
 
 _current: contextvars.ContextVar[Task | None] = contextvars.ContextVar("pvesim_task", default=None)
@@ -176,16 +184,17 @@ class Tasks(Access):
     async def wait_seconds(self, seconds: float) -> None:
         """Wait real seconds inside a task body; an interrupted task dies here."""
         if seconds > 0:
-            await self._interruptible(asyncio.sleep(seconds))
+            await self.interruptible(asyncio.sleep(seconds))
 
     async def checkpoint(self, stage: str) -> None:
         """A point where a test can stop workers: see `PveSim.hold`."""
         while (hold := self.holds.get(stage)) is not None:
             hold.reached.set()
-            await self._interruptible(hold.released.wait())
+            await self.interruptible(hold.released.wait())
 
     @staticmethod
-    async def _interruptible(waiting: Coroutine[Any, Any, Any]) -> None:
+    async def interruptible(waiting: Coroutine[Any, Any, Any]) -> None:
+        """Await something in a worker; an interrupted one dies here with an error, a killed one without a word."""
         task = _current.get()
         try:
             await waiting
@@ -197,6 +206,12 @@ class Tasks(Access):
     async def pause(self, secs: float) -> None:
         """fakepve's pause, in Proxmox seconds."""
         await self.wait_seconds(self.scaled(secs))
+
+    @staticmethod
+    def worker_pid() -> int:
+        """The process id of the current worker."""
+        task = _current.get()
+        return task.pid if task is not None else 0
 
     @staticmethod
     def say(line: str) -> None:
@@ -224,6 +239,13 @@ class Tasks(Access):
         if task.worker is not None:
             await asyncio.wait({task.worker})
         return task
+
+    async def ended_within(self, upid: str, seconds: float) -> str | None:
+        """The exit status of a task that ends within so many Proxmox seconds; None: it still runs."""
+        task = self.by_upid[upid]
+        if task.worker is not None:
+            await asyncio.wait({task.worker}, timeout=self.scaled(seconds))
+        return task.exitstatus
 
     def kill_task(self, upid: str) -> None:
         """SIGKILL: no clean-up runs, the exit status is `unexpected status`."""

@@ -41,15 +41,28 @@ class VolumeState:
     data: int = field(default=0, compare=False)
 
 
+@dataclass(frozen=True, order=True)
+class FileState:
+    """An ISO, a template or a disk image to import, or an unfinished one (`import/x.qcow2.tmp_dwnl.1001`); `node` is
+    empty on a shared storage, `size` is the file's, in bytes, and `data` as in VolumeState."""
+
+    storage: str
+    node: str
+    name: str
+    size: int
+    data: int = field(default=0, compare=False)
+
+
 @dataclass(frozen=True)
 class World:
-    """Everything that outlives a request: VMs by id, volumes, the running tasks as (type, id), and the HA
-    resources as (service, wanted state)."""
+    """Everything that outlives a request: VMs by id, volumes, the running tasks as (type, id), the HA
+    resources as (service, wanted state), and the files on storages."""
 
     vms: tuple[VmState, ...]
     volumes: tuple[VolumeState, ...]
     tasks: tuple[tuple[str, str], ...]
     ha: tuple[tuple[str, str], ...] = ()
+    files: tuple[FileState, ...] = ()
 
     def vm(self, vmid: int) -> VmState | None:
         """The VM with this id."""
@@ -99,6 +112,9 @@ class World:
                 for sid, state in these if (sid, state) not in others]  # fmt: skip
         out += [f"volume {v.storage}:{v.name} is gone" for v in self.volumes if v not in later.volumes]
         out += [f"volume {v.storage}:{v.name} appeared" for v in later.volumes if v not in self.volumes]
+        out += [f"file {f.storage}:{f.name} {sign}{f.node and f' on {f.node}'}" for sign, these, others in
+                (("is gone", self.files, later.files), ("appeared", later.files, self.files))
+                for f in these if f not in others]  # fmt: skip
         return out
 
 
@@ -127,4 +143,11 @@ def snapshot(server: Server) -> World:
     )
     tasks = tuple(sorted((task.type, task.id) for task in server.running.values()))
     ha = tuple(sorted((sid, wish_of(resource)) for sid, resource in server.ha_resources.items()))
-    return World(vms, volumes, tasks, ha)
+    files = tuple(
+        sorted(
+            FileState(sid, node or "", file.name, file.size, file.data)
+            for (sid, node), found in server.files.items()
+            for file in found.values()
+        )
+    )
+    return World(vms, volumes, tasks, ha, files)

@@ -287,7 +287,7 @@ def test_local_disks_are_copied_only_when_that_is_allowed(world: World) -> None:
 
 def test_what_is_bound_to_the_node_is_named_thing_by_thing(world: World) -> None:
     world.sim.add_mapping("pci", "gpu", ["pve1", "pve2"])
-    world.sim.server.storages["local"]["volumes"] = {"iso/tools.iso": {"content": "iso", "size": 4096}}
+    world.sim.put_file("local", "pve1", "iso", "tools.iso", bytes(4096))
     name, vmid = make(world)
     world.sim.edit_config(vmid, ide0="local:iso/tools.iso,media=cdrom", usb0="host=1234:5678")
     world.sim.stop(vmid)

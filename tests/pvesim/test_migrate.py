@@ -54,7 +54,7 @@ def test_the_precondition_does_not_ask_whether_a_node_lives_or_has_the_bridge(si
 def test_a_local_iso_is_a_local_disk_that_is_a_cdrom_also_where_only_a_snapshot_holds_it(
     sim: PveSim, api: Api
 ) -> None:
-    sim.server.storages["local"]["volumes"] = {"iso/seed.iso": {"content": "iso", "size": 4096}}
+    sim.put_file("local", "pve1", "iso", "seed.iso", bytes(4096))
     sim.add_vm(100, ide2="local:iso/seed.iso,media=cdrom")
     api.ended(api.post("/nodes/pve1/qemu/100/snapshot", snapname="before"))
     sim.edit_config(100, ide2="none,media=cdrom")
@@ -245,7 +245,7 @@ def test_a_template_moves_with_its_base_volumes(sim: PveSim, api: Api) -> None:
 def test_this_migration_is_aborted_and_only_the_log_says_why(
     sim: PveSim, api: Api, config: dict[str, Any], options: dict[str, Any], line: str
 ) -> None:
-    sim.server.storages["local"]["volumes"] = {"iso/seed.iso": {"content": "iso", "size": 4096}}
+    sim.put_file("local", "pve1", "iso", "seed.iso", bytes(4096))
     sim.add_mapping("pci", "gpu", nodes=["pve1", "pve2"])
     sim.add_mapping("pci", "nic", nodes=["pve1"])
     sim.add_vm(100, running=True, **config)
