@@ -3,8 +3,10 @@
 Each method is one Proxmox call (said in its docstring) and decides nothing.
 """
 
+import hashlib
+
 from .client import PveClient
-from .request import File
+from .request import File, ParamValue
 
 
 class Files:
@@ -16,11 +18,16 @@ class Files:
     async def upload_iso(self, node: str, storage: str, name: str, data: bytes) -> str:
         """``POST /nodes/{node}/storage/{storage}/upload``: the UPID of the task that copies it into place.
 
-        A file of that name is replaced. Needs Datastore.AllocateTemplate on the storage.
+        A file of that name is replaced; one that was cut short on its way fails by its checksum. Needs
+        Datastore.AllocateTemplate on the storage.
         """
-        upid: str = await self._client.post(
-            ("nodes", node, "storage", storage, "upload"), content="iso", filename=File(name, data)
-        )
+        params: dict[str, ParamValue] = {
+            "content": "iso",
+            "checksum": hashlib.sha256(data).hexdigest(),
+            "checksum-algorithm": "sha256",
+            "filename": File(name, data),
+        }
+        upid: str = await self._client.post(("nodes", node, "storage", storage, "upload"), **params)
         return upid
 
     async def delete(self, node: str, volume: str) -> str | None:
