@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from proxmox_operator.api.base import Matches, Rule, Wire
-from proxmox_operator.api.scalars import ObjectName, StorageName
+from proxmox_operator.api.scalars import ObjectName, SeedStorageName, StorageName
 
 UserName = Annotated[
     str,
@@ -185,7 +185,7 @@ class CloudInit(Wire):
     network_data: NetworkData | None = None
     """Network-config of cloud-init, version 2, beside user data; at most 64 KiB. Default: made from the addresses of
     spec.networks and from dns; DHCP where there are none."""
-    seed_storage: StorageName | None = None
+    seed_storage: SeedStorageName | None = None
     """Proxmox storage with content ISO image that holds the user data until the first boot is over. Default:
     spec.defaults.seedStorage of the ProxmoxCluster."""
 

@@ -230,7 +230,7 @@ RULES: tuple[Rule, ...] = (
         "set spec.agent: true; it takes effect at the next cold boot",
     ),
     _rule(
-        r"guest-exec has been disabled|command guest-exec is not",
+        r"command guest-exec has been disabled",
         AgentRefused,
         "ExecNotAllowed",
         "allow guest-exec in the guest: take it off the agent's block list, on RHEL and its kin in "
