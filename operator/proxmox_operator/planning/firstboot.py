@@ -9,11 +9,13 @@ from proxmox_operator.planning.seed import has_user_data
 
 @dataclass(frozen=True, kw_only=True)
 class FirstBoot:
-    """What was found out. Unknown: cloud-init could not be asked, ``message`` says why."""
+    """What was found out. Unknown: cloud-init could not be asked, ``message`` says why. ``after``: seconds until it is
+    asked again."""
 
     state: Literal["Done", "Running", "Failed", "Unknown"]
     reason: str
     message: str
+    after: float = 10.0
 
     @property
     def holds(self) -> bool | None:

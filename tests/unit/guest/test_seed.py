@@ -1,34 +1,16 @@
 """The seed of a first boot as an image: cloud-init can read it, and it is the same whenever it is made."""
 
-import io
 import time
 
 import pytest
 import yaml
-from pycdlib import PyCdlib
 
+from harness.seeds import files_of
 from proxmox_operator.errors import NeedsHuman
 from proxmox_operator.guest.seed import checked, empty_image, seed_image
 
 USER_DATA = b"#cloud-config\npackages: [qemu-guest-agent]\n"
 META = {"instance-id": "1b2c3d4e-0000-4000-8000-000000000001", "local-hostname": "web"}
-
-
-def files_of(image: bytes) -> dict[str, bytes]:
-    """What is on an image, as a guest with Joliet sees it."""
-    iso = PyCdlib()
-    iso.open_fp(io.BytesIO(image))
-    found = {}
-    for record in iso.list_children(joliet_path="/"):
-        name = record.file_identifier().decode("utf-16_be")
-        if record.is_file():
-            out = io.BytesIO()
-            iso.get_file_from_iso_fp(out, joliet_path=f"/{name}")
-            found[name] = out.getvalue()
-    label = iso.pvd.volume_identifier.decode().strip()
-    iso.close()
-    assert label == "cidata"
-    return found
 
 
 def test_the_image_has_the_label_and_the_files_of_nocloud() -> None:

@@ -4,6 +4,8 @@ Asked only where somebody waits for the answer (a seed, or ``spec.readiness.clou
 "done". The gate of the agent sees to it that a node has one such call at a time, and leaves a silent agent alone.
 """
 
+from dataclasses import replace
+
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.controllers.vm.memory import BootQuestion, Memory
@@ -40,16 +42,17 @@ async def ask(
     session: ClusterSession, member: Member, vm: ProxmoxVM, present: Present, memory: Memory, *, now: float
 ) -> FirstBoot | None:
     """What is known of the first boot; None where nobody waits for it, or the VM does not run."""
-    if not matters(vm) or vm.status.cloud_init_done or vm.spec.management == "Observe":
-        return None
-    if present.power != "Running" or vm.metadata.deletion_timestamp is not None:
-        return None
     question = memory.boot
-    if question.ask_at is not None and now < question.ask_at:
-        return question.found
-    question.found = _impossible(member, memory) or await _asked(session, vm, present.node, question)
-    question.ask_at = None if question.found.state == "Done" else now + _delay(question)
-    return question.found
+    waiting = matters(vm) and not vm.status.cloud_init_done and vm.spec.management == "Manage"
+    if not waiting or present.power != "Running" or vm.metadata.deletion_timestamp is not None:
+        question.ask_at = None
+        return None
+    found = question.found
+    if found is None or question.ask_at is None or question.ask_at <= now:
+        found = _impossible(member, memory) or await _asked(session, vm, present.node, question)
+        question.found = found
+        question.ask_at = now + _delay(question)
+    return replace(found, after=(question.ask_at or now) - now)
 
 
 def _impossible(member: Member, memory: Memory) -> FirstBoot | None:

@@ -35,7 +35,7 @@ def await_first_boot(facts: Facts) -> Step | None:
         return None
     if found.state == "Failed":
         return Blocked(reason=found.reason, message=found.message)
-    return Wait(reason=found.reason, message=found.message, after=10.0)
+    return Wait(reason=found.reason, message=found.message, after=found.after)
 
 
 def drop_spent_seed(facts: Facts) -> Step | None:
