@@ -17,7 +17,7 @@ SECONDS = 45.0
 def ask(stage: Stage, screen: Screen) -> None:
     screen.act(
         "A template is made from an image",
-        "A VMTemplate names an image and its checksum. Each node downloads it, and Proxmox refuses a file that is another. "
+        "A VMTemplate names an image and its checksum. Each node downloads it, and Proxmox refuses another file. "
         "(URL and checksum in the file are replaced by those of a small image on this machine.)",
     )
     screen.command("kubectl apply -f manifests/examples/template-debian.yaml")
