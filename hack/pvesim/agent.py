@@ -2,8 +2,8 @@
 
 Facts: PVE::QemuServer::Agent::assert_agent_available. The three refusals come in this order: `agent` not in
 the config, VM not running, no answer to a 3 s ping. The device exists only if QEMU was started with it, so
-an `agent` that is pending does not count. Nothing is executed: exec and the file commands are refused as a
-locked-down agent refuses them.
+an `agent` that is pending does not count. Nothing is executed but what agent_exec.py answers: other commands,
+and those for files, are refused as a locked-down agent refuses them.
 """
 
 import ipaddress
@@ -11,6 +11,7 @@ import re
 import time
 from typing import Any
 
+from . import agent_exec
 from .core import Values, die
 from .guest_fs import fsinfo
 from .model import SimVm
@@ -32,7 +33,8 @@ COMMANDS = {
     "fstrim": "POST",
     "fsfreeze-status": "POST",
 }
-REFUSED = {"exec": "POST", "file-read": "GET", "file-write": "POST", "set-user-password": "POST"}
+EXEC = {"exec": "POST", "exec-status": "GET"}
+REFUSED = {"file-read": "GET", "file-write": "POST", "set-user-password": "POST"}
 
 
 class Agent(Snapshots):
@@ -47,13 +49,17 @@ class Agent(Snapshots):
         base = "/nodes/{node}/qemu/{vmid}/agent/"
         return [
             (method, base + command, self._command(command))
-            for command, method in (COMMANDS | REFUSED).items()
+            for command, method in (COMMANDS | EXEC | REFUSED).items()
         ]
 
     def _command(self, command: str) -> Any:
         async def handler(v: Values, user: str) -> Values:
             vm = self.load_config(v["node"], v["vmid"])
             await self._assert_agent(vm)
+            if command == "exec":
+                return {"pid": agent_exec.run(vm.guest_os, _argv(v["command"]))}
+            if command == "exec-status":
+                return agent_exec.result(vm.guest_os, int(v["pid"]))
             if command in REFUSED:
                 name = "guest-" + command.replace("file-read", "file-open").replace("file-write", "file-open")
                 raise die(f"Agent error: The command {name} has been disabled for this instance")
@@ -156,6 +162,10 @@ class Agent(Snapshots):
         """The fake DHCP server: a stable address made of the MAC's last two bytes."""
         host = int(mac.replace(":", "")[-4:], 16) or 1
         return f"{self.dhcp_network.network_address + host}/{self.dhcp_network.prefixlen}"
+
+
+def _argv(command: str | list[str]) -> list[str]:
+    return [command] if isinstance(command, str) else list(command)
 
 
 def _address(text: str) -> Values:

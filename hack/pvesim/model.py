@@ -32,6 +32,13 @@ class Guest:
     mounts: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     # mount points whose disk was pulled out while mounted
     torn: list[str] = field(default_factory=list)
+    # what `cloud-init status` says, as its JSON; None: the guest has no cloud-init
+    cloud_init: dict[str, Any] | None = field(default_factory=lambda: {"status": "done", "errors": []})
+    old_cloud_init: bool = False
+    blocks_exec: bool = False
+    executed: int = 0
+    # results of guest-exec that nobody has asked for yet, by process ID
+    processes: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def mount(self, slot: str, mountpoint: str, kind: str = "ext4") -> None:
         """A file system of a disk is mounted; the agent's get-fsinfo shows it while QEMU has the disk."""
@@ -55,7 +62,7 @@ class Guest:
 
     def copy(self) -> "Guest":
         """The guest of a clone: the same image, not hung, with its own disks."""
-        return replace(self, hung=False, mounts={}, torn=[])
+        return replace(self, hung=False, mounts={}, torn=[], executed=0, processes={})
 
 
 class SimVm(FakeVm):  # type: ignore[misc]

@@ -36,7 +36,10 @@ from proxmox_operator.proxmox.tasks import UPID
 POLLS = 2
 """How many calls of one polling name are points."""
 
-_POLL = re.compile(r"^GET (cluster/resources|nodes/[^/]+/tasks/[^/]+/status)$")
+_POLL = re.compile(
+    r"^(GET (cluster/resources|nodes/[^/]+/tasks/[^/]+/status)|\w+ nodes/[^/]+/qemu/vm/agent/exec(-status)?)$"
+)
+_SEED = re.compile(r"^pvm-seed-\d+-\w+\.iso$")
 
 
 class Mode(StrEnum):
@@ -128,6 +131,8 @@ class Switch:
                 parts[index] = UPID.parse(part).type
             elif index and parts[index - 1] == "qemu":
                 parts[index] = self._role(int(part))
+            elif _SEED.match(part):
+                parts[index] = "seed"
         asked = [
             f"{key}={request.params[key]}"
             for key in ("source", "type", "typefilter")

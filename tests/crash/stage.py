@@ -252,6 +252,8 @@ def _target(path: str, params: dict[str, Any]) -> int:
     """The VMID that a mutating call would make or change."""
     if path.startswith("/cluster/ha/resources"):
         return int(str(params.get("sid") or path).rpartition(":")[2])
+    if "/storage/" in path:
+        return int(str(params.get("filename") or path).partition("pvm-seed-")[2].partition("-")[0])
     vmid = path.split("/qemu/")[1].split("/")[0]
     return int(params["newid"]) if path.endswith("/clone") else int(vmid)
 

@@ -55,6 +55,13 @@ WHOLE: dict[str, Json] = {
             ],
             "detachedDisks": [{"name": "old", "volume": "ceph:vm-10500-disk-2"}],
             "restart": {"cause": "token=1", "phase": "Stopping", "since": NOW},
+            "seed": {
+                "volume": "local:iso/pvm-seed-10500-1b2c3d4e.iso",
+                "node": "pve1",
+                "phase": "Uploaded",
+                "since": NOW,
+                "madeFrom": "5e3f",
+            },
         }
     },
     "ProxmoxCluster": GOOD["cluster-everything"][0]

@@ -212,12 +212,34 @@ def test_a_copy_that_somebody_removes_right_before_it_is_cloned_is_replaced_by_a
     assert world.leaks() == []
 
 
-def test_the_vmid_of_a_copy_is_not_given_to_a_vm(world: World, templates: Templates) -> None:
+def test_a_copy_is_neither_taken_over_nor_is_its_vmid_given_to_a_vm(
+    world: World, templates: Templates
+) -> None:
     template = templates.make(nodes=["pve1"])
     copy = templates.wait_ready(template)["pve1"]
+    before = world.sim.world().vm(copy)
     name = world.make(source=of(template), vmid=copy)
     condition = world.wait_reason(name, "VMIDTaken")
     assert f"spec.vmid: {copy} is used by VMTemplate {template}" in condition.message
+    name = world.make(source={"adopt": {"vmid": copy}})
+    condition = world.wait_reason(name, "IdentityConflict")
+    assert f"VM {copy} belongs to VMTemplate {template}" in condition.message
+    assert world.sim.world().vm(copy) == before
+
+
+def test_a_vm_outlives_its_vmtemplate(world: World, templates: Templates) -> None:
+    template = templates.make(nodes=["pve1"])
+    templates.wait_ready(template)
+    name = world.make(source=of(template, full=True))
+    vmid = world.wait_ready(name)
+    made = world.sim.world().vm(vmid)
+    templates.delete(template)
+    templates.wait_gone(template)
+    world.forget_writes()
+    world.passes(name)
+    assert world.wait_ready(name) == vmid
+    assert world.sim.world().vm(vmid) == made
+    assert world.writes() == []
 
 
 def test_only_vmtemplates_that_are_granted_may_be_used(world: World, templates: Templates) -> None:

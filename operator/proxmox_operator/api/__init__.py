@@ -4,7 +4,7 @@ Not here: anything that decides (``planning``) or talks to anybody.
 """
 
 from proxmox_operator.api.access import AccessGrant, BridgeGrant, LabelRequirement, LabelSelector, MaxSizes
-from proxmox_operator.api.cloudinit import DNS, CloudInit, SecretKeyRef
+from proxmox_operator.api.cloudinit import DNS, MAX_USER_DATA, CloudInit, SecretKeyRef, UserDataRef
 from proxmox_operator.api.conditions import Condition, find_condition, set_condition
 from proxmox_operator.api.devices import Display, PCIDevice, Startup, USBDevice
 from proxmox_operator.api.hardware import CPU, Firmware, Memory
@@ -53,6 +53,7 @@ from proxmox_operator.api.vmstatus import (
     NetworkStatus,
     Provisioning,
     Restart,
+    SeedStatus,
     Task,
     TemplateUsed,
     VMStatus,
@@ -75,6 +76,7 @@ __all__ = [
     "MAX_ADDRESSES",
     "MAX_COPIES",
     "MAX_DETACHED_DISKS",
+    "MAX_USER_DATA",
     "TLS",
     "AccessGrant",
     "Adopt",
@@ -127,6 +129,7 @@ __all__ = [
     "Restart",
     "SecretKeyRef",
     "SecretRef",
+    "SeedStatus",
     "Shutdown",
     "Source",
     "Startup",
@@ -139,6 +142,7 @@ __all__ = [
     "TemplateUsed",
     "USBDevice",
     "Updates",
+    "UserDataRef",
     "VMIDRange",
     "VMSpec",
     "VMStatus",

@@ -1,11 +1,15 @@
-"""Proxmox's native cloud-init: what a guest is told at its boot."""
+"""Cloud-init: what a guest is told at its boot, by Proxmox's native keys or by user data of one's own.
+
+User data reaches the guest as a NoCloud seed (``planning.seed``); the native keys become Proxmox's cloud-init drive.
+A VM has one of both, since a guest takes the first that it finds.
+"""
 
 from typing import Annotated
 
 from pydantic import Field
 
 from proxmox_operator.api.base import Matches, Rule, Wire
-from proxmox_operator.api.scalars import ObjectName, StorageName
+from proxmox_operator.api.scalars import ObjectName, SeedStorageName, StorageName
 
 UserName = Annotated[
     str,
@@ -51,6 +55,30 @@ Resolver = Annotated[
 ]
 
 
+MAX_USER_DATA = 65536
+"""Bytes of user data, and of network data."""
+
+UserData = Annotated[
+    str,
+    Field(max_length=MAX_USER_DATA),
+    Rule(
+        cel="['#', 'Content-Type:', 'MIME-Version:'].exists(begin, self.startsWith(begin))",
+        message=(
+            "userData must begin with #cloud-config, with #! where it is a script, or be a MIME message: cloud-init "
+            "ignores anything else"
+        ),
+    ),
+]
+NetworkData = Annotated[
+    str,
+    Field(max_length=MAX_USER_DATA),
+    Rule(
+        cel="self.contains('version:')",
+        message="networkData must be a network-config of cloud-init: it begins with 'version: 2'",
+    ),
+]
+
+
 class SecretKeyRef(Wire):
     """One key of a Secret in the ProxmoxVM's own namespace."""
 
@@ -58,6 +86,15 @@ class SecretKeyRef(Wire):
     """Name of the Secret. Required."""
     key: SecretKey = "password"
     """Key of the Secret's data that holds the value. Default: password."""
+
+
+class UserDataRef(Wire):
+    """One key of a Secret in the ProxmoxVM's own namespace that holds user data, at most 64 KiB."""
+
+    name: ObjectName
+    """Name of the Secret. Required."""
+    key: SecretKey = "userdata"
+    """Key of the Secret's data that holds the user data. Default: userdata."""
 
 
 class DNS(Wire):
@@ -80,6 +117,9 @@ class DNS(Wire):
     """Domains in which short names are looked up, at most 8. Default: those of the Proxmox node."""
 
 
+_HAS_USER_DATA = "(has(self.userData) || has(self.userDataSecretRef))"
+
+
 class CloudInit(Wire):
     """What cloud-init tells the guest; addresses are set at each network."""
 
@@ -87,12 +127,41 @@ class CloudInit(Wire):
         Rule(
             cel=(
                 "has(self.user) || (has(self.sshKeys) && size(self.sshKeys) > 0) || has(self.passwordSecretRef)"
-                " || has(self.dns) || has(self.upgradePackages) || has(self.storage)"
+                " || has(self.dns) || has(self.upgradePackages) || has(self.storage) || has(self.networkData)"
+                f" || has(self.seedStorage) || {_HAS_USER_DATA}"
             ),
             message=(
-                "spec.cloudInit is empty: set user, sshKeys, passwordSecretRef, dns, upgradePackages or "
-                "storage, or remove cloudInit"
+                "spec.cloudInit is empty: set user, sshKeys, passwordSecretRef, dns, upgradePackages or storage, or "
+                "userData or userDataSecretRef, or remove cloudInit"
             ),
+        ),
+        Rule(
+            cel="!has(self.userData) || !has(self.userDataSecretRef)",
+            message="spec.cloudInit has userData and userDataSecretRef: remove one; what is secret belongs in a Secret",
+            field=".userData",
+        ),
+        Rule(
+            cel=f"{_HAS_USER_DATA} || (!has(self.networkData) && !has(self.seedStorage))",
+            message=(
+                "spec.cloudInit.networkData and seedStorage go with user data: set userData or userDataSecretRef, or "
+                "remove them"
+            ),
+        ),
+        Rule(
+            cel=(
+                f"!{_HAS_USER_DATA} || !(has(self.user) || (has(self.sshKeys) && size(self.sshKeys) > 0)"
+                " || has(self.passwordSecretRef) || has(self.upgradePackages) || has(self.storage))"
+            ),
+            message=(
+                "spec.cloudInit.user, sshKeys, passwordSecretRef, upgradePackages and storage are not used beside user "
+                "data: remove them and write there, under #cloud-config, user: NAME, ssh_authorized_keys: [KEY], "
+                "password: HASH and package_upgrade: true"
+            ),
+        ),
+        Rule(
+            cel="!has(self.networkData) || !has(self.dns)",
+            message="spec.cloudInit.dns is not used beside networkData: write nameservers there, and remove dns",
+            field=".dns",
         ),
     )
 
@@ -108,3 +177,19 @@ class CloudInit(Wire):
     """Whether the guest upgrades its packages at the first boot. Default: as Proxmox does, which is true."""
     storage: StorageName | None = None
     """Proxmox storage of the cloud-init drive, where the source has none. Default: that of the boot disk."""
+    user_data: UserData | None = None
+    """User data of one's own, such as a #cloud-config, in place of the fields above but dns; at most 64 KiB. The guest
+    reads it at its first boot only. Default: none."""
+    user_data_secret_ref: UserDataRef | None = None
+    """Secret that holds the user data, where there are secrets in it. Default: none."""
+    network_data: NetworkData | None = None
+    """Network-config of cloud-init, version 2, beside user data; at most 64 KiB. Default: made from the addresses of
+    spec.networks and from dns; DHCP where there are none."""
+    seed_storage: SeedStorageName | None = None
+    """Proxmox storage with content ISO image that holds the user data until the first boot is over. Default:
+    spec.defaults.seedStorage of the ProxmoxCluster."""
+
+    @property
+    def has_user_data(self) -> bool:
+        """Whether the guest gets user data of one's own, in place of Proxmox's native cloud-init."""
+        return self.user_data is not None or self.user_data_secret_ref is not None

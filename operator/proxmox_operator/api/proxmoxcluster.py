@@ -8,7 +8,7 @@ from proxmox_operator.api.access import AccessGrant
 from proxmox_operator.api.base import ListMap, Matches, Rule, Status, Wire
 from proxmox_operator.api.conditions import Conditions
 from proxmox_operator.api.meta import Resource
-from proxmox_operator.api.scalars import BridgeName, ObjectName, StorageName, VMIDRange
+from proxmox_operator.api.scalars import BridgeName, ObjectName, SeedStorageName, StorageName, VMIDRange
 
 Endpoint = Annotated[
     str,
@@ -107,6 +107,9 @@ class Defaults(Wire):
 
     storage: StorageName | None = None
     """Proxmox storage of disks that name none. Default: none; each disk then must name one."""
+    seed_storage: SeedStorageName | None = None
+    """Proxmox storage with content ISO image, for the user data of VMs that name none; one that all nodes share lets
+    VMs move before their first boot is over. Default: none; a VM with user data then must name one."""
     bridge: BridgeName | None = None
     """Bridge of networks that name none, untagged for everybody: a guest may tag its frames itself, so it should carry
     no VLAN that is not for everybody. Default: none; each network then must name one."""

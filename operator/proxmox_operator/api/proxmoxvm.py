@@ -206,6 +206,8 @@ class Readiness(Wire):
 
     agent: bool = False
     """Whether the guest agent must answer. Default: false."""
+    cloud_init: bool = False
+    """Whether cloud-init must have finished its first boot, as the guest agent tells. Default: false."""
 
 
 class Shutdown(Wire):
@@ -285,6 +287,28 @@ class VMSpec(Wire):
                 " in common, so HA would move the VM back: give them one"
             ),
             field=".placement.nodes",
+        ),
+        Rule(
+            cel=(
+                "!has(self.source.adopt) || !has(self.cloudInit)"
+                " || (!has(self.cloudInit.userData) && !has(self.cloudInit.userDataSecretRef))"
+            ),
+            message=(
+                "spec.cloudInit: user data is read at the first boot, which an adopted VM has behind it: remove "
+                "userData and userDataSecretRef"
+            ),
+            field=".cloudInit",
+        ),
+        Rule(
+            cel=(
+                "!has(self.cloudInit) || !has(self.cloudInit.networkData) || !has(self.networks)"
+                " || self.networks.all(n, !has(n.ipv4) && !has(n.ipv6))"
+            ),
+            message=(
+                "spec.cloudInit.networkData says what addresses the guest has: remove ipv4 and ipv6 of spec.networks, "
+                "or remove networkData, which is then made from them"
+            ),
+            field=".cloudInit.networkData",
         ),
     )
 

@@ -29,6 +29,17 @@ StorageName = Annotated[
         ),
     ),
 ]
+SeedStorageName = Annotated[
+    str,
+    Field(max_length=100),
+    Matches(
+        pattern=f"^{_STORAGE}$",
+        message=(
+            "seedStorage must be the ID of a Proxmox storage that takes ISO images, such as local: letters, digits, "
+            "dot, dash and underscore"
+        ),
+    ),
+]
 StorageGrant = Annotated[
     str,
     Field(max_length=100),

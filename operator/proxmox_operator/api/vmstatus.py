@@ -114,6 +114,21 @@ class HAStatus(Wire):
     """The metadata.generation in which an error state was recovered; absent once the VM was as wanted again."""
 
 
+class SeedStatus(Wire):
+    """ISO image with the VM's user data, which the guest reads at its first boot."""
+
+    volume: str
+    """Proxmox volume such as local:iso/pvm-seed-10000-1b2c3d4e.iso."""
+    node: str
+    """Node that it was uploaded through; the only one that has it where the storage is not shared."""
+    phase: Literal["Uploading", "Uploaded", "Emptying", "Emptied", "Removed"]
+    """Whether it is on its storage, was overwritten with one that holds nothing (Emptied), or is gone again."""
+    since: AwareDatetime
+    """When the phase was recorded."""
+    made_from: str
+    """What of the spec it was made from, as a hash; tells an edit that comes too late."""
+
+
 class NetworkStatus(Wire):
     """Network device as it is."""
 
@@ -129,8 +144,8 @@ class VMStatus(Status):
     observed_generation: int | None = None
     """The metadata.generation that was last acted on."""
     conditions: Conditions = ()
-    """Ready is the summary; others are Provisioned, Synced, Reconciling, Stalled, AgentConnected, RestartRequired,
-    DisksPending and HighlyAvailable."""
+    """Ready is the summary; others are Provisioned, Synced, Reconciling, Stalled, AgentConnected, CloudInit,
+    RestartRequired, DisksPending and HighlyAvailable."""
     cluster: str | None = None
     """Name of the ProxmoxCluster that the VM is in; it stays, whatever the default becomes."""
     vmid: int | None = None
@@ -175,5 +190,9 @@ class VMStatus(Status):
     """Whether Proxmox's protection flag was set by us."""
     password_from: str | None = None
     """Secret and key that the password was last taken from."""
+    seed: SeedStatus | None = None
+    """ISO image with the VM's user data; it stays on record when it is gone, and absent where there was none."""
+    cloud_init_done: bool = False
+    """Whether cloud-init was seen to have finished the first boot without an error; it is not asked again."""
     plan: tuple[str, ...] = ()
     """What differs from the spec, as sentences: to be written next, at a cold boot, or, with Observe, never."""

@@ -162,7 +162,10 @@ class ClusterReconciler:
             raise session.inventory.error or Unreachable("the inventory could not be read")
         await self._fleet.find_cursor(member)
         granted = await permissions(session.client)
-        member.major, member.lacking = info.major, lacking(granted, info.major, pool=member.cluster.spec.pool)
+        spec = member.cluster.spec
+        seeds = (spec.defaults.seed_storage,) if spec.defaults.seed_storage is not None else ()
+        member.major, member.granted = info.major, granted
+        member.lacking = lacking(granted, info.major, pool=spec.pool, storages=seeds)
         return info, missing(granted, _scope(member.cluster), info.major)
 
     async def _connect_with(self, member: Member, credentials: Credentials) -> None:

@@ -16,7 +16,7 @@ from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import NeedsHuman, NotReadYet, OperatorError, Unreachable, Waiting
 from proxmox_operator.kube.client import Raw
 from proxmox_operator.planning.identity import Signs
-from proxmox_operator.proxmox.permissions import Feature
+from proxmox_operator.proxmox.permissions import Feature, Permissions
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.traces import traces
 
@@ -47,10 +47,9 @@ class Member:
     for a copy of a VMTemplate, with its name and the node they are placed on (None: for any copy). ``passes`` counts
     objects being worked on now; ``queued`` are those that wait until one of them is done (:meth:`Fleet.turn`).
     ``downloads`` are images that a node is fetching, by node and volume, with the task's UPID: the same image of two
-    VMTemplates is fetched once. ``cluster`` is the object at its
-    newest (``raw``), ``acted_on`` as the cluster's own last pass saw it, which can hang for minutes. ``major`` is the
-    version of Proxmox VE, ``lacking`` what only some VMs ask for and the credentials are not enough for, with the
-    remedy.
+    VMTemplates is fetched once. ``cluster`` is the object at its newest (``raw``), ``acted_on`` as the cluster's own
+    last pass saw it, which can hang for minutes. ``major`` is the version of Proxmox VE, ``granted`` what the
+    credentials may do, ``lacking`` what only some VMs ask for and the credentials are not enough for, with the remedy.
     """
 
     name: str
@@ -70,6 +69,7 @@ class Member:
     downloads: dict[tuple[str, str], str] = field(default_factory=dict)
     cursor: int | None = None
     major: int | None = None
+    granted: Permissions = field(default_factory=dict)
     lacking: Mapping[Feature, str] = field(default_factory=dict)
     passes: int = 0
     queued: dict[Key, None] = field(default_factory=dict)

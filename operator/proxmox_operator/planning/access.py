@@ -22,6 +22,7 @@ class Access:
     grants: tuple[AccessGrant, ...]
     storage: str | None
     bridge: str | None
+    seed_storage: str | None = None
 
     @property
     def everything(self) -> bool:
@@ -44,6 +45,10 @@ class Access:
     def allows_storage(self, storage: str) -> bool:
         granted = (name for grant in self.grants for name in grant.storages or ())
         return self.everything or storage == self.storage or _listed(storage, granted)
+
+    def allows_seed_storage(self, storage: str) -> bool:
+        """Whether user data may be put on the storage; the default one is for nothing else."""
+        return storage == self.seed_storage or self.allows_storage(storage)
 
     def allows_bridge(self, bridge: str, vlan: int | None) -> bool:
         """Whether a device may be on the bridge: in a VLAN, or untagged, where ``vlan`` is None.
@@ -94,7 +99,13 @@ def access_of(spec: ClusterSpec, namespace_labels: Mapping[str, str]) -> Access:
     grants = tuple(
         grant for grant in spec.access or () if selects(grant.namespace_selector, namespace_labels)
     )
-    return Access(grants=grants, storage=spec.defaults.storage, bridge=spec.defaults.bridge)
+    defaults = spec.defaults
+    return Access(
+        grants=grants,
+        storage=defaults.storage,
+        bridge=defaults.bridge,
+        seed_storage=defaults.seed_storage,
+    )
 
 
 def selects(selector: LabelSelector | None, labels: Mapping[str, str]) -> bool:
@@ -143,6 +154,9 @@ def violations(vm: ProxmoxVM, access: Access) -> list[str]:
     for field, storage in storages:
         if storage is not None and not access.allows_storage(storage):
             found.append(f"{field}: storage {storage} is not granted (access[].storages)")
+    seeded = spec.cloud_init.seed_storage if spec.cloud_init is not None else None
+    if seeded is not None and not access.allows_seed_storage(seeded):
+        found.append(f"spec.cloudInit.seedStorage: storage {seeded} is not granted (access[].storages)")
     for network in spec.networks:
         bridge = network.bridge or access.bridge
         if bridge is not None and not access.allows_bridge(bridge, network.vlan):

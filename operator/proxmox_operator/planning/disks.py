@@ -133,8 +133,17 @@ def boot_storage(config: Mapping[str, str]) -> str | None:
 
 def drives(config: Mapping[str, str]) -> dict[str, Drive]:
     """Every disk that holds data, by slot; CD-ROMs are left out, and what names no volume."""
-    found = {slot: Drive.parse(value) for slot, value in config.items() if _DRIVE.match(slot)}
-    return {slot: drive for slot, drive in found.items() if drive.volume and not drive.is_cdrom}
+    return {slot: drive for slot, drive in all_drives(config).items() if drive.volume and not drive.is_cdrom}
+
+
+def all_drives(config: Mapping[str, str]) -> dict[str, Drive]:
+    """Every drive by slot, CD-ROMs and empty ones too."""
+    return {slot: Drive.parse(value) for slot, value in config.items() if _DRIVE.match(slot)}
+
+
+def is_cloud_init(drive: Drive) -> bool:
+    """Whether Proxmox itself makes what is on it, from the native keys of cloud-init."""
+    return "cloudinit" in drive.volume
 
 
 def unused(config: Mapping[str, str]) -> dict[str, str]:
@@ -152,7 +161,7 @@ def holding(snapshots: Mapping[str, Mapping[str, str]], volume: str) -> list[str
 
 
 def has_cloud_init_drive(config: Mapping[str, str]) -> bool:
-    return any("cloudinit" in Drive.parse(value).volume for key, value in config.items() if _DRIVE.match(key))
+    return any(is_cloud_init(drive) for drive in all_drives(config).values())
 
 
 def slot_of(name: str, config: Mapping[str, str], known: DiskStatus | None) -> str | None:

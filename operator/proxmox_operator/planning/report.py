@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from proxmox_operator.api import Condition, find_condition, set_condition
 from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable, Waiting
+from proxmox_operator.planning.firstboot import DONE, NOT_RUNNING, matters
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle import (
     Absent,
@@ -21,6 +22,7 @@ from proxmox_operator.planning.lifecycle import (
     Clone,
     Configure,
     Destroy,
+    DropSeed,
     EndMove,
     Facts,
     Follow,
@@ -30,8 +32,10 @@ from proxmox_operator.planning.lifecycle import (
     LeaveHA,
     Migrate,
     MoveDisk,
+    NoteCloudInit,
     NoteRestart,
     Present,
+    PutSeed,
     Reclaim,
     RecordStart,
     Release,
@@ -48,6 +52,7 @@ from proxmox_operator.planning.lifecycle import (
     ha_verdict,
 )
 from proxmox_operator.planning.lifecycle.restarting import outlook
+from proxmox_operator.planning.seed import comes_too_late
 
 PLAN_LENGTH = 50
 """Sentences kept in ``status.plan``; a count stands for the rest."""
@@ -65,6 +70,9 @@ _DOING: dict[type, tuple[str, str]] = {
     MoveDisk: ("MovingDisk", "a disk is being moved to another storage"),
     EndMove: ("MovingDisk", "a disk was moved to another storage"),
     GrowDisks: ("Resizing", "a disk is being grown"),
+    PutSeed: ("Seeding", "the user data is being uploaded"),
+    DropSeed: ("RemovingSeed", "the user data is being removed from its storage"),
+    NoteCloudInit: ("CloudInitDone", "cloud-init has finished the first boot"),
     Follow: ("Moved", "the VM is on another node, and followed"),
     Migrate: ("Moving", "the VM is being moved to another node"),
     RecordStart: ("Starting", "the VM is being started"),
@@ -190,6 +198,11 @@ def vm_conditions(facts: Facts, verdict: Verdict) -> tuple[Condition, ...]:
         result = set_condition(
             result, "AgentConnected", state, reason, message, generation=generation, now=now
         )
+    if matters(facts.vm):
+        boot = DONE if facts.vm.status.cloud_init_done else facts.first_boot or NOT_RUNNING
+        result = set_condition(
+            result, "CloudInit", boot.holds, boot.reason, boot.message, generation=generation, now=now
+        )
     return result
 
 
@@ -243,6 +256,7 @@ def plan_sentences(facts: Facts) -> tuple[str, ...]:
         sentences += ha_sentences(facts)
     if isinstance(existence, Present):
         sentences += [f"at the next cold boot: {change.sentence()}" for change in existence.pending]
+    sentences += [late] if (late := comes_too_late(facts.vm)) is not None else []
     if len(sentences) > PLAN_LENGTH:
         sentences = [*sentences[:PLAN_LENGTH], f"and {len(sentences) - PLAN_LENGTH} more"]
     return tuple(sentences)

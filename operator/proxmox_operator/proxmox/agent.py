@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -48,6 +49,32 @@ class AgentGate:
     def forget(self, vmid: int) -> None:
         """The VM is started: its agent deserves a fresh look."""
         self._silent.pop(vmid, None)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """How a process in the guest has ended; ``code`` is None where a signal has ended it."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+def parse_result(data: Any) -> ExecResult | None:
+    """An answer of ``exec-status``; None while the process runs."""
+    if not isinstance(data, dict) or not data.get("exited"):
+        return None
+    code = data.get("exitcode")
+    out, err = (_decoded(str(data.get(key) or "")) for key in ("out-data", "err-data"))
+    return ExecResult(int(code) if code is not None else None, out, err)
+
+
+def _decoded(text: str) -> str:
+    """Proxmox hands the bytes of the output on as characters of Latin-1 (``PVE::API2::Qemu::Agent``)."""
+    try:
+        return text.encode("latin-1").decode(errors="replace")
+    except UnicodeEncodeError:
+        return text
 
 
 def parse_interfaces(data: Any) -> dict[str, list[str]]:

@@ -61,6 +61,18 @@ class AgentUnavailable(errors.Transient):
     default_reason = "AgentUnavailable"
 
 
+class AgentRefused(errors.NeedsHuman):
+    """The guest agent answers, and will not or cannot run the command."""
+
+    default_reason = "AgentRefused"
+
+
+class LostProcess(errors.Transient):
+    """The agent knows no such process: its result was told before, and the answer may have been lost."""
+
+    default_reason = "ProcessLost"
+
+
 class NoSuchTask(errors.Transient):
     """The task's log is gone: its outcome is Unknown."""
 
@@ -241,6 +253,20 @@ RULES: tuple[Rule, ...] = (
         "AgentNotConfigured",
         "set spec.agent: true; it takes effect at the next cold boot",
     ),
+    _rule(
+        r"command guest-exec has been disabled",
+        AgentRefused,
+        "ExecNotAllowed",
+        "allow guest-exec in the guest: take it off the agent's block list, on RHEL and its kin in "
+        "/etc/sysconfig/qemu-ga, and restart qemu-guest-agent",
+    ),
+    _rule(
+        r"Failed to execute child process",
+        AgentRefused,
+        "CommandNotFound",
+        "the guest does not have that command",
+    ),
+    _rule(r"Invalid parameter 'pid'", LostProcess, "ProcessLost", "it is run again"),
     _rule(
         r"QEMU guest agent is not running|qga command '[^']+' failed|qmp command 'guest-[^']+' failed"
         r"|^Agent error",

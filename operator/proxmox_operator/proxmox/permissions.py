@@ -23,9 +23,11 @@ class Feature(StrEnum):
     AGENT = "asking the guest agent"
     HA = "high availability"
     MOVE = "moving VMs"
+    SEED = "user data of cloud-init"
+    EXEC = "asking cloud-init how far it is"
 
 
-OPTIONAL = frozenset({Feature.HA, Feature.MOVE})
+OPTIONAL = frozenset({Feature.HA, Feature.MOVE, Feature.SEED, Feature.EXEC})
 """Features that only VMs need whose spec asks for them: said there, and not asked of every cluster."""
 
 
@@ -92,6 +94,11 @@ def needs(scope: Scope, major: int) -> Iterable[Need]:
         yield "/", ("Sys.Console",), Feature.HA
     if Feature.MOVE in features:
         yield scope.vms, ("VM.Migrate",), Feature.MOVE
+    if Feature.SEED in features:
+        for storage in scope.storages:
+            yield f"/storage/{storage}", ("Datastore.AllocateTemplate",), Feature.SEED
+    if Feature.EXEC in features:
+        yield scope.vms, ("VM.Monitor" if major < 9 else "VM.GuestAgent.Unrestricted",), Feature.EXEC
 
 
 def missing(granted: Permissions, scope: Scope, major: int) -> list[MissingPrivilege]:
@@ -123,14 +130,24 @@ def effective(granted: Permissions, path: str) -> frozenset[str]:
     return frozenset()
 
 
-def lacking(granted: Permissions, major: int, *, pool: str | None) -> dict[Feature, str]:
-    """The optional features that the credentials are not enough for, with the remedy as a sentence."""
-    found = {feature: missing(granted, Scope(pool=pool, features=(feature,)), major) for feature in OPTIONAL}
-    return {
-        feature: f"grant {' and '.join(map(str, lack))} to the credentials"
-        for feature, lack in found.items()
-        if lack
+def lacking(
+    granted: Permissions, major: int, *, pool: str | None, storages: Collection[str] = ()
+) -> dict[Feature, str]:
+    """The optional features that the credentials are not enough for, with the remedy as a sentence.
+
+    ``storages``: those that get user data.
+    """
+    scopes = {
+        feature: Scope(pool=pool, storages=storages, features=(feature,)) for feature in sorted(OPTIONAL)
     }
+    remedies = {feature: remedy(granted, scope, major) for feature, scope in scopes.items()}
+    return {feature: text for feature, text in remedies.items() if text is not None}
+
+
+def remedy(granted: Permissions, scope: Scope, major: int) -> str | None:
+    """What to grant for the features of ``scope``, as a sentence; None where nothing is missing."""
+    lack = missing(granted, scope, major)
+    return f"grant {' and '.join(map(str, lack))} to the credentials" if lack else None
 
 
 async def permissions(client: PveClient) -> Permissions:

@@ -8,10 +8,22 @@ another call: parts are checked here, once, for everybody. Not here: sending (tr
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from io import BytesIO
+from typing import BinaryIO, Literal
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
-ParamValue = str | int | float | bool | Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A parameter that is a whole file, sent as such: its name and its bytes, which stay in memory until it is sent."""
+
+    name: str
+    data: bytes = field(repr=False)
+
+
+ParamValue = str | int | float | bool | Sequence[str] | File | None
+WireValue = str | int | float | list[str] | BinaryIO
 
 _PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:@!+=~-]{0,255}\Z", re.ASCII)
 _NAMED = frozenset({"nodes", "qemu", "tasks", "storage", "snapshot", "pools", "resources", "rules"})
@@ -58,8 +70,9 @@ class Request:
     def call_class(self) -> str:
         """What is called, without names and ids: ``clone``, ``status/start``, ``cluster/resources``; a metric
         label."""
-        befores = ("", *self.path)
-        parts = [part for before, part in zip(befores, self.path, strict=False) if before not in _NAMED]
+        path = self.path[: self.path.index("content") + 1] if "content" in self.path else self.path
+        befores = ("", *path)
+        parts = [part for before, part in zip(befores, path, strict=False) if before not in _NAMED]
         return "/".join(parts[1:] if len(parts) > 1 and parts[0] == "nodes" else parts).removeprefix("qemu/")
 
 
@@ -68,9 +81,17 @@ def split_path(path: str) -> tuple[str, ...]:
     return tuple(path.strip("/").split("/"))
 
 
-def wire_params(params: Mapping[str, ParamValue]) -> dict[str, str | int | float | list[str]]:
-    """Parameters as Proxmox reads them: booleans 1/0, None left out, sequences as repeated keys."""
-    wire: dict[str, str | int | float | list[str]] = {}
+class _Named(BytesIO):
+    """What proxmoxer, and requests below it, take for an open file of that name."""
+
+    def __init__(self, file: File) -> None:
+        super().__init__(file.data)
+        self.name = file.name
+
+
+def wire_params(params: Mapping[str, ParamValue]) -> dict[str, WireValue]:
+    """Parameters as Proxmox reads them: booleans 1/0, None left out, sequences as repeated keys, files opened."""
+    wire: dict[str, WireValue] = {}
     for key, value in params.items():
         if value is None:
             continue
@@ -78,6 +99,8 @@ def wire_params(params: Mapping[str, ParamValue]) -> dict[str, str | int | float
             wire[key] = int(value)
         elif isinstance(value, str | int | float):
             wire[key] = value
+        elif isinstance(value, File):
+            wire[key] = _Named(value)
         else:
             wire[key] = list(value)
     return wire

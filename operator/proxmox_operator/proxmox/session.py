@@ -13,6 +13,7 @@ from .audit import Actor
 from .cache import Remembered
 from .client import Fence, Limits, Metrics, PveClient
 from .credentials import Credentials, Endpoint, TLSSettings, TokenCredentials
+from .files import Files
 from .ha import HighAvailability
 from .https import ProxmoxerTransport
 from .identity import ClusterIdentity
@@ -84,6 +85,7 @@ class ClusterSession:
         self.slots = AllocationSlots(self.limits.allocations_per_storage, on_slot)
         self.tasks = TaskTracker(self.client, on_end=self._task_ended, clock=clock)
         self.vms = VMs(self.client, self.tasks, self.slots, clock=clock)
+        self.files = Files(self.client)
         self.inventory = InventoryPoller(
             lambda: self.client.get("cluster/resources"),
             self.vms.vmid_free,

@@ -17,7 +17,7 @@ from proxmox_operator.planning.guestfs import Filesystem
 from proxmox_operator.planning.moving import Precondition
 from proxmox_operator.planning.vmconfig import PendingChange
 
-from .agent import AgentGate, parse_filesystems, parse_interfaces
+from .agent import AgentGate, ExecResult, parse_filesystems, parse_interfaces, parse_result
 from .audit import current_actor, is_upid
 from .client import PveClient
 from .errors import NotQuorate, Taken
@@ -400,6 +400,21 @@ class VMs:
         """``GET .../agent/get-fsinfo``: what the guest has mounted. Raises AgentUnavailable as above."""
         data = await self._agents.call(vmid, Request("GET", _vm(node, vmid, "agent", "get-fsinfo")))
         return parse_filesystems(data)
+
+    async def agent_exec(self, node: str, vmid: int, command: Sequence[str]) -> int:
+        """``POST .../agent/exec`` of an argv list, run as root without a shell: the process ID in the guest.
+
+        Raises AgentRefused where the agent, or the guest, will not run it, AgentUnavailable as above.
+        """
+        request = Request("POST", _vm(node, vmid, "agent", "exec"), {"command": list(command)})
+        return int((await self._agents.call(vmid, request))["pid"])
+
+    async def agent_result(self, node: str, vmid: int, pid: int) -> ExecResult | None:
+        """``GET .../agent/exec-status``: None while the process runs. The result is told exactly once: after a lost
+        answer it is gone (LostProcess).
+        """
+        request = Request("GET", _vm(node, vmid, "agent", "exec-status"), {"pid": pid})
+        return parse_result(await self._agents.call(vmid, request))
 
 
 def _vm(node: str, vmid: int, *rest: str) -> tuple[str, ...]:

@@ -109,7 +109,10 @@ WRITTEN_WHOLE = {
     "display", "pciDevices", "usbDevices", "networks.trunks", "networks.ipv4", "networks.ipv6", "disks.limits",
     "bootDisk.limits", "cloudInit.passwordSecretRef",
 }  # fmt: skip
-NOT_WRITTEN = {"networks.name", "disks.name", "disks.onRemove", "cloudInit.storage"}
+NOT_WRITTEN = {"networks.name", "disks.name", "disks.onRemove", "cloudInit.storage"} | {
+    f"cloudInit.{field}"
+    for field in ("userData", "userDataSecretRef.name", "userDataSecretRef.key", "networkData", "seedStorage")
+}
 OTHER_BLOCKS = {
     "clusterRef", "source", "vmid", "power", "placement", "availability", "updates", "readiness", "shutdown",
     "deletionPolicy", "deletionDelay", "detachedDisks", "management",

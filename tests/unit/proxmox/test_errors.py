@@ -10,9 +10,11 @@ from proxmox_operator import errors
 from proxmox_operator.proxmox.errors import (
     MAX_TEXT,
     RULES,
+    AgentRefused,
     AgentUnavailable,
     AlreadyRunning,
     Locked,
+    LostProcess,
     NoSuchTask,
     NotHere,
     NotQuorate,
@@ -83,7 +85,18 @@ TEXTS = [
         "AgentUnavailable",
     ),
     ("VM 100 qmp command 'guest-ping' failed - got timeout", AgentUnavailable, "AgentUnavailable"),
-    ("Agent error: Invalid parameter 'pid'", AgentUnavailable, "AgentUnavailable"),
+    ("Agent error: Invalid parameter 'pid'", LostProcess, "ProcessLost"),
+    (
+        "Agent error: The command guest-exec has been disabled for this instance",
+        AgentRefused,
+        "ExecNotAllowed",
+    ),
+    (
+        'Agent error: Guest agent command failed, error was \'Failed to execute child process "cloud-init" (No such '
+        "file or directory)'",
+        AgentRefused,
+        "CommandNotFound",
+    ),
     ("VM quit/powerdown failed - got timeout", errors.NeedsHuman, "ShutdownTimeout"),
     ("storage 'ceph' does not exist", errors.NeedsHuman, "StorageNotFound"),
     ("storage 'ceph' is not available on node 'pve1'", errors.NeedsHuman, "StorageNotUsable"),

@@ -44,10 +44,30 @@ def test_what_only_some_vms_ask_for_is_not_asked_of_a_cluster_and_told_with_its_
     assert lacking(granted, 9, pool=None) == {
         Feature.HA: "grant Sys.Console on / (for high availability) to the credentials",
         Feature.MOVE: "grant VM.Migrate on /vms (for moving VMs) to the credentials",
+        Feature.EXEC: (
+            "grant VM.GuestAgent.Unrestricted on /vms (for asking cloud-init how far it is) to the credentials"
+        ),
     }
-    held = {"/": {"Sys.Console": 1}, "/pool/k8s": {"VM.Migrate": 1}}
-    assert lacking(held, 9, pool="k8s") == {}
-    assert lacking(held, 9, pool=None).keys() == {Feature.MOVE}
+    held = {
+        "/": {"Sys.Console": 1},
+        "/pool/k8s": {"VM.Migrate": 1, "VM.GuestAgent.Unrestricted": 1},
+        "/storage/nfs": {"Datastore.AllocateTemplate": 1},
+    }
+    assert lacking(held, 9, pool="k8s", storages=("nfs",)) == {}
+    assert lacking(held, 9, pool=None).keys() == {Feature.MOVE, Feature.EXEC}
+    assert lacking(held, 9, pool="k8s", storages=("local",)) == {
+        Feature.SEED: (
+            "grant Datastore.AllocateTemplate on /storage/local (for user data of cloud-init) to the credentials"
+        )
+    }
+
+
+def test_version_8_asks_for_vm_monitor_to_run_a_command_in_a_guest():
+    scope = Scope(features=(Feature.EXEC,))
+    assert missing({"/vms": {"VM.Monitor": 1}}, scope, 8) == []
+    assert [lack.privilege for lack in missing({"/vms": {"VM.GuestAgent.Audit": 1}}, scope, 8)] == [
+        "VM.Monitor"
+    ]
 
 
 def test_version_9_has_no_vm_monitor_and_version_8_no_guest_agent_privileges():

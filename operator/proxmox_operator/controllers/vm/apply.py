@@ -16,6 +16,7 @@ from proxmox_operator.controllers.vm.drift import DriftTeller
 from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.observe import MOVING, Observer
 from proxmox_operator.controllers.vm.power import PowerWriter
+from proxmox_operator.controllers.vm.seeding import SeedWriter
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import Contended, Forbidden, NeedsHuman, Outdated, Waiting
 from proxmox_operator.planning.identity import (
@@ -34,6 +35,7 @@ from proxmox_operator.planning.lifecycle import (
     Clone,
     Configure,
     Destroy,
+    DropSeed,
     EndMove,
     Facts,
     Follow,
@@ -43,8 +45,10 @@ from proxmox_operator.planning.lifecycle import (
     LeaveHA,
     Migrate,
     MoveDisk,
+    NoteCloudInit,
     NoteRestart,
     Present,
+    PutSeed,
     Reclaim,
     RecordStart,
     Release,
@@ -75,6 +79,8 @@ _NOTHING_WRITTEN = {
     "password_from": None,
     "restart": None,
     "ha": None,
+    "seed": None,
+    "cloud_init_done": False,
 }
 """What a status says of an earlier VM and is not true of a new one."""
 
@@ -101,6 +107,15 @@ class Applier:
         self._record = record
         self._ha = HAWriter(context, session, memory, record, self._event)
         self._drift = DriftTeller(context, session, memory, self._event)
+        self._seed = SeedWriter(
+            context,
+            session,
+            memory,
+            observer.seeds,
+            record=record,
+            working=self._working,
+            tell=self._event,
+        )
         self._power = PowerWriter(
             context, session, memory, self._drift, record=record, working=self._working, tell=self._event
         )
@@ -142,6 +157,12 @@ class Applier:
                 await self._ha.write(facts, step)
             case NoteRestart():
                 await self._power.note_restart(facts.vm, step)
+            case PutSeed():
+                await self._seed.put(facts)
+            case DropSeed():
+                await self._seed.drop(facts)
+            case NoteCloudInit():
+                await self._seed.note_boot(facts.vm)
             case Destroy():
                 await self._destroy(facts)
             case Bury():
@@ -182,7 +203,7 @@ class Applier:
         used = None
         if source.name is not None and source.version is not None:
             used = TemplateUsed(name=source.name, version=source.version, linked=not place.full)
-        self._memory.written.clear()
+        self._memory.begin_anew()
         await self._record(
             cluster=self._member.name,
             vmid=vmid,
@@ -472,7 +493,9 @@ class Applier:
                 digest=config.digest,
                 background_delay=10,
             )
-        self._event(vm, "Retained", f"VM {vm.status.vmid} stays in Proxmox (deletionPolicy Retain)")
+        attached = facts.seed is not None and facts.seed.attached
+        seed = ", with its user data in a CD-ROM drive" if attached else ""
+        self._event(vm, "Retained", f"VM {vm.status.vmid} stays in Proxmox{seed} (deletionPolicy Retain)")
 
     async def _release(self, vm: ProxmoxVM, step: Release) -> None:
         if step.left:

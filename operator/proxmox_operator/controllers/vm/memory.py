@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from proxmox_operator.api import Task
+from proxmox_operator.api import ProxmoxVM, SeedStatus, Task
 from proxmox_operator.errors import Waiting
 from proxmox_operator.planning.diskfacts import NOTHING_SEEN, DiskFacts
+from proxmox_operator.planning.firstboot import FirstBoot
 from proxmox_operator.planning.harules import RefusedRule
 from proxmox_operator.planning.lifecycle import Power
 from proxmox_operator.planning.moving import Wish
@@ -35,6 +36,7 @@ class Work:
     """A Proxmox task of ours; ``result`` is None while it runs. ``watcher`` will wake the object at its end. ``done``:
     the Events (reason, message) that are told once it has succeeded.
 
+    Of a seed: what is on record once it has succeeded, and the digest of what was uploaded.
     Of a move: the ``target`` where this process has chosen it, and how far its log was read, and tells that it is.
     """
 
@@ -44,6 +46,8 @@ class Work:
     watcher: TaskTracker | None = None
     sets_password: bool = False
     grows: tuple[str, int] | None = None
+    seed: SeedStatus | None = None
+    seed_digest: str | None = None
     done: tuple[tuple[str, str], ...] = ()
     target: str | None = None
     lines_read: int = 0
@@ -57,6 +61,18 @@ class FailedMove:
     message: str
     again_at: float
     delay: float
+
+
+@dataclass(kw_only=True)
+class BootQuestion:
+    """What cloud-init in the guest was asked: the process that answers (``pid``), the answer last ``found``, how often
+    it was asked, and when it is asked again (None: not at all). ``plain``: its answers are not JSON."""
+
+    pid: int | None = None
+    found: FirstBoot | None = None
+    tries: int = 0
+    ask_at: float | None = None
+    plain: bool = False
 
 
 @dataclass(kw_only=True)
@@ -112,11 +128,21 @@ class Memory:
     """A move of ours has ended, so the inventory is old."""
     move_asked_of_ha: float | None = None
     """When the HA manager was last asked to move it."""
+    seed_sent: str | None = None
+    """Digest of the seed that this process has uploaded, while it is on its storage."""
+    seed_kept: bool = False
+    """The seed could not be removed, which was told."""
+    boot: BootQuestion = field(default_factory=BootQuestion)
     wish: Wish | None = None
     failed_moves: dict[str, FailedMove] = field(default_factory=dict)
     """Of the present ``wish``, by target; the empty target stands for any."""
     copy_awaited: tuple[str, str | None] | None = None
     """VMTemplate of which a copy is waited for, and the node it is to be on (None: any), as of the last pass."""
+
+    def begin_anew(self) -> None:
+        """Another VM is going to be made for the object."""
+        self.written.clear()
+        self.seed_sent, self.seed_kept, self.boot = None, False, BootQuestion()
 
     def forget_config(self) -> None:
         """After every write: what was read is old."""
@@ -144,6 +170,11 @@ class Memory:
         """Take up a task that an earlier process has recorded, unless its end was taken up already."""
         if self.work is None and recorded.upid is not None and recorded.upid not in self.ended:
             self.work = Work(action=recorded.action, upid=recorded.upid)
+
+    def seed_of(self, vm: ProxmoxVM) -> SeedStatus | None:
+        """The seed as it is on record, or will be with the next write."""
+        written = self.written.get("seed")
+        return written if isinstance(written, SeedStatus) else vm.status.seed
 
     def know_power(self, power: Power | None, now: float) -> None:
         """The power state as we have just brought it about, or found it."""
@@ -182,3 +213,4 @@ class Memory:
         self.know_power(_BRINGS_ABOUT.get(action), now)
         if action == "Starting":
             self.addresses, self.agent_at, self.agent_tries = None, None, 0
+            self.boot = BootQuestion()

@@ -6,17 +6,19 @@ Reads only what the decision needs in the state the VM is in, and never turns "c
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import TypeGuard
 
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.controllers.context import Context, NamespaceFacts, vm_key
 from proxmox_operator.controllers.fleet import Member, Promise
-from proxmox_operator.controllers.vm import agent, availability, diskfacts, holds
+from proxmox_operator.controllers.vm import agent, availability, diskfacts, firstboot, holds
 from proxmox_operator.controllers.vm.adoption import Adoption
 from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.moves import Moves
 from proxmox_operator.controllers.vm.nodes import gather_nodes, terms_of
 from proxmox_operator.controllers.vm.power import PowerReader, Seen
 from proxmox_operator.controllers.vm.search import Search, find_marked
+from proxmox_operator.controllers.vm.seeding import SeedReader
 from proxmox_operator.controllers.vm.source import Sources
 from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated, Unreachable, Waiting
 from proxmox_operator.planning.access import Access, inherited_violations, violations
@@ -79,6 +81,7 @@ class Observer:
         self._moves = Moves(context, member, session, access, memory)
         self._power = PowerReader(context, session, memory)
         self._sources = Sources(context, member, session)
+        self.seeds = SeedReader(context, member, session, access, memory)
 
     async def facts(self, vm: ProxmoxVM) -> Facts:
         """Gather. Raises the errors of the doors it uses, and NeedsHuman for a source that cannot be used."""
@@ -114,6 +117,7 @@ class Observer:
             existence=existence,
             settles_at=self._settles_at(vm),
             left=self._memory.left,
+            seed=await self.seeds.seed(vm, existence if _is_known(existence) else None),
         )
         creating = vm.status.provisioning is not None and vm.metadata.deletion_timestamp is None
         if isinstance(existence, Present) and (existence.owner is Owner.PENDING or existence.lock in MAKING):
@@ -131,8 +135,18 @@ class Observer:
             if self._memory.work is not None:
                 return Facts(vm=vm, now=now, denied=denied, working=self._memory.work.action)
             checks = await agent.checks(self._session, vm, existence, self._memory, now=self._context.clock())
+            boot = await firstboot.ask(
+                self._session, self._member, vm, existence, self._memory, now=self._context.clock()
+            )
             ha = await self._ha(vm, existence)
-            return replace(facts, ready_checks=checks, ha=ha, stop_failed=self._memory.stop_failed, move=move)
+            return replace(
+                facts,
+                ready_checks=checks,
+                first_boot=boot,
+                ha=ha,
+                stop_failed=self._memory.stop_failed,
+                move=move,
+            )
         return facts
 
     def wanted(self, vm: ProxmoxVM, *, running: bool = False) -> Wanted:
@@ -189,6 +203,7 @@ class Observer:
         if found is not None or denied or vm.metadata.deletion_timestamp or vm.spec.management == "Observe":
             return facts
         self._refuse_taken_vmid(vm)
+        await self.seeds.refuse_unfit(vm)
         return await self._placed(facts)
 
     async def _as_named(self, adopted: ProxmoxVM, adoptee: Adoptee, config: VMConfig) -> Present:
@@ -307,6 +322,8 @@ class Observer:
         """
         task, intent, deleted_at = vm.status.task, vm.status.provisioning, vm.metadata.deletion_timestamp
         span = timedelta(seconds=self._context.settings.takeover_delay)
+        if (seed := self._memory.seed_of(vm)) is not None and seed.phase in ("Uploading", "Emptying"):
+            return seed.since + span
         if task is not None and task.upid is None:
             return task.since + span
         if task is None and intent is not None and not self._memory.unsent:
@@ -491,6 +508,11 @@ class Observer:
         if vm.metadata.deletion_timestamp is not None and present.lock != "migrate":
             return None
         return await self._moves.look(vm, present)
+
+
+def _is_known(existence: Existence) -> TypeGuard[Present]:
+    """Whether it is our VM, with its config as a whole."""
+    return isinstance(existence, Present) and existence.owner in (Owner.OURS, Owner.UNMARKED)
 
 
 def _shown(guest: Guest | None) -> tuple[object, ...] | None:

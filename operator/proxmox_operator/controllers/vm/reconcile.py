@@ -19,7 +19,7 @@ from proxmox_operator.controllers.context import (
 )
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.outcome import Outcome, outcome_of
-from proxmox_operator.controllers.vm import moves
+from proxmox_operator.controllers.vm import firstboot, moves
 from proxmox_operator.controllers.vm.apply import Applier
 from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.controllers.vm.observe import Observer
@@ -47,6 +47,7 @@ from proxmox_operator.planning.lifecycle import (
 )
 from proxmox_operator.planning.moving import requested
 from proxmox_operator.planning.report import PAUSED, verdict_of_step
+from proxmox_operator.planning.seed import comes_too_late
 from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.errors import AlreadyRunning, OutcomeUnknown
 from proxmox_operator.proxmox.tasks import unfreed
@@ -171,6 +172,8 @@ class VMReconciler:
                 memory.succeeded(work.action, self._context.clock())
                 if work.action == "Destroying":
                     memory.left = unfreed(work.result.log_tail)
+                if work.seed is not None:
+                    memory.written["seed"], memory.seed_sent = work.seed, work.seed_digest
                 if work.grows is not None:
                     memory.grown |= {work.grows}
                 if (raw := self._context.store.get(vm_key(vm))) is not None:
@@ -231,6 +234,7 @@ class VMReconciler:
             and requested(vm) == vm.status.moved_to
             and not _owes_addresses(vm, memory)
             and (memory.ask_at is None or now < memory.ask_at)
+            and not firstboot.is_owed(vm, memory, now)
             and now < memory.reread_at
             and guest.node == vm.status.node
             and (memory.guest is None or guest.is_as(memory.guest))
@@ -259,6 +263,9 @@ class VMReconciler:
             memory.restart_at = self._restart_at(facts)
         if facts.vm.spec.management == "Observe":
             await applier.tell_seen(facts)
+        late = comes_too_late(facts.vm)
+        if late is not None and late not in facts.vm.status.plan:
+            self._context.events.warning(keeper.raw, "EditedTooLate", late)
         memory.seen_at = self._context.now().timestamp() - (self._context.clock() - memory.config_at)
         await keeper.report(facts, verdict_of_step(step))
         if isinstance(step, Settled):
@@ -303,6 +310,7 @@ class VMReconciler:
             memory.reread_at,
             memory.restart_at if memory.restart_at is not None else inf,
             memory.ask_at if memory.ask_at is not None else inf,
+            memory.boot.ask_at if memory.boot.ask_at is not None else inf,
         )
         return max(at - self._context.clock(), 1.0)
 

@@ -21,6 +21,7 @@ from proxmox_operator.planning.lifecycle.checks import (
 )
 from proxmox_operator.planning.lifecycle.facts import Absent, Facts, Present
 from proxmox_operator.planning.lifecycle.ha import leave_ha, leave_rules
+from proxmox_operator.planning.lifecycle.seeding import drop_seed_of_gone_vm
 from proxmox_operator.planning.lifecycle.steps import (
     Blocked,
     Bury,
@@ -64,7 +65,9 @@ def _gone(facts: Facts) -> Step | None:
     if facts.vm.status.vmid is None:
         found = facts.claimed
         return Reclaim(vmid=found.vmid, uuid=found.uuid) if found is not None and found.own else Release()
-    return Release(left=facts.left) if isinstance(facts.existence, Absent) else None
+    if not isinstance(facts.existence, Absent):
+        return None
+    return drop_seed_of_gone_vm(facts) or Release(left=facts.left)
 
 
 def _not_ours_to_delete(facts: Facts) -> Step | None:
@@ -73,13 +76,16 @@ def _not_ours_to_delete(facts: Facts) -> Step | None:
     if not isinstance(existence, Present) or existence.owner is not Owner.FOREIGN:
         return None
     never_seen = vm.status.provisioning is not None
-    return Release() if never_seen or vm.spec.on_deletion == "Retain" else foreign(facts)
+    if not never_seen and vm.spec.on_deletion != "Retain":
+        return foreign(facts)
+    return drop_seed_of_gone_vm(facts) or Release()
 
 
 def _retain(facts: Facts) -> Step | None:
     if facts.vm.spec.on_deletion != "Retain":
         return None
-    return leave_rules(facts) or (Bury() if the_vm(facts).owner is Owner.OURS else Release())
+    left = leave_rules(facts) or drop_seed_of_gone_vm(facts)
+    return left or (Bury() if the_vm(facts).owner is Owner.OURS else Release())
 
 
 def _protected(facts: Facts) -> Step | None:

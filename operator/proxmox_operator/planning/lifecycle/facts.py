@@ -7,10 +7,12 @@ from typing import Literal
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.planning.adoption import Adoptee
 from proxmox_operator.planning.availability import HA
+from proxmox_operator.planning.firstboot import FirstBoot
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.lifecycle.steps import Due, Wait
 from proxmox_operator.planning.moving import Going, Staying
 from proxmox_operator.planning.placement import Placed, Unschedulable
+from proxmox_operator.planning.seed import Seed
 from proxmox_operator.planning.vmconfig import ConfigDiff, PendingChange
 
 Power = Literal["Running", "Stopped", "Paused", "Unknown"]
@@ -102,6 +104,10 @@ class Facts:
     progress: str | None = None
     """How far the task that is ``working`` has come, where it tells."""
     ready_checks: tuple[Wait, ...] = ()
+    first_boot: FirstBoot | None = None
+    """None where nobody waits for it, or it was not asked."""
+    seed: Seed | None = None
+    """None where the VM has none and is not to have one."""
     left: tuple[str, ...] = ()
     """Volumes that Proxmox could not free when it destroyed the VM."""
     stop_failed: str | None = None

@@ -22,6 +22,13 @@ from proxmox_operator.planning.lifecycle.checks import (
 from proxmox_operator.planning.lifecycle.facts import Absent, Facts, Present
 from proxmox_operator.planning.lifecycle.ha import availability, ha_sentences, through_ha
 from proxmox_operator.planning.lifecycle.restarting import begin, go_on
+from proxmox_operator.planning.lifecycle.seeding import (
+    await_first_boot,
+    drop_seed_of_gone_vm,
+    drop_spent_seed,
+    first_boot,
+    put_seed,
+)
 from proxmox_operator.planning.lifecycle.steps import (
     Adopt,
     Blocked,
@@ -110,7 +117,9 @@ def _missing(facts: Facts) -> Step | None:
             ),
         )
     intent, place = vm.status.provisioning, facts.place
-    if intent is None or not isinstance(place, Placed):
+    if intent is None:
+        return drop_seed_of_gone_vm(facts) or reserve(facts)
+    if not isinstance(place, Placed):
         return reserve(facts)
     recorded = (vm.status.node, intent.source_node, intent.source_vmid)
     if (place.node, place.template.node, place.template.vmid) != recorded:
@@ -260,10 +269,14 @@ LIVING: tuple[Check, ...] = (
     _configure,
     availability,
     _first_volumes,
+    put_seed,
     begin,
     _power,
     _volumes,
+    first_boot,
+    drop_spent_seed,
     _stay,
+    await_first_boot,
     _settled,
 )
 

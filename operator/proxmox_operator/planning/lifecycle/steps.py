@@ -91,6 +91,21 @@ class EndMove:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PutSeed:
+    """Upload the seed of the first boot. Its intent is recorded first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropSeed:
+    """Delete the seed from its storage, or overwrite it where it may not be deleted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoteCloudInit:
+    """Record that cloud-init has finished the first boot."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecordStart:
     """Record that the VM is about to be started: from here on its disks may hold data."""
 
@@ -211,6 +226,6 @@ class Settled:
 
 Step = (
     Reserve | Adopt | Reclaim | Hold | Clone | Follow | Migrate | Configure | MoveDisk | EndMove | GrowDisks
-    | RecordStart | Start | Stop | NoteRestart | JoinHA | AlignHA | ClearHAError | LeaveHA | SetRule | Destroy | Bury
-    | Release | Wait | Blocked | Settled
+    | PutSeed | DropSeed | NoteCloudInit | RecordStart | Start | Stop | NoteRestart | JoinHA | AlignHA | ClearHAError
+    | LeaveHA | SetRule | Destroy | Bury | Release | Wait | Blocked | Settled
 )  # fmt: skip

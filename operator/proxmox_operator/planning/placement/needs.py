@@ -12,6 +12,7 @@ from proxmox_operator.planning.access import Access
 from proxmox_operator.planning.configured import memory_mib, processors, topology
 from proxmox_operator.planning.placement.things import Template
 from proxmox_operator.planning.propstring import parse_props
+from proxmox_operator.planning.seed import has_user_data, storage_of
 
 _VOLUME = re.compile(r"^(scsi|virtio|sata|ide|efidisk|tpmstate|unused)\d+$")
 _NETWORK = re.compile(r"^net\d+$")
@@ -22,6 +23,7 @@ _KINDS = {"hostpci": "pci", "usb": "usb"}
 @dataclass(frozen=True, kw_only=True)
 class Needs:
     """Each thing by name, with who asks for it, as a message puts it; ``mappings`` by kind (pci, usb) and name.
+    ``iso_storages`` are those that must take ISO images, ``storages`` those for disks.
 
     Memory and processors are 0 for a VM that is not going to run. ``space`` are the bytes that new volumes take, by
     storage; 0 for one that they will grow in.
@@ -32,6 +34,7 @@ class Needs:
     storages: Mapping[str, str]
     bridges: Mapping[str, str]
     mappings: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    iso_storages: Mapping[str, str] = field(default_factory=dict)
     space: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -54,6 +57,7 @@ def needs_of_clone(
         storages=dict.fromkeys(origins, str(template)) | _storage_fields(vm, access),
         bridges=_bridge_fields(vm, access),
         mappings=_mapping_fields(vm),
+        iso_storages=_iso_storage_fields(vm, access),
         space=_space_of_clone(vm, template, access, full=full, storage=storage),
     )
 
@@ -116,6 +120,14 @@ def _storage_fields(vm: ProxmoxVM, access: Access) -> dict[str, str]:
     fields.append(("spec.bootDisk.storage", boot.storage if boot else None))
     fields.append(("spec.cloudInit.storage", init.storage if init else None))
     return {storage: field for field, storage in fields if storage is not None}
+
+
+def _iso_storage_fields(vm: ProxmoxVM, access: Access) -> dict[str, str]:
+    """The storage that gets the user data, with the field that names it."""
+    storage = storage_of(vm, access.seed_storage) if has_user_data(vm) else None
+    named = vm.spec.cloud_init is not None and vm.spec.cloud_init.seed_storage is not None
+    field = "spec.cloudInit.seedStorage" if named else "spec.defaults.seedStorage of the ProxmoxCluster"
+    return {storage: field} if storage is not None else {}
 
 
 def _bridge_fields(vm: ProxmoxVM, access: Access) -> dict[str, str]:

@@ -94,6 +94,18 @@ def _has_storages(node: Node, needs: Needs, terms: Terms) -> Refusal | None:
     return None
 
 
+def _has_iso_storages(node: Node, needs: Needs, terms: Terms) -> Refusal | None:
+    for name, asked_by in needs.iso_storages.items():
+        storage = node.storages.get(name)
+        if storage is None:
+            message = f"storage {name} ({asked_by}) is not available there: name one that is, or enable it"
+            return Refusal(reason="StorageNotFound", message=message)
+        if "iso" not in storage.content:
+            message = f"storage {name} ({asked_by}) takes no ISO images: name one that does, or add iso to its content"
+            return Refusal(reason="StorageNotUsable", message=message)
+    return None
+
+
 def _has_bridges(node: Node, needs: Needs, terms: Terms) -> Refusal | None:
     bridges = needs.bridges
     if node.bridges is None or not (absent := sorted(bridges.keys() - node.bridges)):
@@ -173,6 +185,7 @@ _RULES: tuple[Callable[[Node, Needs, Terms], Refusal | None], ...] = (
     _is_listed,
     _keeps_company,
     _has_storages,
+    _has_iso_storages,
     _has_bridges,
     _has_devices,
     _has_space,

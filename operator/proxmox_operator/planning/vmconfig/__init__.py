@@ -32,7 +32,7 @@ from proxmox_operator.planning.vmconfig.following import followed
 from proxmox_operator.planning.vmconfig.general import general, own_tags, updates
 from proxmox_operator.planning.vmconfig.hardware import machine, memory, peripherals, processor
 from proxmox_operator.planning.vmconfig.managed import managed, no_longer_managed
-from proxmox_operator.planning.vmconfig.networks import networks, recorded_networks
+from proxmox_operator.planning.vmconfig.networks import macs, networks, recorded_networks
 from proxmox_operator.planning.vmconfig.pending import PendingChange, fingerprint, with_fields
 from proxmox_operator.planning.vmconfig.possible import impossible
 from proxmox_operator.planning.vmconfig.records import (
@@ -42,6 +42,7 @@ from proxmox_operator.planning.vmconfig.records import (
     questions,
     taken_off,
 )
+from proxmox_operator.planning.vmconfig.seed import seed_drive
 
 __all__ = [
     "PASSWORD_KEY",
@@ -60,6 +61,7 @@ __all__ = [
     "disk_records",
     "fingerprint",
     "followed",
+    "macs",
     "managed",
     "no_longer_managed",
     "own_tags",
@@ -85,6 +87,7 @@ _AREAS = (
     disks_taken_off,
     networks,
     cloud_init,
+    seed_drive,
 )
 
 

@@ -6,17 +6,20 @@ from urllib.parse import unquote
 from proxmox_operator.api import Network, ProxmoxVM
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.propstring import parse_props, render_props
+from proxmox_operator.planning.seed import is_seeded
 from proxmox_operator.planning.vmconfig.changes import Change, Problem, Put, Wanted, put
 
 PASSWORD_KEY = "cipassword"  # noqa: S105 - the key, not a password
 
 
 def cloud_init(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
-    """Native cloud-init (``ciuser`` and friends).
+    """Native cloud-init (``ciuser`` and friends); nothing where the guest has user data of its own.
 
     A password reads back masked, so it is written once for each reference to a Secret, not compared.
     """
     spec = wanted.vm.spec
+    if is_seeded(wanted.vm):
+        return
     addressed = [network for network in spec.networks if network.ipv4 is not None or network.ipv6 is not None]
     if addressed or spec.cloud_init is not None:
         yield from _cloud_init_drive(wanted, config)

@@ -1,5 +1,6 @@
 """The listed network devices; a MAC address, once there, is sent again with every change."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from proxmox_operator.api import Network, NetworkStatus
@@ -15,6 +16,8 @@ NIC_MODELS = {
     "RTL8139": "rtl8139",
     "VMXNET3": "vmxnet3",
 }
+
+_DEVICE = re.compile(r"^net\d+$")
 
 _DEFAULTS: dict[str, Value] = {
     "tag": 0,
@@ -86,9 +89,11 @@ def _rendered(parts: Mapping[str, str]) -> str:
 
 def recorded_networks(wanted: Wanted, config: Mapping[str, str]) -> tuple[NetworkStatus, ...]:
     """The listed networks with the MAC addresses they have; these are sent again with every change."""
-    names = [network.name for network in wanted.vm.spec.networks]
-    return tuple(
-        NetworkStatus(name=name, mac=mac)
-        for name in names
-        if (mac := nic_parts(config.get(name, "")).get("macaddr"))
-    )
+    names, addresses = [network.name for network in wanted.vm.spec.networks], macs(config)
+    return tuple(NetworkStatus(name=name, mac=addresses[name]) for name in names if name in addresses)
+
+
+def macs(config: Mapping[str, str]) -> dict[str, str]:
+    """The MAC addresses of all network devices, by their names."""
+    found = {key: nic_parts(value).get("macaddr") for key, value in config.items() if _DEVICE.match(key)}
+    return {name: mac for name, mac in found.items() if mac is not None}

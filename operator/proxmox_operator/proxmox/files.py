@@ -1,0 +1,42 @@
+"""Files on storages: ISO images that are uploaded and removed. Disks of VMs are vm.py's.
+
+Each method is one Proxmox call (said in its docstring) and decides nothing.
+"""
+
+import hashlib
+
+from .client import PveClient
+from .request import File, ParamValue
+
+
+class Files:
+    """The calls. All raise the errors of client.py."""
+
+    def __init__(self, client: PveClient) -> None:
+        self._client = client
+
+    async def upload_iso(self, node: str, storage: str, name: str, data: bytes) -> str:
+        """``POST /nodes/{node}/storage/{storage}/upload``: the UPID of the task that copies it into place.
+
+        A file of that name is replaced; one that was cut short on its way fails by its checksum. Needs
+        Datastore.AllocateTemplate on the storage.
+        """
+        params: dict[str, ParamValue] = {
+            "content": "iso",
+            "checksum": hashlib.sha256(data).hexdigest(),
+            "checksum-algorithm": "sha256",
+            "filename": File(name, data),
+        }
+        upid: str = await self._client.post(("nodes", node, "storage", storage, "upload"), **params)
+        return upid
+
+    async def delete(self, node: str, volume: str) -> str | None:
+        """``DELETE /nodes/{node}/storage/{storage}/content/{volume}``: the UPID, or None where it was done at once.
+
+        One that does not exist is no error. Needs Datastore.Allocate on the storage.
+        """
+        storage = volume.partition(":")[0]
+        upid: str | None = await self._client.delete(
+            ("nodes", node, "storage", storage, "content", *volume.split("/"))
+        )
+        return upid
