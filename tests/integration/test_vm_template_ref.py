@@ -262,6 +262,7 @@ def test_without_any_grant_vmtemplates_may_be_used_but_no_storage_besides(
 ) -> None:
     if "gold" not in world.sim.server.storages:
         world.sim.add_storage("gold", "lvmthin", size_gib=500)
+        world.look()
     template = templates.make(storage="gold", nodes=["pve1"])
     templates.wait_ready(template)
     world.apply_cluster(access=None)
