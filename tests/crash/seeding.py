@@ -12,7 +12,7 @@ class Seed(Scenario):
     """The guest has finished its first boot whenever it is asked."""
 
     name = "create with user data"
-    acts = (
+    acts: tuple[Act, ...] = (
         Act(
             do=lambda stage: stage.apply(agent=True, cloudInit=CLOUD_INIT),
             reached=lambda stage: stage.is_ready() and _phase(stage) == "Removed",
