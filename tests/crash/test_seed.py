@@ -16,7 +16,7 @@ def impatient_with_guests(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"proxmox_operator.controllers.vm.firstboot.{name}", 0.1)
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", list(Mode))
 @pytest.mark.parametrize("scenario", [Seed, SeedNeverRead])
 def test_no_user_data_is_missing_at_the_first_boot_or_left_behind_wherever_the_operator_dies(

@@ -264,6 +264,20 @@ def test_a_storage_that_cannot_hold_the_seed_is_said_before_anything_is_made(
     assert "vmid" not in world.status(name)
 
 
+def test_a_full_storage_is_said_and_the_vm_does_not_start_without_its_user_data(world: World) -> None:
+    world.sim.fill_storage("local")
+    world.look()
+    try:
+        name = make(world)
+        vmid = world.vmid(name)
+        message = world.wait_reason(name, "StorageFull").message
+        assert "spec.cloudInit.seedStorage: storage local is full" in message
+        assert world.sim.vm(vmid).status == "stopped"
+    finally:
+        world.sim.resize_storage("local", 100)
+    assert world.wait_ready(name) == vmid
+
+
 def restrict(world: World, *without: str) -> None:
     """The token holds all privileges but these, and the operator knows."""
     held = set(world.sim.server.privileges) - set(without)

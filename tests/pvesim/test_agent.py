@@ -1,5 +1,6 @@
 """The guest agent: when it is not there, and what it says."""
 
+import json
 from typing import Any
 
 import pytest
@@ -92,6 +93,33 @@ def test_exec_is_refused_as_a_locked_down_agent_does(sim: PveSim, api: Api) -> N
     sim.add_vm(100, running=True, agent="1")
     with pytest.raises(ApiError, match="Agent error: The command guest-exec has been disabled"):
         api.post(f"{ONE}/agent/exec", command="id")
+
+
+def test_exec_answers_for_cloud_init_and_tells_each_result_once(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, agent="1")
+    sim.agent(100).cloud_init = {"status": "error", "errors": ["it broke"]}
+    pid = api.post(f"{ONE}/agent/exec", command=["cloud-init", "status", "--format", "json"])["pid"]
+    ended = api.get(f"{ONE}/agent/exec-status", pid=pid)
+    assert (ended["exited"], ended["exitcode"]) == (1, 1)
+    assert json.loads(ended["out-data"]) == {"status": "error", "errors": ["it broke"]}
+    with pytest.raises(ApiError, match="Agent error: Invalid parameter 'pid'"):
+        api.get(f"{ONE}/agent/exec-status", pid=pid)
+
+
+def test_an_old_cloud_init_knows_words_only_and_a_guest_may_have_none(sim: PveSim, api: Api) -> None:
+    sim.add_vm(100, running=True, agent="1")
+    sim.agent(100).old_cloud_init = True
+    for command, code, told in (
+        (["cloud-init", "status", "--format", "json"], 2, ""),
+        (["cloud-init", "status", "--long"], 0, "status: done"),
+    ):
+        pid = api.post(f"{ONE}/agent/exec", command=command)["pid"]
+        ended = api.get(f"{ONE}/agent/exec-status", pid=pid)
+        assert ended["exitcode"] == code
+        assert ended.get("out-data", "").startswith(told)
+    sim.agent(100).cloud_init = None
+    with pytest.raises(ApiError, match="Failed to execute child process"):
+        api.post(f"{ONE}/agent/exec", command=["cloud-init", "status"])
 
 
 # ------------------------------------------------------------------------- fsinfo

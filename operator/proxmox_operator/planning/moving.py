@@ -24,6 +24,7 @@ from proxmox_operator.planning.placement import (
     refusal,
     unknown_nodes,
 )
+from proxmox_operator.planning.seed import is_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +166,16 @@ def _obstacles(check: Precondition, *, moves_disks: bool) -> list[str]:
     """What keeps the VM from going anywhere, each with its remedy."""
     found: list[str] = []
     for disk in check.disks:
-        if disk.cdrom and not disk.generated:
+        if disk.cdrom and is_seed(disk.volume):
+            found.append(
+                f"{disk} holds the user data of the first boot, on storage that only this node has: wait until the "
+                "guest agent tells that cloud-init is done, or eject it; another seedStorage, which is shared, spares "
+                "new VMs that" + _referred(disk)
+            )
+        elif disk.cdrom and not disk.generated:
             found.append(
                 f"{disk} is a CD-ROM on storage that only this node has: eject it, or put the image on shared storage"
-                + (f" (snapshot {', '.join(disk.snapshots)} refers to it)" if disk.snapshots else "")
+                + _referred(disk)
             )
         elif disk.snapshots and check.running and not disk.generated:
             found.append(
@@ -186,6 +193,10 @@ def _obstacles(check: Precondition, *, moves_disks: bool) -> list[str]:
         elif check.running and not check.mapped[device]:
             found.append(f"{device} cannot be moved while the VM runs: stop the VM, or remove the device")
     return found
+
+
+def _referred(disk: LocalDisk) -> str:
+    return f" (snapshot {', '.join(disk.snapshots)} refers to it)" if disk.snapshots else ""
 
 
 def cloud_init_may_run_again(config: Mapping[str, str]) -> bool:

@@ -84,13 +84,16 @@ def location(vm: ProxmoxVM, storage: str, node: str, *, shared: bool) -> Locatio
     return Location(volume=f"{storage}:iso/{name}", node=node, shared=shared)
 
 
-def is_seed(volume: str, vmid: int) -> bool:
-    """Whether a volume is a seed made for this VMID."""
-    return f":iso/{_prefix(vmid)}" in volume
+def is_seed(volume: str, vmid: int | None = None) -> bool:
+    """Whether a volume is a seed, made for this VMID or for any."""
+    return f":iso/{_PREFIX if vmid is None else _prefix(vmid)}" in volume
+
+
+_PREFIX = "pvm-seed-"
 
 
 def _prefix(vmid: int) -> str:
-    return f"pvm-seed-{vmid}-"
+    return f"{_PREFIX}{vmid}-"
 
 
 def meta_data(vm: ProxmoxVM) -> dict[str, str]:

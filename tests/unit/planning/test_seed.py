@@ -6,6 +6,7 @@ import yaml
 
 from proxmox_operator.api import ProxmoxVM, SeedStatus
 from proxmox_operator.guest.seed import network_text
+from proxmox_operator.planning.access import access_of, violations
 from proxmox_operator.planning.firstboot import DONE, FirstBoot
 from proxmox_operator.planning.lifecycle import (
     Absent,
@@ -19,6 +20,8 @@ from proxmox_operator.planning.lifecycle import (
     Wait,
     plan,
 )
+from proxmox_operator.planning.moving import LocalDisk, Precondition, Staying, Wish, decide
+from proxmox_operator.planning.placement import Terms
 from proxmox_operator.planning.report import verdict_of_step, vm_conditions
 from proxmox_operator.planning.seed import (
     Location,
@@ -30,11 +33,12 @@ from proxmox_operator.planning.seed import (
     network_config,
 )
 from proxmox_operator.planning.vmconfig import diff
-from unit.planning.make import UUID, a_vm, facts, made, present, wanted
+from unit.planning.make import UUID, a_vm, cluster, facts, made, present, wanted
 
 MACS = {"net0": "BC:24:11:00:00:01", "net1": "BC:24:11:00:00:02"}
 WITH_DATA = {"userData": "#cloud-config\n", "seedStorage": "local"}
 VOLUME = f"local:iso/pvm-seed-10000-{UUID[:8]}.iso"
+TEMPLATES = {"cloneFrom": [{"start": 9000, "end": 9000}]}
 HERE = Location(volume=VOLUME, node="pve1")
 RUNNING = FirstBoot(state="Running", reason="CloudInitRunning", message="at work")
 FAILED = FirstBoot(state="Failed", reason="CloudInitFailed", message="it failed")
@@ -243,3 +247,30 @@ def test_no_native_cloud_init_comes_to_a_guest_that_was_booted_with_a_seed() -> 
     never_seeded = a_vm(networks=networks, status=made())
     assert not any("ipconfig" in put.key for put in diff(wanted(seeded_before), config).puts)
     assert any("ipconfig" in put.key for put in diff(wanted(never_seeded), config).puts)
+
+
+# Where it may be
+
+
+def test_the_default_seed_storage_is_everybodys_and_for_seeds_only() -> None:
+    access = access_of(cluster(TEMPLATES, defaults={"seedStorage": "nfs"}), {})
+    assert violations(a_vm(cloudInit={"userData": "#cloud-config\n"}), access) == []
+    assert violations(seeded(cloudInit={**WITH_DATA, "seedStorage": "nfs"}), access) == []
+    disk = {"name": "data", "size": "1Gi", "storage": "nfs"}
+    assert any("storage nfs is not granted" in found for found in violations(a_vm(disks=[disk]), access))
+
+
+def test_another_seed_storage_needs_a_grant() -> None:
+    vm = seeded()
+    (found,) = violations(vm, access_of(cluster(TEMPLATES), {}))
+    assert found == "spec.cloudInit.seedStorage: storage local is not granted (access[].storages)"
+    assert violations(vm, access_of(cluster({**TEMPLATES, "storages": ["local"]}), {})) == []
+
+
+def test_a_seed_that_keeps_the_vm_on_its_node_is_named_as_one() -> None:
+    check = Precondition(running=True, disks=(LocalDisk(volume=VOLUME, slot="ide2", size=0, cdrom=True),))
+    wish = Wish(nodes=("pve2",), cause="the test")
+    terms = Terms(access=access_of(cluster({"allow": "Everything"}), {}))
+    found = decide(seeded(status=made()), wish, {}, check, [], terms, home="pve1", failed={})
+    assert isinstance(found, Staying)
+    assert "user data of the first boot" in found.message

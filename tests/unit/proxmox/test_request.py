@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests import Request as HttpRequest
 
-from proxmox_operator.proxmox.request import Request, split_path, wire_params
+from proxmox_operator.proxmox.request import File, Request, split_path, wire_params
 
 BASE = "https://pve1:8006/api2/json"
 
@@ -68,6 +68,8 @@ def test_the_repr_holds_no_parameter():
         ("nodes/localhost/certificates/info", None, "certificates/info"),
         ("cluster/resources", None, "cluster/resources"),
         ("cluster/nextid", None, "cluster/nextid"),
+        ("nodes/pve1/storage/local/upload", "pve1", "storage/upload"),
+        ("nodes/pve1/storage/local/content/local:iso/x.iso", "pve1", "storage/content"),
     ],
 )
 def test_a_request_knows_its_node_and_a_label_without_ids(path, node, call_class):
@@ -79,3 +81,12 @@ def test_a_request_knows_its_node_and_a_label_without_ids(path, node, call_class
 def test_parameters_are_written_as_proxmox_reads_them():
     params = {"full": True, "purge": False, "pool": None, "newid": 100, "vms": ("1", "2"), "name": "web"}
     assert wire_params(params) == {"full": 1, "purge": 0, "newid": 100, "vms": ["1", "2"], "name": "web"}
+
+
+def test_a_file_goes_as_one_of_its_name_and_is_shown_to_nobody():
+    request = Request(
+        "POST", split_path("nodes/pve1/storage/local/upload"), {"filename": File("a.iso", b"hush")}
+    )
+    sent = wire_params(request.params)["filename"]
+    assert (sent.name, sent.read()) == ("a.iso", b"hush")
+    assert "hush" not in repr(request) + repr(request.params)

@@ -9,7 +9,13 @@ import pytest
 from proxmox_operator import errors
 from proxmox_operator.planning.guestfs import GuestDisk
 from proxmox_operator.planning.vmconfig import PendingChange
-from proxmox_operator.proxmox.agent import AgentGate, parse_filesystems, parse_interfaces
+from proxmox_operator.proxmox.agent import (
+    AgentGate,
+    ExecResult,
+    parse_filesystems,
+    parse_interfaces,
+    parse_result,
+)
 from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.client import Limits
 from proxmox_operator.proxmox.errors import (
@@ -616,3 +622,14 @@ def test_addresses_are_sorted_and_useless_ones_left_out():
 @pytest.mark.parametrize("data", [None, {}, {"result": None}, {"result": {"error": {"desc": "no"}}}, []])
 def test_an_answer_without_interfaces_has_no_addresses(data):
     assert parse_interfaces(data) == {}
+
+
+@pytest.mark.parametrize("nothing", [{"exited": 0}, {"exited": False, "out-data": "x"}, None, []])
+def test_a_process_that_runs_has_no_result(nothing):
+    assert parse_result(nothing) is None
+
+
+def test_the_output_of_a_process_is_read_as_the_bytes_that_it_was():
+    data = {"exited": 1, "exitcode": 3, "out-data": "gr\u00c3\u00bcn", "err-data": "\u2026"}
+    assert parse_result(data) == ExecResult(3, "gr\u00fcn", "\u2026")
+    assert parse_result({"exited": 1, "signal": 9}) == ExecResult(None, "", "")
