@@ -54,15 +54,14 @@ class GuestAgent:
         :raises AgentRefused: the agent's own error.
         """
         allowed = seconds or (SLOW_SECONDS if command in SLOW else COMMAND_SECONDS)
-        async with self._turn:
-            try:
-                async with asyncio.timeout(allowed), self._channel() as (reader, writer):
-                    writer.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
-                    line = await reader.readline()
-            except TimeoutError:
-                raise AgentGone("got timeout") from None
-            except OSError as error:
-                raise AgentGone(str(error)) from error
+        try:
+            async with asyncio.timeout(allowed), self._turn, self._channel() as (reader, writer):
+                writer.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+                line = await reader.readline()
+        except TimeoutError:
+            raise AgentGone("got timeout") from None
+        except OSError as error:
+            raise AgentGone(str(error)) from error
         if not line:
             raise AgentGone("client closed connection")
         answer = json.loads(line)

@@ -15,7 +15,7 @@ from .door import Door
 from .model import SimVm
 from .props import NET, drives, enabled
 from .qemu_process import QemuProcess
-from .qga import AgentGone, AgentRefused
+from .qga import COMMAND_SECONDS, AgentGone, AgentRefused
 from .qmp import QmpError
 from .real_disks import RealDisks
 
@@ -90,7 +90,7 @@ class RealPower(RealDisks):
             self.spawn(self._tell_agent(process, "powerdown"))
         else:
             await process.monitor.execute("system_powerdown")
-        await self._interruptible(process.wait(timeout))
+        await self.interruptible(process.wait(timeout))
         if not process.ended:
             if not v.get("forceStop"):
                 raise die("VM quit/powerdown failed - got timeout")
@@ -99,9 +99,9 @@ class RealPower(RealDisks):
 
     @staticmethod
     async def _tell_agent(process: QemuProcess, mode: str) -> None:
-        """guest-shutdown, which a guest that obeys does not answer."""
+        """guest-shutdown, which a guest that obeys does not answer; nobody else is to wait for that."""
         with suppress(AgentGone, AgentRefused):
-            await process.agent.execute("guest-shutdown", mode=mode)
+            await process.agent.execute("guest-shutdown", seconds=COMMAND_SECONDS, mode=mode)
 
     async def reset_guest(self, vm: SimVm) -> None:
         """QEMU presses the reset button."""

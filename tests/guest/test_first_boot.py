@@ -158,3 +158,13 @@ def test_a_second_nic_is_plugged_and_unplugged_while_the_guest_runs(
     assert set(sim.door(100).ssh_ports) == {"net0", "net1"}
     api.set(100, delete="net1")
     eventually(lambda: "bc:24:11:00:00:77" not in web.read("cat /sys/class/net/*/address"), seconds=60)
+
+
+def test_a_shutdown_through_the_api_lets_the_guest_end_in_order(sim: PveSim, api: Api, web: Inside) -> None:
+    """The last test here: the guest is gone after it."""
+    log = sim.door(100).console_log
+    upid = api.post(f"{ONE}/status/shutdown", timeout=300)
+    eventually(lambda: api.status(upid)["status"] == "stopped", seconds=300)
+    assert api.ended(upid) == "OK"
+    assert sim.vm(100).status == "stopped"
+    assert "Power down" in log.read_text(errors="replace")
