@@ -17,9 +17,10 @@ help:  ## Show this list
 bootstrap:  ## Make .venv, and nothing else
 	@hack/bootstrap
 
-demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become VMs (KEEP=1 leaves it up)
+demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become VMs (KEEP=1 leaves it up; GUESTS=qemu boots one)
 	@$(HACK) $(PY) -m controlplane build
-	@$(HACK) $(PY) -m demo $(if $(KEEP),--keep)
+	@$(if $(GUESTS),$(HACK) $(PY) -m guest build >/dev/null)
+	@$(HACK) $(PY) -m demo $(if $(KEEP),--keep) $(if $(GUESTS),--guests $(GUESTS))
 
 test: bootstrap  ## All tests, against a real API server of our own and the simulator
 	@$(OWN) $(HACK) $(PY) -m controlplane build
