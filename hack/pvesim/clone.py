@@ -17,7 +17,6 @@ from typing import Any
 from fakepve.model import PveError, TaskError
 
 from .core import Values, as_task_error, die, forbidden
-from .downloads import Downloads
 from .model import STUB_DESCRIPTION, SimVm
 from .props import (
     NET,
@@ -36,6 +35,7 @@ from .props import (
     random_mac,
     split_volid,
 )
+from .uploads import Uploads
 
 NOT_COPIED = frozenset(
     [
@@ -63,7 +63,7 @@ class ClonePlan:
     full: set[str]
 
 
-class Clone(Downloads):
+class Clone(Uploads):
     """POST /nodes/{node}/qemu/{vmid}/clone."""
 
     def _table_clone(self) -> list[tuple[str, str, Any]]:

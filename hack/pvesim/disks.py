@@ -56,7 +56,7 @@ class Disks(Imports):
             volid = drive.get("file", "")
             new = NEW_DISK.fullmatch(volid)
             if "import-from" in drive:
-                self.check_import(key, drive, vmid, user)
+                self.check_import(key, drive, user)
             if volid in ("", "none") or volid.endswith(":cloudinit") or volid == "cloudinit":
                 continue
             if volid == "cdrom":
@@ -71,6 +71,8 @@ class Disks(Imports):
                     raise param_error(storage=f"storage '{sid}' does not support vm images")
             elif parts := split_volid(volid):
                 vtype, owner, _ = self._parse_volname(self._store(parts[0]), parts[1])
+                if vtype == "iso" and not is_cdrom(drive):
+                    raise param_error(**{key: "explicit 'media=cdrom' is required for iso images"})
                 if owner != vmid:
                     self._check_access(user, parts[0], vtype, owner, volid)
                 if vtype not in ("images", "iso"):
@@ -146,7 +148,8 @@ class Disks(Imports):
         elif file is not None:
             size = self.image_size(parts[0], file)
         else:
-            raise die(f"volume {volid} does not exist")
+            name = f"'{volid}'" if self.is_file_based(parts[0]) else volid
+            raise die(f"volume {name} does not exist")
         wanted = drive.pop("format", None)
         if volume is not None and wanted and wanted != volume.format:
             raise die(

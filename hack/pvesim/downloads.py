@@ -63,10 +63,10 @@ class Downloads(Storages, Wget):
             return
         partial = self.begin_file(sid, node, f"{name}.tmp_dwnl.{self.worker_pid()}")
         try:
-            await self.interruptible(self._fetch(v, partial))
-            if v.get("checksum"):
-                await self.verify_checksum(partial.path, v)
-                self.say("calculating checksum...OK, checksum verified")
+            try:
+                await self.interruptible(self._fetch(v, partial))
+            except TaskError as error:
+                raise TaskError("download failed: received interrupt") from error
             try:
                 self.check_content(name, partial.path, self.file_path(sid, partial.name))
             except PveError as error:
@@ -78,6 +78,7 @@ class Downloads(Storages, Wget):
         self.say(f"download of '{v['url']}' to '{target}' finished")
 
     async def _fetch(self, v: Values, partial: File) -> None:
+        """All of the bytes, and the right ones."""
         sid, node = v["storage"], v["node"]
         verify = bool(v.get("verify-certificates", 1))
         with partial.path.open("wb", buffering=0) as sink:
@@ -89,6 +90,9 @@ class Downloads(Storages, Wget):
                     sink.write(piece)
                     await self.checkpoint("download:fetching")
         await self.work()
+        if v.get("checksum"):
+            await self.verify_checksum(partial.path, v)
+            self.say("calculating checksum...OK, checksum verified")
 
     @staticmethod
     def check_content(name: str, path: Path, shown: str) -> None:

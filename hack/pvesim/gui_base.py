@@ -63,7 +63,7 @@ class GuiBase:
         create:allocated, config:write, start:qemu, destroy:freeing, destroy:zombie, migrate:copying,
         migrate:moving, migrate:unlocking, move:copying, snapshot:taking, snapshot:deleting, snapshot:rolling,
         suspend:saving, restore:copying, stopall:stopping, startall:starting, download:fetching,
-        import:copying.
+        upload:copying, import:copying, template:converting.
         """
         hold = Hold()
 

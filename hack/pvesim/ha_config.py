@@ -13,13 +13,13 @@ from typing import Any
 from .core import Values, die, param_error
 from .ha_rules import Rule, Service, companions, wish_of
 from .model import SimVm
-from .tasks import Tasks
+from .task_lists import TaskLists
 
 RESOURCE_OPTIONS = ("state", "max_restart", "max_relocate", "comment", "group", "failback", "auto-rebalance")
 CONFLICT = "detected modified configuration - file changed by other user? Try again."
 
 
-class HaConfig(Tasks):
+class HaConfig(TaskLists):
     """/cluster/ha/resources and groups."""
 
     def __init__(self, **settings: Any) -> None:

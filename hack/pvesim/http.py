@@ -82,7 +82,8 @@ class Http(Backups):
         request[GENERIC] = match if "tail" in request.match_info else None
         path = request.path.removeprefix(API)
         try:
-            values = await params(request)
+            upload = request.content_type == "multipart/form-data"
+            values = await (self.receive_upload(request) if upload else params(request))
         except PveError as problem:
             return self._refuse(problem)
         call = self.recorder.add(
@@ -97,12 +98,15 @@ class Http(Backups):
         async def execute() -> web.StreamResponse:
             response = await self._bounded(request, handler, match, values, call)
             call.status = response.status
+            if response.status >= 400:
+                self.drop_upload(values)
             return response
 
         try:
             call.user = self._authenticate(request)
         except PveError as problem:
             if not (match and self.is_world(match, request.method)):
+                self.drop_upload(values)
                 await asyncio.sleep(self.auth_delay)
                 call.status = 401
                 return self._refuse(problem)

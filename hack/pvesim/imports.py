@@ -20,8 +20,6 @@ from .core import die, param_error
 from .model import SimVm
 from .props import NEW_DISK, Props, parse_drive, split_volid
 
-FILES = "/usr/share/perl5/PVE/Storage.pm line 651"
-
 
 @dataclass(frozen=True)
 class Source:
@@ -36,7 +34,7 @@ class Source:
 class Imports(Clone):
     """The option import-from of drives."""
 
-    def check_import(self, key: str, drive: Props, vmid: int, user: str) -> None:
+    def check_import(self, key: str, drive: Props, user: str) -> None:
         """What is refused before a worker is forked: the syntax, the kind of the source, missing rights on it."""
         volid = drive["import-from"]
         target = NEW_DISK.fullmatch(drive["file"])
@@ -46,12 +44,14 @@ class Imports(Clone):
         parts = split_volid(volid)
         if parts is None:
             if user != ROOT:
-                raise die(f"Only root can pass arbitrary filesystem paths. at {FILES}.")
+                where = "/usr/share/perl5/PVE/Storage.pm line 651"
+                raise die(f"Only root can pass arbitrary filesystem paths. at {where}.")
             return
-        vtype, owner, fmt = self._parse_volname(self._store(parts[0]), parts[1])
+        vtype, owner, _ = self._parse_volname(self._store(parts[0]), parts[1])
         if vtype not in ("images", "import"):
             raise param_error(**{key: f"{volid} has wrong type '{vtype}' - needs to be 'images' or 'import'"})
-        if vtype == "import" and (fmt := images.qemu_format(parts[1])) not in images.QEMU_FORMATS:
+        fmt = images.qemu_format(parts[1])
+        if vtype == "import" and fmt not in images.QEMU_FORMATS:
             raise die(f"volume '{volid}' - not a QEMU image format '{fmt}'")
         if owner:
             self.require(user, f"/vms/{owner}", "VM.Clone")

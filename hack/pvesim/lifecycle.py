@@ -229,6 +229,19 @@ class Lifecycle(MoveDisk):
     # ---------------------------------------------------------------- template
 
     async def _make_template(self, v: Values, user: str) -> str:
+        vm = self._check_template(v)
+
+        async def body() -> None:
+            vm = self._check_template(v)
+            vm.template = True
+            await self.work()
+            await self.checkpoint("template:converting")
+            self.to_template(vm, v.get("disk"))
+
+        return await self.task(vm.node, "qmtemplate", vm.vmid, user, body, vm=vm)
+
+    def _check_template(self, v: Values) -> SimVm:
+        """$load_and_check: made before the worker is forked and again in it."""
         vm = self.load_config(v["node"], v["vmid"])
         self.check_lock(vm)
         if vm.snapshots:
@@ -237,12 +250,7 @@ class Lifecycle(MoveDisk):
             raise die("you can't convert a template to a template")
         if vm.running:
             raise die("you can't convert a VM to template if VM is running")
-
-        async def body() -> None:
-            await self.work()
-            self.to_template(vm, v.get("disk"))
-
-        return await self.task(vm.node, "qmtemplate", vm.vmid, user, body, vm=vm)
+        return vm
 
     def to_template(self, vm: SimVm, disk: str | None = None) -> None:
         """The config gets `template: 1`; its disks - or only one - become base volumes where the storage has

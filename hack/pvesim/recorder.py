@@ -29,6 +29,7 @@ SECRETS = frozenset(
         "crypted",
     }
 )
+STORAGE_CONTENTS = ("iso", "vztmpl", "import", "images", "backup")
 MASK = "***"
 # Calls that change nothing although they are not GETs.
 HARMLESS = re.compile(
@@ -111,8 +112,12 @@ Interceptor = Callable[[Call], Verdict | None]
 
 
 def masked(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters with the values of secret ones replaced."""
-    return {key: MASK if key in SECRETS else value for key, value in params.items()}
+    """The parameters with the values of secret ones replaced; `content` is one of a file written by the agent, and the
+    kind of a storage's content elsewhere."""
+    return {
+        key: MASK if key in SECRETS and value not in STORAGE_CONTENTS else value
+        for key, value in params.items()
+    }
 
 
 def is_mutating(method: str, path: str) -> bool:

@@ -1,9 +1,10 @@
-"""Worker tasks: UPIDs, durations, logs, the task lists, and workers that are killed or interrupted.
+"""Worker tasks: UPIDs, durations, logs, and workers that are killed or interrupted. What the API tells of them is in
+task_lists.py.
 
 A worker runs at once up to its first wait, so with `task_seconds=0` most tasks have ended when their UPID is
 answered; the protocol stays the same. A task that is killed leaves everything as it was and ends as
 `unexpected status`, which is what upid_read_status makes of a log without a last line. Facts:
-PVE::RESTEnvironment::fork_worker, PVE::API2::Tasks, PVE::API2::Cluster tasks.
+PVE::RESTEnvironment::fork_worker.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from typing import Any
 from fakepve.model import PveError, TaskError
 
 from .access import Access
-from .core import Values, as_task_error, param_error
+from .core import Values, as_task_error
 
 # Length of a task relative to `task_seconds`.
 WEIGHTS = {
@@ -40,7 +41,6 @@ WEIGHTS = {
     "imgcopy": 0.5,
 }
 DEFAULT_WEIGHT = 0.2
-FINISHED_PER_NODE = 25
 ARCHIVE = 5_000
 
 
@@ -102,7 +102,7 @@ _current: contextvars.ContextVar[Task | None] = contextvars.ContextVar("pvesim_t
 
 
 class Tasks(Access):
-    """Starting, ending and listing tasks."""
+    """Starting and ending tasks."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -260,90 +260,3 @@ class Tasks(Access):
         if task is not None and task.worker is not None:
             task.fate = fate
             task.worker.cancel()
-
-    # -------------------------------------------------------------------- lists
-
-    def tasks_of(self, node: str, source: str) -> list[Task]:
-        """The tasks of a node, newest first; source is active, archive or all."""
-        active = [task for task in self.running.values() if task.node == node]
-        found = (active if source != "archive" else []) + (
-            list(self.archive[node]) if source != "active" else []
-        )
-        return sorted(found, key=lambda task: -task.pid)
-
-    @staticmethod
-    def owns(user: str, task: Task) -> bool:
-        """A token sees its own tasks; a user sees its own and those of its tokens."""
-        return user in (task.user, task.user.partition("!")[0])
-
-    def _table_tasks(self) -> list[tuple[str, str, Any]]:
-        one = "/nodes/{node}/tasks/{upid}"
-        return [
-            ("GET", "/cluster/tasks", self._cluster_tasks),
-            ("GET", "/nodes/{node}/tasks", self._node_tasks),
-            ("GET", one + "/status", self._task_status_get),
-            ("GET", one + "/log", self._task_log_get),
-            ("DELETE", one, self._task_stop),
-        ]
-
-    async def _cluster_tasks(self, v: Values, user: str) -> list[Values]:
-        everything = self.allowed(user, "/", "Sys.Audit")
-        out = []
-        for node in sorted(self.nodes):
-            recent = self.tasks_of(node, "active") + self.tasks_of(node, "archive")[:FINISHED_PER_NODE]
-            for task in recent:
-                # The list compares the user without the token, so a token sees nothing without Sys.Audit on
-                # /.
-                if everything or task.user.partition("!")[0] == user:
-                    done = {} if task.running else {"endtime": task.endtime, "status": task.exitstatus}
-                    out.append(task.public() | {"saved": "0" if task.running else "1"} | done)
-        return sorted(out, key=lambda item: -item["starttime"])
-
-    async def _node_tasks(self, v: Values, user: str) -> list[Values]:
-        audit = self.allowed(user, f"/nodes/{v['node']}", "Sys.Audit")
-        out = []
-        for task in self.tasks_of(v["node"], v.get("source") or "archive"):
-            failed = not task.running and task.exitstatus != "OK"
-            if (
-                (audit or self.owns(user, task))
-                and (not v.get("typefilter") or task.type == v["typefilter"])
-                and (v.get("vmid") is None or task.id == str(v["vmid"]))
-                and task.starttime >= v.get("since", 0)
-                and task.starttime <= v.get("until", task.starttime)
-                and v.get("userfilter", "").lower() in task.user.lower()
-                and (not v.get("errors") or failed)
-            ):
-                state = (
-                    {"status": "RUNNING"}
-                    if task.running
-                    else {"status": task.exitstatus, "endtime": task.endtime}
-                )
-                out.append(task.public() | state)
-        start = v.get("start", 0)
-        return out[start : start + v.get("limit", 50)]
-
-    def _task_for(self, v: Values, user: str, priv: str) -> Task:
-        if not v["upid"].startswith("UPID:") or v["upid"].count(":") < 8:
-            raise param_error(upid="unable to parse worker upid")
-        task = self.by_upid.get(v["upid"])
-        if task is None:
-            raise param_error(upid="no such task")
-        if not self.owns(user, task):
-            self.require(user, f"/nodes/{v['node']}", priv)
-        return task
-
-    async def _task_status_get(self, v: Values, user: str) -> Values:
-        task = self._task_for(v, user, "Sys.Audit")
-        state = (
-            {"status": "running"} if task.running else {"status": "stopped", "exitstatus": task.exitstatus}
-        )
-        return task.public() | state
-
-    async def _task_log_get(self, v: Values, user: str) -> list[Values]:
-        task = self._task_for(v, user, "Sys.Audit")
-        start, limit = v.get("start", 0), v.get("limit", 50)
-        lines = [{"n": number, "t": line} for number, line in enumerate(task.log, 1)]
-        return lines[start : start + limit] if limit else lines[start:]
-
-    async def _task_stop(self, v: Values, user: str) -> None:
-        self.interrupt_task(self._task_for(v, user, "Sys.Modify").upid)

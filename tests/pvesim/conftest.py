@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.images import GIB, ImageServer, qcow2
 from pvesim import PveSim
 from pvesim.client import Api
 
@@ -21,3 +22,11 @@ def api(sim: PveSim, tmp_path: Path) -> Iterator[Api]:
     """A client of pve1 with the all-powerful token."""
     with Api(sim, tmp_path) as client:
         yield client
+
+
+@pytest.fixture
+def images() -> Iterator[ImageServer]:
+    """A web server with an image of 3 GiB, /debian.qcow2."""
+    with ImageServer() as server:
+        server.serve("/debian.qcow2", qcow2(3 * GIB))
+        yield server

@@ -135,3 +135,14 @@ def test_a_file_is_copied_from_a_path(sim: PveSim, tmp_path_factory: pytest.Temp
     assert path is not None
     assert path != source
     assert path.read_bytes() == IMAGE
+
+
+def test_an_iso_is_attached_as_a_cdrom_only_and_where_the_node_has_it(sim: PveSim, api: Api) -> None:
+    seed = sim.put_file("local", "pve1", "iso", "seed.iso", bytes(4096))
+    with pytest.raises(ApiError) as refused:
+        api.post("/nodes/pve1/qemu", vmid=100, ide2=seed)
+    assert refused.value.errors == {"ide2": "explicit 'media=cdrom' is required for iso images"}
+    assert api.ended(api.post("/nodes/pve1/qemu", vmid=100, ide2=f"{seed},media=cdrom")) == "OK"
+    assert api.config(100)["ide2"] == f"{seed},media=cdrom,size=4K"
+    upid = api.post("/nodes/pve2/qemu", vmid=101, ide2=f"{seed},media=cdrom")
+    assert api.ended(upid) == f"unable to create VM 101 - volume '{seed}' does not exist"

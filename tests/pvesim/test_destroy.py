@@ -97,17 +97,6 @@ def test_a_destroyed_vm_leaves_its_pool_before_its_config_is_gone(sim: PveSim, a
         assert zombie.pool is None
 
 
-def test_a_template_whose_base_is_in_use_is_not_destroyed(sim: PveSim, api: Api) -> None:
-    sim.add_storage("ceph", "rbd")
-    sim.add_template(storage="ceph")
-    api.ended(api.clone(9000, 100))
-    assert api.ended(api.delete("/nodes/pve1/qemu/9000")) == (
-        "base volume 'ceph:base-9000-disk-0' is still in use by linked cloned"
-    )
-    assert api.ended(api.delete(ONE)) == "OK"
-    assert api.ended(api.delete("/nodes/pve1/qemu/9000")) == "OK"
-
-
 def test_a_taken_vmid_is_refused_by_a_create_wherever_it_is(sim: PveSim, api: Api) -> None:
     sim.add_vm(100, node="pve2")
     with pytest.raises(ApiError) as refused:

@@ -1,7 +1,6 @@
-"""download-url: what a node fetches, checks, keeps, and leaves behind."""
+"""download-url: what a node fetches, checks, keeps, and leaves behind. Its rules: test_download_rules.py."""
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,24 +11,8 @@ from pvesim.client import Api, ApiError, eventually
 
 IMAGE = qcow2(3 * GIB)
 SHA256 = hashlib.sha256(IMAGE).hexdigest()
-PATH = "/nodes/pve1/storage/local/download-url"
 LOCAL = "/var/lib/vz/import"
 NAME = "import/debian.qcow2"
-
-
-@pytest.fixture
-def images() -> Iterator[ImageServer]:
-    """A web server with one good image."""
-    with ImageServer() as server:
-        server.serve("/debian.qcow2", IMAGE)
-        yield server
-
-
-def download(api: Api, url: str, node: str = "pve1", storage: str = "local", **options: Any) -> str:
-    """Download as import/debian.qcow2 unless `options` say otherwise; the UPID."""
-    data = {"url": url, "content": "import", "filename": "debian.qcow2"} | options
-    upid: str = api.post(f"/nodes/{node}/storage/{storage}/download-url", **data)
-    return upid
 
 
 def checked(digest: str = SHA256, algorithm: str = "sha256") -> dict[str, Any]:
@@ -40,7 +23,7 @@ def checked(digest: str = SHA256, algorithm: str = "sha256") -> dict[str, Any]:
 def test_a_download_is_a_file_of_this_node_only_and_is_listed_with_the_size_of_the_file(
     sim: PveSim, api: Api, images: ImageServer
 ) -> None:
-    upid = download(api, images.url + "/debian.qcow2", **checked())
+    upid = api.download(images.url + "/debian.qcow2", **checked())
     assert (api.ended(upid), upid.split(":")[5:7]) == ("OK", ["download", "debian.qcow2"])
     (item,) = api.get("/nodes/pve1/storage/local/content")
     assert item["ctime"] > 0
@@ -58,7 +41,7 @@ def test_a_download_to_shared_storage_is_seen_by_all_nodes(
     sim: PveSim, api: Api, images: ImageServer
 ) -> None:
     sim.add_storage("nas", "nfs")
-    assert api.ended(download(api, images.url + "/debian.qcow2", storage="nas")) == "OK"
+    assert api.ended(api.download(images.url + "/debian.qcow2", storage="nas")) == "OK"
     assert {node: list(sim.files("nas", node)) for node in ("pve1", "pve3")} == {
         "pve1": [NAME],
         "pve3": [NAME],
@@ -70,20 +53,20 @@ def test_every_algorithm_is_checked_whatever_the_case_of_the_digits(
     api: Api, images: ImageServer, algorithm: str
 ) -> None:
     digest = hashlib.new(algorithm, IMAGE, usedforsecurity=False).hexdigest()
-    upid = download(api, images.url + "/debian.qcow2", **checked(digest.upper(), algorithm))
+    upid = api.download(images.url + "/debian.qcow2", **checked(digest.upper(), algorithm))
     assert api.ended(upid) == "OK"
     assert "calculating checksum...OK, checksum verified" in api.log(upid)
 
 
 def test_a_checksum_without_its_algorithm_is_refused(api: Api, images: ImageServer) -> None:
     with pytest.raises(ApiError) as refused:
-        download(api, images.url + "/debian.qcow2", checksum=SHA256)
+        api.download(images.url + "/debian.qcow2", checksum=SHA256)
     assert refused.value.errors == {"checksum-algorithm": "missing property required by 'checksum'"}
 
 
 def test_a_wrong_checksum_fails_and_leaves_nothing(sim: PveSim, api: Api, images: ImageServer) -> None:
     wrong = "0" * 64
-    assert api.ended(download(api, images.url + "/debian.qcow2", **checked(wrong))) == (
+    assert api.ended(api.download(images.url + "/debian.qcow2", **checked(wrong))) == (
         f"checksum mismatch: got '{SHA256}' != expect '{wrong}'"
     )
     assert sim.world().files == ()
@@ -91,8 +74,8 @@ def test_a_wrong_checksum_fails_and_leaves_nothing(sim: PveSim, api: Api, images
 
 def test_the_same_file_with_the_right_checksum_is_not_fetched_again(api: Api, images: ImageServer) -> None:
     url = images.url + "/debian.qcow2"
-    assert api.ended(download(api, url)) == "OK"
-    again = download(api, url, **checked())
+    assert api.ended(api.download(url)) == "OK"
+    again = api.download(url, **checked())
     assert api.ended(again) == "OK"
     expected = "calculating checksum of existing file...OK, got correct file already, no need to download"
     assert expected in api.log(again)
@@ -106,10 +89,10 @@ def test_another_file_of_that_name_is_kept_and_the_download_fails(
     sim.put_file("local", "pve1", "import", "debian.qcow2", theirs)
     url = images.url + "/debian.qcow2"
     got = hashlib.sha256(theirs).hexdigest()
-    assert api.ended(download(api, url, **checked())) == (
+    assert api.ended(api.download(url, **checked())) == (
         f"checksum mismatch: got '{got}' != expect '{SHA256}', aborting"
     )
-    assert api.ended(download(api, url)) == f"refusing to override existing file '{LOCAL}/debian.qcow2'"
+    assert api.ended(api.download(url)) == f"refusing to override existing file '{LOCAL}/debian.qcow2'"
     assert sim.files("local", "pve1") == {NAME: len(theirs)}
     assert images.count("/debian.qcow2") == 0
 
@@ -118,9 +101,9 @@ def test_another_file_of_that_name_is_kept_and_the_download_fails(
 
 
 def test_a_redirect_is_followed_and_a_circle_of_them_is_not(api: Api, images: ImageServer) -> None:
-    assert api.ended(download(api, images.redirect("/latest", "/debian.qcow2"))) == "OK"
+    assert api.ended(api.download(images.redirect("/latest", "/debian.qcow2"))) == "OK"
     circle = images.redirect("/circle", "/circle")
-    status = api.ended(download(api, circle, filename="c.qcow2"))
+    status = api.ended(api.download(circle, filename="c.qcow2"))
     assert status == "download failed: 20 redirections exceeded."
 
 
@@ -128,7 +111,7 @@ def test_a_redirect_is_followed_and_a_circle_of_them_is_not(api: Api, images: Im
 def test_an_http_error_ends_the_task_with_a_number_and_only_the_log_has_the_reason(
     sim: PveSim, api: Api, images: ImageServer, status: int
 ) -> None:
-    upid = download(api, images.serve("/x", status=status))
+    upid = api.download(images.serve("/x", status=status))
     assert api.ended(upid) == "download failed: exit code 8"
     assert any(line.startswith(f"ERROR {status}: ") for line in api.log(upid))
     assert sim.world().files == ()
@@ -139,7 +122,7 @@ def test_a_connection_that_breaks_is_taken_up_again_and_the_file_is_whole(
     sim: PveSim, api: Api, images: ImageServer
 ) -> None:
     url = images.serve("/cut", IMAGE, cut=100, times=2)
-    upid = download(api, url, **checked())
+    upid = api.download(url, **checked())
     assert api.ended(upid) == "OK"
     assert images.count("/cut") == 3
     assert sim.files("local", "pve1") == {NAME: len(IMAGE)}
@@ -152,7 +135,7 @@ def test_a_connection_that_always_breaks_or_stalls_is_given_up_after_some_tries(
     sim.server.download_tries, sim.server.time_scale = 3, 0.0002
     faults: dict[str, Any] = {fault: 100}
     url = images.serve("/bad", IMAGE, **faults)
-    assert api.ended(download(api, url, **checked())) == "download failed: exit code 4"
+    assert api.ended(api.download(url, **checked())) == "download failed: exit code 4"
     assert images.count("/bad") == 3
     assert sim.world().files == ()
 
@@ -166,148 +149,20 @@ def test_a_connection_that_always_breaks_or_stalls_is_given_up_after_some_tries(
     ids=["refused", "unknown"],
 )
 def test_a_host_that_does_not_answer_is_named(sim: PveSim, api: Api, url: str, line: str) -> None:
-    assert api.ended(download(api, url)) == f"download failed: {line}"
+    assert api.ended(api.download(url)) == f"download failed: {line}"
     assert sim.world().files == ()
 
 
 def test_certificates_are_verified_unless_told_otherwise(sim: PveSim, api: Api) -> None:
     with ImageServer(tls=True) as images:
         url = images.serve("/x", IMAGE)
-        assert api.ended(download(api, url)) == (
+        assert api.ended(api.download(url)) == (
             "download failed: ERROR: The certificate of '127.0.0.1' doesn't have a known issuer."
         )
         unverified: dict[str, Any] = {"verify-certificates": 0}
-        assert api.ended(download(api, url, **unverified)) == "OK"
+        assert api.ended(api.download(url, **unverified)) == "OK"
         sim.trust(images.ca_pem)
-        assert api.ended(download(api, url, filename="trusted.qcow2")) == "OK"
-
-
-# ------------------------------------------------------------ contents and storages
-
-
-@pytest.mark.parametrize(
-    "body", [b"<html>Not found</html>", b"", IMAGE[:60]], ids=["a page", "nothing", "a stump"]
-)
-def test_what_is_no_qcow2_image_is_refused_with_the_words_of_qemu_img(
-    sim: PveSim, api: Api, images: ImageServer, body: bytes
-) -> None:
-    status = api.ended(download(api, images.serve("/page", body)))
-    assert status.startswith(
-        f"failed to verify file: qemu-img: Could not open '{LOCAL}/debian.qcow2.tmp_dwnl."
-    )
-    assert status.endswith(("Image is not in qcow2 format", "qcow2 header too short"))
-    assert sim.world().files == ()
-
-
-def test_an_image_with_a_backing_file_is_refused(sim: PveSim, api: Api, images: ImageServer) -> None:
-    backed = IMAGE[:8] + (112).to_bytes(8) + IMAGE[16:]
-    status = api.ended(download(api, images.serve("/backed", backed)))
-    assert status.startswith("failed to verify file: backing file not allowed for untrusted image ")
-
-
-def test_whatever_is_called_raw_is_an_image(api: Api, images: ImageServer) -> None:
-    assert api.ended(download(api, images.serve("/page", b"<html>"), filename="page.raw")) == "OK"
-
-
-@pytest.mark.parametrize(
-    ("content", "filename", "kept"),
-    [
-        ("import", "a b+c=d.qcow2", "import/a_b_c_d.qcow2"),
-        ("import", "../../etc/x.raw", "import/x.raw"),
-        ("iso", "Seed.ISO", "iso/Seed.ISO"),
-        ("iso", "disk.img", "iso/disk.img"),
-        ("vztmpl", "debian.tar.zst", "vztmpl/debian.tar.zst"),
-    ],
-)
-def test_a_file_name_is_normalised(
-    sim: PveSim, api: Api, images: ImageServer, content: str, filename: str, kept: str
-) -> None:
-    assert api.ended(download(api, images.url + "/debian.qcow2", content=content, filename=filename)) == "OK"
-    assert list(sim.files("local", "pve1")) == [kept]
-
-
-@pytest.mark.parametrize(
-    ("content", "filename", "text"),
-    [
-        ("import", "debian.img", "invalid filename or wrong extension"),
-        ("import", "debian.QCOW2", "invalid filename or wrong extension"),
-        ("import", "debian.ovf", "invalid filename or wrong extension"),
-        ("iso", "debian.qcow2", "wrong file extension"),
-        ("vztmpl", "debian.zip", "wrong file extension"),
-    ],
-)
-def test_the_extension_must_be_one_of_the_content(api: Api, content: str, filename: str, text: str) -> None:
-    with pytest.raises(ApiError) as refused:
-        download(api, "http://127.0.0.1:1/x", content=content, filename=filename)
-    assert (refused.value.status, refused.value.errors) == (400, {"filename": text})
-
-
-@pytest.mark.parametrize(
-    ("storage", "message"),
-    [
-        ("local-lvm", "can't upload to storage type 'lvmthin', not a file based storage!"),
-        ("isos", "storage 'isos' is not configured for content-type 'import'"),
-        ("far", "storage 'far' is not available on node 'pve1'"),
-        ("off", "storage 'off' is disabled"),
-        ("dead", "storage 'dead' is not online"),
-        ("none", "storage 'none' does not exist"),
-    ],
-)
-def test_a_storage_that_cannot_take_it_is_refused_at_once(
-    sim: PveSim, api: Api, storage: str, message: str
-) -> None:
-    sim.add_storage("isos", "dir", content="iso")
-    for sid in ("far", "off", "dead"):
-        sim.add_storage(sid, "dir", nodes=["pve2"] if sid == "far" else None)
-    sim.server.storages["off"]["disable"] = 1
-    sim.storage_offline("dead")
-    with pytest.raises(ApiError) as refused:
-        download(api, "http://127.0.0.1:1/x", storage=storage)
-    assert (refused.value.status, refused.value.message) == (500, message)
-
-
-def test_a_full_storage_ends_the_download_and_a_file_takes_space(
-    sim: PveSim, api: Api, images: ImageServer
-) -> None:
-    before = api.get("/nodes/pve1/storage/local/status")["used"]
-    assert api.ended(download(api, images.url + "/debian.qcow2")) == "OK"
-    assert api.get("/nodes/pve1/storage/local/status")["used"] == before + len(IMAGE)
-    sim.fill_storage("local")
-    status = api.ended(download(api, images.url + "/debian.qcow2", filename="other.qcow2"))
-    assert status.startswith(f"download failed: Cannot write to '{LOCAL}/other.qcow2.tmp_dwnl.")
-    assert status.endswith("' (No space left on device).")
-    assert sim.files("local", "pve1") == {NAME: len(IMAGE)}
-
-
-# ------------------------------------------------------------------------ rights
-
-
-@pytest.mark.parametrize(
-    ("node_privs", "root_privs", "storage_privs", "allowed"),
-    [
-        (["Sys.AccessNetwork"], [], ["Datastore.AllocateTemplate"], True),
-        ([], ["Sys.Audit", "Sys.Modify"], ["Datastore.AllocateTemplate"], True),
-        ([], ["Sys.Modify"], ["Datastore.AllocateTemplate"], False),
-        (["Sys.AccessNetwork"], [], ["Datastore.AllocateSpace"], False),
-    ],
-)
-def test_a_download_needs_a_right_on_the_storage_and_one_on_the_network(
-    sim: PveSim,
-    api: Api,
-    images: ImageServer,
-    node_privs: list[str],
-    root_privs: list[str],
-    storage_privs: list[str],
-    allowed: bool,
-) -> None:
-    sim.revoke(sim.token_id, "/")
-    for path, privs in (("/", root_privs), ("/nodes/pve1", node_privs), ("/storage/local", storage_privs)):
-        sim.grant(sim.token_id, path, privs)
-    if allowed:
-        assert api.ended(download(api, images.url + "/debian.qcow2")) == "OK"
-    else:
-        with pytest.raises(ApiError, match="403 Permission check failed"):
-            download(api, images.url + "/debian.qcow2")
+        assert api.ended(api.download(url, filename="trusted.qcow2")) == "OK"
 
 
 # ------------------------------------------------------------------ half-way states
@@ -317,7 +172,7 @@ def test_a_download_under_way_takes_space_and_is_in_no_list(
     sim: PveSim, api: Api, images: ImageServer
 ) -> None:
     with sim.hold("download:fetching") as hold:
-        upid = download(api, images.url + "/debian.qcow2")
+        upid = api.download(images.url + "/debian.qcow2")
         assert hold.reached.wait(5)
         assert api.get("/nodes/pve1/storage/local/content") == []
         assert sum(sim.files("local", "pve1").values()) == len(IMAGE)
@@ -330,31 +185,37 @@ def test_a_killed_download_leaves_its_unfinished_file_and_a_new_one_succeeds(
     sim: PveSim, api: Api, images: ImageServer
 ) -> None:
     with sim.hold("download:fetching") as hold:
-        upid = download(api, images.url + "/debian.qcow2")
+        upid = api.download(images.url + "/debian.qcow2")
         assert hold.reached.wait(5)
         (task,) = sim.kill_tasks("download")
     assert api.ended(upid) == "unexpected status"
     assert list(sim.files("local", "pve1")) == [f"{NAME}.tmp_dwnl.{task.pid}"]
     assert api.get("/nodes/pve1/storage/local/content") == []
-    assert api.ended(download(api, images.url + "/debian.qcow2", **checked())) == "OK"
+    assert api.ended(api.download(images.url + "/debian.qcow2", **checked())) == "OK"
 
 
-@pytest.mark.parametrize("where", ["held", "stalled"])
-def test_a_stopped_download_cleans_up(sim: PveSim, api: Api, images: ImageServer, where: str) -> None:
-    url = images.url + "/debian.qcow2" if where == "held" else images.serve("/s", IMAGE, stall=100)
-    with sim.hold("download:fetching" if where == "held" else "none") as hold:
-        upid = download(api, url)
-        eventually(
-            hold.reached.is_set if where == "held" else lambda: sum(sim.files("local", "pve1").values())
-        )
+def test_a_stopped_download_cleans_up(sim: PveSim, api: Api, images: ImageServer) -> None:
+    with sim.hold("download:fetching") as hold:
+        upid = api.download(images.url + "/debian.qcow2")
+        assert hold.reached.wait(5)
         api.delete(f"/nodes/pve1/tasks/{upid}")
-        assert api.ended(upid) == "interrupted by signal"
+        assert api.ended(upid) == "download failed: received interrupt"
+    assert sim.world().files == ()
+
+
+def test_a_download_that_waits_for_the_server_can_be_stopped(
+    sim: PveSim, api: Api, images: ImageServer
+) -> None:
+    upid = api.download(images.serve("/stall", IMAGE, stall=100))
+    eventually(lambda: sum(sim.files("local", "pve1").values()) == 100)
+    api.delete(f"/nodes/pve1/tasks/{upid}")
+    assert api.ended(upid) == "download failed: received interrupt"
     assert sim.world().files == ()
 
 
 def test_a_download_takes_as_long_as_a_full_clone(images: ImageServer, tmp_path: Any) -> None:
     with PveSim(nodes=1, task_seconds=0.1) as sim, Api(sim, tmp_path) as api:
-        upid = download(api, images.url + "/debian.qcow2")
+        upid = api.download(images.url + "/debian.qcow2")
         eventually(lambda: images.count("/debian.qcow2") == 1)
         assert api.status(upid)["status"] == "running"
         assert api.ended(upid) == "OK"
@@ -362,7 +223,7 @@ def test_a_download_takes_as_long_as_a_full_clone(images: ImageServer, tmp_path:
 
 def test_the_files_are_gone_when_the_simulator_has_stopped(images: ImageServer, tmp_path: Any) -> None:
     with PveSim(nodes=1) as sim, Api(sim, tmp_path) as api:
-        assert api.ended(download(api, images.url + "/debian.qcow2")) == "OK"
+        assert api.ended(api.download(images.url + "/debian.qcow2")) == "OK"
         path = sim.image_path(f"local:{NAME}", "pve1")
         assert path is not None
         assert path.exists()
@@ -383,5 +244,5 @@ def test_the_metadata_of_a_url_are_its_name_size_and_type(api: Api, images: Imag
 
 def test_proxmox_ve_8_downloads_alike(images: ImageServer, tmp_path: Any) -> None:
     with PveSim(nodes=1, pve=8) as sim, Api(sim, tmp_path) as api:
-        assert api.ended(download(api, images.url + "/debian.qcow2", **checked())) == "OK"
+        assert api.ended(api.download(images.url + "/debian.qcow2", **checked())) == "OK"
         assert sim.files("local", "pve1") == {NAME: len(IMAGE)}

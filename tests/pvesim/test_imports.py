@@ -1,5 +1,6 @@
 """import-from: disks made from images, and what a failed or killed import leaves."""
 
+import struct
 from typing import Any
 
 import pytest
@@ -90,6 +91,13 @@ def test_a_raw_image_is_as_large_as_the_file_in_whole_sectors(sim: PveSim, api: 
     sim.put_file("local", "pve1", "import", "seed.raw", bytes(2 * MIB - 1))
     assert api.ended(create(api, "nas:0,import-from=local:import/seed.raw")) == "OK"
     assert api.config(100)["scsi0"] == "nas:100/vm-100-disk-0.raw,size=2M"
+
+
+def test_a_vmdk_image_tells_its_size_in_sectors(sim: PveSim, api: Api) -> None:
+    header = struct.pack("<4sIIQ", b"KDMV", 1, 3, 8 * MIB // 512).ljust(512, b"\0")
+    sim.put_file("local", "pve1", "import", "disk.vmdk", header)
+    assert api.ended(create(api, "local-lvm:0,import-from=local:import/disk.vmdk")) == "OK"
+    assert api.config(100)["scsi0"] == "local-lvm:vm-100-disk-0,size=8M"
 
 
 @pytest.mark.parametrize(
