@@ -1,7 +1,8 @@
-# Each target does all of its own set-up: hack/bootstrap makes .venv, `python -m controlplane build` the API server.
+# Each target does all of its own set-up: hack/bootstrap makes .venv, `python -m controlplane build` the API server,
+# `python -m guest build` the image that real guests boot from.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-integration test-contract lint fmt crds docs-tables bench lock kind clean bootstrap
+.PHONY: help demo test test-unit test-integration test-contract test-guest lint fmt crds docs-tables bench lock kind clean bootstrap
 
 PY := .venv/bin/python
 HACK := PYTHONPATH=hack
@@ -16,12 +17,14 @@ help:  ## Show this list
 bootstrap:  ## Make .venv, and nothing else
 	@hack/bootstrap
 
-demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become VMs (KEEP=1 leaves it up)
+demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become VMs (KEEP=1 leaves it up; GUESTS=qemu boots one)
 	@$(HACK) $(PY) -m controlplane build
-	@$(HACK) $(PY) -m demo $(if $(KEEP),--keep)
+	@$(if $(GUESTS),$(HACK) $(PY) -m guest build >/dev/null)
+	@$(HACK) $(PY) -m demo $(if $(KEEP),--keep) $(if $(GUESTS),--guests $(GUESTS))
 
 test: bootstrap  ## All tests, against a real API server of our own and the simulator
 	@$(OWN) $(HACK) $(PY) -m controlplane build
+	@$(HACK) $(PY) -m guest build --or-without
 	@$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope tests $(ARGS)
 
 test-unit: bootstrap  ## Only the tests that need no API server
@@ -34,6 +37,10 @@ test-integration: bootstrap  ## Only the tests on an API server: our own, or the
 
 test-contract: bootstrap  ## What we rely on in Proxmox VE: the simulator, or a real one (PVE_URL=... and so on)
 	@$(PYTEST) -n 0 -m contract tests $(ARGS)
+
+test-guest: bootstrap  ## Only the tests that boot real guests (QEMU; emulated where there is no KVM)
+	@$(HACK) $(PY) -m guest build
+	@$(PYTEST) -n $(WORKERS) --dist loadscope tests/guest $(ARGS)
 
 lint: bootstrap  ## ruff, formatting, mypy --strict, import order
 	@$(PY) -m ruff check

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import guest
 from controlplane import Cluster, open_cluster
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,9 +45,10 @@ def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     report.longrepr = f"skipped or xfailed, and no test here may be: {reason or 'no reason given'}"
 
 
-def pytest_report_header() -> str:
+def pytest_report_header() -> list[str]:
     kubeconfig = os.environ.get("KUBECONFIG")
-    return f"cluster: {kubeconfig} (from KUBECONFIG)" if kubeconfig else "cluster: started for this run"
+    cluster = f"{kubeconfig} (from KUBECONFIG)" if kubeconfig else "started for this run"
+    return [f"cluster: {cluster}", f"real guests: {guest.unavailable() or guest.accelerator()}"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,4 +1,7 @@
-"""`python -m demo [--keep]`: see the operator work, on this machine alone. Exit code 0 when all of it came about."""
+"""`python -m demo [--keep | --guests qemu]`: see the operator work, on this machine alone.
+
+Exit code 0 when all of it came about.
+"""
 
 import argparse
 import signal
@@ -6,7 +9,7 @@ import sys
 import time
 from collections import Counter
 
-from demo import acts, images, life
+from demo import acts, images, life, real
 from demo.acts import SIMULATOR, TENANT
 from demo.kube import vms
 from demo.looking import NAMESPACE, Told
@@ -19,6 +22,12 @@ INTERRUPTED = 130
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything up at the end, until Ctrl-C")
+    parser.add_argument(
+        "--guests",
+        choices=("none", "qemu"),
+        default="none",
+        help="qemu: a shorter story, with a VM that boots and lets you in, until Ctrl-C",
+    )
     arguments = parser.parse_args()
     screen = Screen()
     kept = False
@@ -26,8 +35,13 @@ def main() -> int:
         with orderly():
             _introduce(screen)
             started = time.monotonic()
-            with set_up(simulator=SIMULATOR, namespaces=(NAMESPACE, TENANT)) as stage:
+            simulator = real.SIMULATOR if arguments.guests == "qemu" else SIMULATOR
+            with set_up(simulator=simulator, namespaces=(NAMESPACE, TENANT)) as stage:
                 _prepare(stage, screen, started)
+                if arguments.guests == "qemu":
+                    real.play(stage, screen)
+                    kept = True
+                    real.stay()
                 told = [acts.clusters(stage, screen)]
                 images.ask(stage, screen)
                 told += [act(stage, screen) for act in (acts.creation, images.templates, acts.drift)]

@@ -188,6 +188,11 @@ class Simulator(Child):
         """One VM of the world, or None."""
         return next((vm for vm in self.world()["vms"] if vm["vmid"] == vmid), None)
 
+    def guest(self, vmid: int) -> dict[str, Any]:
+        """The ways into a running real guest: ssh_ports, console, console_log, pid."""
+        answer: dict[str, Any] = self._get(f"/guests/{vmid}")
+        return answer
+
     def calls(self) -> list[dict[str, Any]]:
         """The API calls that were received since this was last asked."""
         calls: list[dict[str, Any]] = self._get(f"/requests?since={self._seen}")

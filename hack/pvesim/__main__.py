@@ -44,6 +44,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--staleness", default="0", help="seconds of the statistics loop; 'real' is 10 (default 0)"
     )
+    parser.add_argument(
+        "--guests",
+        choices=("none", "qemu"),
+        default="none",
+        help="what is in a VM: nothing, or a real guest that boots (default none)",
+    )
     parser.add_argument("--pve", type=int, choices=(8, 9), default=9, help="Proxmox VE major version")
     parser.add_argument(
         "--port-base", type=int, default=0, help="port of pve1, the others follow; 0: free ports"
@@ -91,6 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         port_base=options.port_base,
         auth_delay=options.auth_delay,
         boot_seconds=options.boot_seconds,
+        guests=options.guests,
     )
     with tempfile.TemporaryDirectory(prefix="pvesim-") as directory, sim:
         door = ControlDoor(sim)

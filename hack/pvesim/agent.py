@@ -64,7 +64,7 @@ class Agent(Snapshots):
                 name = "guest-" + command.replace("file-read", "file-open").replace("file-write", "file-open")
                 raise die(f"Agent error: The command {name} has been disabled for this instance")
             if command == "shutdown":
-                vm.power_off()
+                await self.power_off(vm)
             return {"result": self._answer_of(vm, command)}
 
         return handler
@@ -74,10 +74,14 @@ class Agent(Snapshots):
             raise die("No QEMU guest agent configured")
         if not vm.running:
             raise die(f"VM {vm.vmid} is not running")
+        if not await self._answers(vm):
+            raise die("QEMU guest agent is not running")
+
+    async def _answers(self, vm: SimVm) -> bool:
+        """True if a ping is answered within 3 s."""
         if not self.agent_answers(vm):
             await self.pause(3)
-            if not self.agent_answers(vm):
-                raise die("QEMU guest agent is not running")
+        return self.agent_answers(vm)
 
     def agent_answers(self, vm: SimVm) -> bool:
         """True if a ping would be answered now."""

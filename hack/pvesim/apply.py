@@ -4,6 +4,8 @@ Facts: vmconfig_apply_pending and vmconfig_hotplug_pending of qemu-server 9.2.6.
 is decided in hotplug.py.
 """
 
+from typing import Any
+
 from fakepve.model import PveError
 
 from . import hotplug
@@ -44,7 +46,7 @@ class Apply(Privileges):
         else:
             self.register_unused(vm, drive)
 
-    def hotplug_pending(self, vm: SimVm, user: str, touched: set[str]) -> dict[str, str]:
+    async def hotplug_pending(self, vm: SimVm, user: str, touched: set[str]) -> dict[str, str]:
         """Running: apply what can be, leave the rest pending; {key: error} for what should have worked."""
         errors: dict[str, str] = {}
         order = sorted(
@@ -70,12 +72,18 @@ class Apply(Privileges):
             problem = self._hotplug_problem(vm, key, effect)
             try:
                 if problem is None:
-                    self._commit(vm, key, effect, user)
+                    await self._commit(vm, key, effect, user)
             except PveError as error:
                 problem = error.message
             if problem is not None:
                 errors[key] = f"hotplug problem - {problem}\n"
         return errors
+
+    async def change_device(self, vm: SimVm, key: str, old: Any, new: Any) -> None:
+        """QEMU is told of a change of a running VM (None: not there). Here there is no QEMU to tell.
+
+        :raises PveError: 500: QEMU or the guest refuses.
+        """
 
     def _hotplug_problem(self, vm: SimVm, key: str, effect: Effect) -> str | None:
         """Why a change that QEMU could take fails, None if it does not."""
@@ -97,8 +105,10 @@ class Apply(Privileges):
             vm.guest_os.lose(key)
         return problem
 
-    def _commit(self, vm: SimVm, key: str, effect: Effect, user: str) -> None:
+    async def _commit(self, vm: SimVm, key: str, effect: Effect, user: str) -> None:
         old, new = vm.config.get(key), vm.pending[key]
+        if effect is not Effect.SILENT:
+            await self.change_device(vm, key, old, new)
         qemu: Values = vm.qemu if vm.qemu is not None else {}
         if is_drive(key) and old is not None:
             same = new is not None and parse_drive(new)["file"] == parse_drive(old)["file"]

@@ -64,11 +64,11 @@ class Backups(HighAvailability):
             vm.lock = "backup"
             stops = mode == "stop" and vm.running
             if stops:
-                vm.power_off()
+                await self.power_off(vm)
             try:
                 await self.wait_seconds(seconds / 2)
                 if stops:
-                    vm.power_on(next(self.qemu_pids))
+                    await self.power_on(vm)
                 await self.wait_seconds(seconds / 2)
                 self.archives[vmid] = self._archive(vm)
             finally:

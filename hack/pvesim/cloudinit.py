@@ -8,6 +8,7 @@ told otherwise.
 
 import hashlib
 import re
+from ipaddress import IPv4Interface
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,7 +16,7 @@ from .core import Node, Values, die
 from .hotplug import features
 from .lifecycle import Lifecycle
 from .model import SimVm
-from .props import drives, is_cloudinit, natural, parse, parse_net
+from .props import Props, drives, is_cloudinit, natural, parse, parse_net
 
 CI_KEY = re.compile(r"ci\w+|ipconfig\d+|nameserver|searchdomain|sshkeys")
 
@@ -48,10 +49,10 @@ class CloudInit(Lifecycle):
         }
         vm.seed |= {key: str(value) for key, value in vm.config.items() if re.fullmatch(r"ipconfig\d+", key)}
 
-    def hotplug_pending(self, vm: SimVm, user: str, touched: set[str]) -> dict[str, str]:
+    async def hotplug_pending(self, vm: SimVm, user: str, touched: set[str]) -> dict[str, str]:
         """With the hotplug feature `cloudinit`, a change on a running VM rebuilds its ISO at once."""
         before = dict(vm.config)
-        errors = super().hotplug_pending(vm, user, touched)
+        errors = await super().hotplug_pending(vm, user, touched)
         if vm.config != before and "cloudinit" in features(vm.config):
             self.generate_seed(vm)
         return errors
@@ -105,6 +106,8 @@ def user_data(config: Values, vmid: int) -> str:
     ]
     if config.get("ciuser"):
         lines.append(f"user: {config['ciuser']}")
+    if config.get("ciuser") == "root":
+        lines.append("disable_root: False")
     if config.get("cipassword"):
         lines.append(f"password: {config['cipassword']}")
     if config.get("sshkeys"):
@@ -136,11 +139,30 @@ def network_data(config: Values, node: Node) -> str:
             f"      mac_address: '{mac.lower()}'",
             "      subnets:",
         ]
-        lines += [
-            f"      - {name}: '{settings[name]}'" for name in ("ip", "gw", "ip6", "gw6") if name in settings
-        ]
+        lines += _subnets(settings)
     servers = str(config["nameserver"]).split() if config.get("nameserver") else list(node.nameservers)
     domains = str(config.get("searchdomain") or node.searchdomain).split()
     lines += ["    - type: nameserver", "      address:", *(f"      - '{server}'" for server in servers)]
     lines += ["      search:", *(f"      - '{domain}'" for domain in domains)]
     return "\n".join(lines) + "\n"
+
+
+def _subnets(settings: Props) -> list[str]:
+    """The addresses of a NIC in cloud-init's words."""
+    lines, ip, ip6 = [], settings.get("ip"), settings.get("ip6")
+    if ip == "dhcp":
+        lines.append("      - type: dhcp4")
+    elif ip is not None:
+        address = IPv4Interface(ip)
+        lines += [
+            "      - type: static",
+            f"        address: '{address.ip}'",
+            f"        netmask: '{address.netmask}'",
+        ]
+        lines += [f"        gateway: '{settings['gw']}'"] if "gw" in settings else []
+    if ip6 in ("dhcp", "auto"):
+        lines.append(f"      - type: {'dhcp6' if ip6 == 'dhcp' else 'ipv6_slaac'}")
+    elif ip6 is not None:
+        lines += ["      - type: static6", f"        address: '{ip6}'"]
+        lines += [f"        gateway: '{settings['gw6']}'"] if "gw6" in settings else []
+    return lines

@@ -187,7 +187,7 @@ class Config(Apply):
         self.drop_used(vm)
         for key in [key for key, value in vm.pending.items() if vm.config.get(key) == value]:
             del vm.pending[key]
-        errors = self.hotplug_pending(vm, user, touched) if vm.running else self.apply_pending(vm, user)
+        errors = await self.hotplug_pending(vm, user, touched) if vm.running else self.apply_pending(vm, user)
         self.drop_used(vm)
         if errors:
             raise param_error(**errors)
@@ -250,7 +250,7 @@ class Config(Apply):
         elif key == "ostype" and "machine" not in vm.pending:
             self._pin_machine(vm, value)
         elif key == "cipassword":
-            vm.config[key] = "$5$pvesim$hashed"
+            vm.config[key] = self.hash_password(str(value))
             return
         elif NET.fullmatch(key) and vm.config.get(key):
             self.check_bridges(user, {key: vm.config[key]})

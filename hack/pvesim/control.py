@@ -2,6 +2,7 @@
 
     GET  /sim/world                 VMs, volumes and running tasks as JSON
     GET  /sim/requests?since=SEQ    the recorded calls with a number above SEQ
+    GET  /sim/guests/VMID           the ways into a running real guest: process, ssh ports, serial console
     POST /sim/do/ACTION             a method of `PveSim` below, keyword arguments as a JSON object
     POST /sim/endpoints/NODE/ACTION down, up, hang, resume, cut_off, rejoin
 
@@ -91,6 +92,7 @@ class ControlDoor:
         app = web.Application()
         app.router.add_get("/sim/world", self._world)
         app.router.add_get("/sim/requests", self._requests)
+        app.router.add_get("/sim/guests/{vmid}", self._guest)
         app.router.add_post("/sim/do/{action}", self._do)
         app.router.add_post("/sim/endpoints/{node}/{action}", self._endpoint)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
@@ -105,6 +107,13 @@ class ControlDoor:
         since = int(request.query.get("since", "0"))
         calls = [dataclasses.asdict(call) for call in self._sim.recorder if call.seq > since]
         return web.json_response(calls, dumps=partial(json.dumps, default=str))
+
+    async def _guest(self, request: web.Request) -> web.Response:
+        try:
+            door = await self._sim.server.door(int(request.match_info["vmid"]))
+        except (PveError, ValueError) as error:
+            return web.json_response({"error": str(error)}, status=404)
+        return web.json_response(dataclasses.asdict(door), dumps=partial(json.dumps, default=str))
 
     async def _do(self, request: web.Request) -> web.Response:
         action = request.match_info["action"]

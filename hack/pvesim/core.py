@@ -133,6 +133,20 @@ class Core(FakePve):  # type: ignore[misc]
         """True if the node is a member of the cluster right now."""
         return bool(self.nodes.get(node, {}).get("online", False))
 
+    # ------------------------------------------------------------------ power
+
+    def hash_password(self, password: str) -> str:
+        """What becomes of cipassword in the config: a crypt hash."""
+        return "$5$pvesim$hashed"
+
+    async def power_on(self, vm: SimVm) -> None:
+        """QEMU is started with the config as it is now."""
+        vm.power_on(next(self.qemu_pids))
+
+    async def power_off(self, vm: SimVm, *, abruptly: bool = False) -> None:
+        """QEMU ends: by itself, or `abruptly` with its host."""
+        vm.power_off()
+
     # ------------------------------------------------------------------- time
 
     def scaled(self, seconds: float) -> float:

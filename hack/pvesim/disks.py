@@ -233,7 +233,7 @@ class Disks(Imports):
             if size == volume.size:
                 return
             await self.work()
-            self.set_volume_size(drive["file"], node, size)
+            await self.grow_volume(drive["file"], node, size)
             drive["size"] = print_size(size)
             vm.config[key] = print_drive(drive)
             if vm.qemu and key in vm.qemu:

@@ -7,6 +7,7 @@ the serial before.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from .model import SimVm
@@ -24,8 +25,7 @@ def fsinfo(vm: SimVm, pve: int) -> list[dict[str, Any]]:
     config = vm.qemu or {}
     disks = {key: drive for key, drive in drives(config) if not is_cdrom(drive) and _bus(key)}
     system = boot_disk(config, disks)
-    pinned = re.search(r"-(\d+)\.", str(config.get("machine", "")))
-    machine = int(pinned[1]) if pinned else pve + 1
+    machine = machine_version(config, pve)
     out = []
     for key, drive in disks.items():
         mounts = ([("/", "ext4")] if key == system else []) + vm.guest_os.mounts.get(key, [])
@@ -43,6 +43,12 @@ def fsinfo(vm: SimVm, pve: int) -> list[dict[str, Any]]:
                 }
             )
     return sorted(out, key=lambda item: str(item["mountpoint"]))
+
+
+def machine_version(config: Mapping[str, Any], pve: int) -> int:
+    """The major version of the machine: the pinned one, else the newest that the Proxmox VE version has."""
+    pinned = re.search(r"-(\d+)\.", str(config.get("machine", "")))
+    return int(pinned[1]) if pinned else pve + 1
 
 
 def boot_disk(config: dict[str, Any], disks: dict[str, Props]) -> str | None:

@@ -4,10 +4,12 @@ It happens as root@pam unless said otherwise. Methods that start a task wait for
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from .access import ROOT
 from .core import Values
+from .door import Door
 from .gui_base import GuiBase
 from .model import STUB_DESCRIPTION, Guest, SimVm
 from .props import parse_drive
@@ -41,7 +43,15 @@ class VmActions(GuiBase):
         base |= {"net0": "virtio,bridge=vmbr0"}
         if storage is not None:
             base["scsi0"] = f"{storage}:{disk_gib}"
-        return self.call(lambda: self.server.add_simple_vm(vmid, node, base | config, running=running))
+
+        async def make() -> SimVm:
+            vm = self.server.add_simple_vm(vmid, node, base | config)
+            if running:
+                self.server.generate_seed(vm)
+                await self.server.power_on(vm)
+            return vm
+
+        return self.run(make())
 
     def add_template(
         self,
@@ -53,10 +63,12 @@ class VmActions(GuiBase):
         agent: bool = True,
         disk_gib: float = 8,
         cloudinit: bool = True,
+        image: Path | None = None,
         **config: Any,
     ) -> SimVm:
         """A template with one boot disk, one NIC and a cloud-init drive; `agent` says whether the image has
-        an agent (and switches `agent=1` on in its config)."""
+        an agent (and switches `agent=1` on in its config). Real guests boot from `image`, a qcow2 or raw file that
+        must stay as it is (default: the one of hack/guest)."""
         fmt = ",format=qcow2" if self.call(lambda: self.server.is_file_based(storage)) else ""
         base: Values = {
             "name": name,
@@ -72,8 +84,9 @@ class VmActions(GuiBase):
         base |= {"ide2": f"{storage}:cloudinit"} if cloudinit else {}
 
         def make() -> SimVm:
-            vm = self.server.add_simple_vm(vmid, node, base | config, running=False)
+            vm = self.server.add_simple_vm(vmid, node, base | config)
             vm.guest_os.agent = agent
+            self.server.install(vm, image)
             self.server.to_template(vm)
             return vm
 
@@ -94,14 +107,14 @@ class VmActions(GuiBase):
     def remove_vm(self, vmid: int) -> None:
         """Delete a VM in the GUI: stop it, take its protection off, destroy it with its disks."""
 
-        def unprotect() -> SimVm:
+        async def unprotect() -> SimVm:
             vm = self.vm(vmid)
-            vm.power_off()
+            await self.server.power_off(vm)
             vm.config.pop("protection", None)
             vm.lock = None
             return vm
 
-        node = self.call(unprotect).node
+        node = self.run(unprotect()).node
         self.finish(self.server._destroy({"node": node, "vmid": vmid, "purge": 1}, ROOT))
 
     def vanish(self, vmid: int) -> None:
@@ -184,7 +197,14 @@ class VmActions(GuiBase):
 
     def power_loss(self, vmid: int) -> None:
         """QEMU dies (or the guest powers itself off): no task."""
-        self.call(lambda: self.vm(vmid).power_off())
+        self.run(self.server.power_off(self.vm(vmid), abruptly=True))
+
+    def door(self, vmid: int) -> Door:
+        """The ways into a running real guest: ssh ports, serial console, process.
+
+        :raises PveError: it does not run, or guests are not real.
+        """
+        return self.run(self.server.door(vmid))
 
     def write_disk(self, vmid: int, slot: str) -> None:
         """The guest writes to a disk: `VolumeState.data` is not what it was."""
@@ -197,7 +217,7 @@ class VmActions(GuiBase):
 
     def guest_reboot(self, vmid: int) -> None:
         """The guest reboots itself: nothing pending is applied."""
-        self.call(lambda: self.server.guest_reboot(self.vm(vmid)))
+        self.run(self.server.guest_reboot(self.vm(vmid)))
 
     def backup(self, vmid: int, seconds: float, *, mode: str = "snapshot") -> str:
         """A backup that locks the config for `seconds` real seconds; returns at once, with the UPID. In mode

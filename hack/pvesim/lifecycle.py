@@ -138,8 +138,7 @@ class Lifecycle(MoveDisk):
         self.check_bridges(user, config)
         return config
 
-    @staticmethod
-    def _complete_config(config: Values) -> None:
+    def _complete_config(self, config: Values) -> None:
         """What create_vm adds: MACs, boot order, uuids, meta; tags and description in their stored form."""
         for key in config:
             if NET.fullmatch(key):
@@ -155,7 +154,7 @@ class Lifecycle(MoveDisk):
         if config.get("description"):
             config["description"] = str(config["description"]).rstrip()
         if config.get("cipassword"):
-            config["cipassword"] = "$5$pvesim$hashed"
+            config["cipassword"] = self.hash_password(str(config["cipassword"]))
 
     # ----------------------------------------------------------------- destroy
 

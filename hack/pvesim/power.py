@@ -77,7 +77,7 @@ class Power(Status):
         if vm.lock == "suspended":
             vm.lock = None
             self.free(vm.config.pop("vmstate", ""), vm.node)
-        vm.power_on(next(self.qemu_pids))
+        await self.power_on(vm)
 
     def _check_startable(self, vm: SimVm) -> None:
         for volid in volids(vm.config):
@@ -148,7 +148,7 @@ class Power(Status):
                 if vm.running:
                     self.check_lock(vm)
                     await self.work()
-                    vm.power_off()
+                    await self.power_off(vm)
 
         return await self.task(node, "qmstop", vmid, user, body)
 
@@ -187,7 +187,7 @@ class Power(Status):
             if not v.get("forceStop"):
                 raise die("VM quit/powerdown failed - got timeout")
             self.say("VM still running - terminating now with SIGTERM")
-        vm.power_off()
+        await self.power_off(vm)
 
     # ------------------------------------------------------------------ reboot
 
@@ -226,11 +226,15 @@ class Power(Status):
 
         async def body() -> None:
             self.check_lock(vm)
-            vm.booted = time.monotonic()
+            await self.reset_guest(vm)
 
         return await self.task(node, "qmreset", vmid, user, body, vm=vm)
 
-    def guest_reboot(self, vm: SimVm) -> None:
+    async def reset_guest(self, vm: SimVm) -> None:
+        """QEMU presses the reset button."""
+        vm.booted = time.monotonic()
+
+    async def guest_reboot(self, vm: SimVm) -> None:
         """The guest reboots itself: the same QEMU process, hence nothing pending is applied and no ISO
         rebuilt."""
         vm.booted = time.monotonic()

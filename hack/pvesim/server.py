@@ -3,10 +3,12 @@ event loop."""
 
 import asyncio
 import copy
+from pathlib import Path
 from typing import Any
 
 from .access import ROOT
-from .core import Values
+from .core import Values, die
+from .door import Door
 from .endpoints import Listener
 from .http import Http
 from .model import SimVm
@@ -49,7 +51,7 @@ class Server(Http):
             await self.wait_for_task(task.upid)
         for vm in self.vms:
             if vm.node == node:
-                vm.power_off()
+                await self.power_off(vm, abruptly=True)
         if node in self.listeners:
             await self.listeners[node].down()
 
@@ -145,7 +147,17 @@ class Server(Http):
         self._pool_leave(vmid)
         self.forget(vm)
 
-    def add_simple_vm(self, vmid: int, node: str, config: Values, *, running: bool) -> SimVm:
+    async def door(self, vmid: int) -> Door:
+        """The ways into a running guest.
+
+        :raises PveError: 500: it does not run.
+        """
+        raise die("nothing is in a VM of this simulator: it runs with guests='none'")
+
+    def install(self, vm: SimVm, image: Path | None) -> None:
+        """The boot disk of a new template holds the image. Only real guests notice."""
+
+    def add_simple_vm(self, vmid: int, node: str, config: Values) -> SimVm:
         """Put a VM there without a task; a value `STORAGE:GIB` of a drive is allocated."""
         if self.guest(vmid) is not None:
             raise ValueError(f"VM {vmid} already exists")
@@ -160,7 +172,4 @@ class Server(Http):
         self._complete_config(full)
         vm.config = full
         self.vms.append(vm)
-        if running:
-            self.generate_seed(vm)
-            vm.power_on(next(self.qemu_pids))
         return vm

@@ -13,10 +13,13 @@ from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, TypeVar
 
+import guest
+
 from . import pki
 from .endpoints import Listener
 from .gui import Gui
 from .inventory import REAL_STALENESS
+from .real_agent import RealServer
 from .recorder import Interceptor, Recorder
 from .server import Server
 from .world import World, snapshot
@@ -83,17 +86,28 @@ class Endpoint:
         self._sim.run(self._listener.serve(other.server))
 
 
+def real_server(**settings: Any) -> Server:
+    """A server whose VMs are QEMU processes.
+
+    :raises guest.GuestImageError: this machine lacks QEMU or the image, and neither can be made here.
+    """
+    guest.ensure(guest.RUNNING)
+    return RealServer(image=guest.image(), accelerator=guest.accelerator(), **settings)
+
+
 class PveSim(Gui):
     """A simulated cluster.
 
     :param nodes: how many (`pve1`, ...) or their names.
     :param task_seconds: real seconds of a full clone; other tasks take a share. With 0 tasks end at once.
-    :param time_scale: real seconds per Proxmox second, for time-outs (lock 10 s, shutdown 60 s, agent 3 s).
+    :param time_scale: real seconds per Proxmox second, for time-outs (lock 10 s, shutdown 60 s, agent 3 s); by
+        default 0.05, and 1 for guests that need their time.
     :param staleness: real seconds of the statistics loop: 0 (always fresh), or "real" for 10.
     :param pve: 8 or 9: version string, privileges, HA rules.
     :param auth_delay: real seconds by which a 401 is late (Proxmox VE: 3).
     :param proxy_timeout: real seconds after which a synchronous call is answered 596 (Proxmox VE: 30).
     :param boot_seconds: real seconds from power-on until a guest's agent answers.
+    :param guests: `none`: nothing is in a VM; `qemu`: a QEMU process with a guest (hack/guest) is in each that runs.
     :param key_usage: give the CA the keyUsage extension that most real ones lack.
     """
 
@@ -102,7 +116,7 @@ class PveSim(Gui):
         *,
         nodes: int | Iterable[str] = 3,
         task_seconds: float = 0.0,
-        time_scale: float = 0.05,
+        time_scale: float | None = None,
         staleness: float | str = 0.0,
         pve: int = 9,
         cluster: str = "pvesim",
@@ -112,21 +126,25 @@ class PveSim(Gui):
         boot_seconds: float = 0.0,
         key_usage: bool = False,
         storages: bool = True,
+        guests: str = "none",
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._port_base = port_base
-        self.server = Server(
-            nodes=nodes,
-            task_seconds=task_seconds,
-            time_scale=time_scale,
-            pve=pve,
-            cluster=cluster,
-            staleness=REAL_STALENESS if staleness == "real" else float(staleness),
-            key_usage=key_usage,
-            auth_delay=auth_delay,
-            proxy_timeout=proxy_timeout,
-        )
+        if time_scale is None:
+            time_scale = 0.05 if guests == "none" else 1.0
+        settings = {
+            "nodes": nodes,
+            "task_seconds": task_seconds,
+            "time_scale": time_scale,
+            "pve": pve,
+            "cluster": cluster,
+            "staleness": REAL_STALENESS if staleness == "real" else float(staleness),
+            "key_usage": key_usage,
+            "auth_delay": auth_delay,
+            "proxy_timeout": proxy_timeout,
+        }
+        self.server = Server(**settings) if guests == "none" else real_server(**settings)
         self.server.boot_seconds = boot_seconds
         self.token_id, self.token_secret = TOKEN_ID, TOKEN_SECRET
         self.user, self.password = USER, PASSWORD

@@ -162,7 +162,7 @@ class Snapshots(Suspend):
         async def body() -> None:
             async with self.flock(vm.vmid):
                 snapshot = self._check_rollback(vm, name)
-                vm.power_off()
+                await self.power_off(vm)
                 vm.lock = "rollback"
             await self.work()
             await self.checkpoint("snapshot:rolling")
@@ -171,7 +171,7 @@ class Snapshots(Suspend):
                 self.rollback_volume(volid, vm.node, name)
             self._apply_snapshot(vm, name, snapshot)
             if snapshot.get("vmstate"):
-                vm.power_on(next(self.qemu_pids))
+                await self.power_on(vm)
             elif v.get("start"):
                 await self._start_worker(vm)
 

@@ -228,8 +228,8 @@ class Volumes(Mappings):
         disks[new] = replace(disks.pop(name), name=new)
         return f"{sid}:{new}"
 
-    def set_volume_size(self, volid: str, node: str, size: int) -> None:
-        """Grow a volume, if the storage has room."""
+    async def grow_volume(self, volid: str, node: str, size: int) -> None:
+        """volume_resize: grow a volume, if the storage has room."""
         sid, name = volid.split(":", 1)
         disks = self.disks_on(sid, node)
         growth, free = size - disks[name].size, self.sizes[sid] - self.used(sid, node)

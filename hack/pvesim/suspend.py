@@ -45,7 +45,15 @@ class Suspend(Power):
 
     async def _pause_worker(self, vm: SimVm) -> None:
         self.check_lock(vm)
+        await self.pause_guest(vm)
+
+    async def pause_guest(self, vm: SimVm) -> None:
+        """QEMU stops the processors."""
         vm.qmpstatus = "paused"
+
+    async def resume_guest(self, vm: SimVm) -> None:
+        """QEMU lets the processors go on."""
+        vm.qmpstatus = "running"
 
     async def _hibernate(self, vm: SimVm, sid: str) -> None:
         async with self.flock(vm.vmid):
@@ -56,7 +64,7 @@ class Suspend(Power):
         await self.checkpoint("suspend:saving")
         self.ensure_present(vm)
         vm.lock = "suspended"
-        vm.power_off()
+        await self.power_off(vm)
 
     def state_storage(self, vm: SimVm) -> str:
         """find_vmstate_storage: as configured, else where the first disk is."""
@@ -83,6 +91,6 @@ class Suspend(Power):
                     await self._start_worker(self.load_config(node, vmid))
                 else:
                     self.check_lock(vm)
-                    vm.qmpstatus = "running"
+                    await self.resume_guest(vm)
 
         return await self.task(node, "qmresume", vmid, user, body)

@@ -120,7 +120,7 @@ def intruder(world: World, node: str) -> list[int]:
             vmid = int(call.params["newid"])
             taken.append(vmid)
             config = {"name": "intruder", "scsi0": "local-lvm:1", "memory": "512"}
-            world.sim.server.add_simple_vm(vmid, node, config, running=False)
+            world.sim.server.add_simple_vm(vmid, node, config)
 
     world.sim.intercept = intrude
     return taken

@@ -1,0 +1,92 @@
+"""What the guest image is: Debian 12 with cloud-init, the guest agent and what the operator runs in a VM.
+
+Data only, so that a digest of this file names the image in the cache. It boots by itself from a single
+virtio-scsi disk under SeaBIOS, as a vendor's cloud image does: the root partition is the last one and grows. Not
+like a vendor's image: it has no package sources (an upgrade at first boot ends at once, without a network), no
+recommended packages, no boot menu, and no UEFI.
+"""
+
+SUITE = "bookworm"
+
+# To be raised when build.py makes something else of the rest.
+VERSION = 1
+
+PACKAGES = [
+    "cloud-guest-utils",
+    "cloud-init",
+    "cryptsetup-bin",
+    "dbus",
+    "e2fsprogs",
+    "fdisk",
+    "ifupdown",
+    "iproute2",
+    "isc-dhcp-client",
+    "kmod",
+    "libpam-modules",
+    "libpam-pwquality",
+    "linux-image-cloud-amd64",
+    "nftables",
+    "openssh-server",
+    "procps",
+    "qemu-guest-agent",
+    "sudo",
+    "systemd-sysv",
+    "udev",
+    "util-linux",
+    "xfsprogs",
+    "zstd",
+]
+
+# Documentation and translations: a quarter of the root file system.
+EXCLUDED_PATHS = ["/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*"]
+
+MIB = 1024**2
+# One partition, in MiB; the boot loader lies in the gap before it.
+ROOT_START, ROOT_SIZE = 1, 1535
+
+# Built into the boot loader: kernel and initrd are the links that Debian's kernel package keeps in /.
+GRUB_CONFIG = """\
+linux /vmlinuz root=LABEL=root ro console=tty0 console=ttyS0 quiet
+initrd /initrd.img
+boot
+"""
+GRUB_MODULES = ["biosdisk", "part_msdos", "ext2", "linux"]
+
+# Files put there before the packages: (content, executable).
+FILES = {
+    "etc/fstab": ("LABEL=root / ext4 defaults,noatime 0 0\n", False),
+    "etc/hostname": ("localhost\n", False),
+    # Only what the root disk, cloud-init's medium and the NIC need (cloud-init wants these before udev has loaded
+    # drivers): the initrd is unpacked at every boot.
+    "etc/initramfs-tools/conf.d/guest": ("MODULES=list\nCOMPRESS=zstd\nFSTYPE=ext4\n", False),
+    "etc/initramfs-tools/hooks/guest": (
+        """\
+#!/bin/sh
+[ "$1" = prereqs ] && exit 0
+. /usr/share/initramfs-tools/hook-functions
+manual_add_modules virtio_pci virtio_scsi virtio_blk virtio_net sd_mod ext4 ata_piix ahci sr_mod isofs
+""",
+        True,
+    ),
+    "etc/cloud/cloud.cfg.d/95-guest.cfg": (
+        """\
+datasource_list: [NoCloud, ConfigDrive, None]
+locale: false
+ssh_genkeytypes: [ed25519]
+apt: {preserve_sources_list: true}
+""",
+        False,
+    ),
+}
+
+# Run in the new root, after the packages. What is masked nobody needs in these guests, and each costs a second of
+# every boot under emulation.
+FINISH = """\
+set -eu
+systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
+systemctl mask e2scrub_reap.service getty@tty1.service
+passwd -l root
+rm -f /etc/ssh/ssh_host_* /etc/apt/sources.list /etc/apt/sources.list.d/*
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/*.log /var/log/apt
+: > /etc/machine-id
+"""

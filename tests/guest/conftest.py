@@ -1,0 +1,48 @@
+"""Real guests in the simulator: a QEMU process each, shared by the tests of a module since a boot takes its time.
+
+Where no guest can run, the whole folder is left out, and the header of the run says so; in CI (environment variable
+CI) it is not left out but fails.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import guest
+from pvesim import PveSim
+from pvesim.client import Api
+
+if guest.unavailable() and not os.environ.get("CI"):
+    collect_ignore_glob = ["test_*.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The guard against a hang leaves a guest the time to boot under emulation."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[PveSim]:
+    """One node whose VMs are real."""
+    with PveSim(nodes=1, guests="qemu") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def api(sim: PveSim, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A client with the all-powerful token."""
+    with Api(sim, tmp_path_factory.mktemp("api")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A private ssh key; the public one lies beside it, as `.pub`."""
+    path = tmp_path_factory.mktemp("ssh") / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path
