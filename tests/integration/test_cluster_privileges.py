@@ -71,7 +71,8 @@ def test_a_refused_call_shows_path_and_privilege_at_the_vm_that_needed_it(estate
     vmid = site.world.status(name)["vmid"]
     assert found.status == "False"
     assert f"the credentials lack VM.PowerMgmt on /vms/{vmid}" in found.message
-    assert f"pveum acl modify /vms/{vmid} --tokens" in found.message
+    assert "`pveum role modify <role> --append 1 --privs " in found.message
+    assert f"on /vms/{vmid}" in found.message
     assert site.sim.vm(vmid).status == "stopped"
     unrestrict(site)
     assert site.world.wait_ready(name) == vmid

@@ -318,7 +318,8 @@ RULES: tuple[Rule, ...] = (
         r"|storage '[^']+' does not support|content type '[^']+' is not available on storage",
         errors.NeedsHuman,
         "StorageNotUsable",
-        "enable it on that node with content type images, or name another storage",
+        "enable it on that node with the content type that is needed (images for disks, import for images, iso for "
+        "seeds), or name another storage",
     ),
     _rule(
         r"not enough free space|insufficient free (?:extents|space)|out of space|quota exceeded"
@@ -517,7 +518,8 @@ def _forbidden(message: str, at: str) -> errors.OperatorError:
         )
     path, privileges = match["path"], match["privileges"].replace("|", " or ")
     return errors.Forbidden(
-        f"the credentials lack {privileges} on {path}{at}: grant it, for example with "
-        f"`pveum acl modify {path} --tokens '<tokenID>' --roles <role with {privileges}>`",
+        f"the credentials lack {privileges} on {path}{at}: grant it by adding it to the role they have there, "
+        f"`pveum role modify <role> --append 1 --privs {privileges.partition(' or ')[0]}`; a new ACL entry on {path} "
+        "would replace all that is inherited there",
         path=path,
     )

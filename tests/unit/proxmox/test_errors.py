@@ -151,6 +151,22 @@ TEXTS = [
         errors.NeedsHuman,
         "BaseInUse",
     ),
+    (
+        "checksum mismatch: got 'aa' != expect 'bb', aborting",
+        errors.NeedsHuman,
+        "ChecksumMismatch",
+    ),
+    (
+        "download failed: Cannot write to '/mnt/images/a.tmp_dwnl.12' (No space left on device).",
+        errors.NeedsHuman,
+        "StorageFull",
+    ),
+    ("download failed: exit code 8", errors.NeedsHuman, "DownloadFailed"),
+    (
+        "failed to verify file: qemu-img: Could not open '/mnt/images/a.tmp_dwnl.12': Image is not in qcow2 format",
+        errors.NeedsHuman,
+        "ImageInvalid",
+    ),
     ("base volume 'lvm:base-9000-disk-0' is still in use by linked cloned", errors.NeedsHuman, "BaseInUse"),
     ("shrinking disks is not supported", errors.NeedsHuman, "ShrinkRefused"),
     ("you can't move a disk with snapshots and delete the source", errors.NeedsHuman, "SnapshotsPrevent"),
@@ -264,7 +280,7 @@ def test_a_missing_privilege_is_named_with_its_path_and_the_command_that_grants_
     assert isinstance(error, errors.Forbidden)
     assert error.reason == "PermissionDenied"
     assert "VM.Config.Disk or VM.Allocate on /vms/100" in error.message
-    assert "pveum acl modify /vms/100" in error.message
+    assert "`pveum role modify <role> --append 1 --privs " in error.message
 
 
 def test_what_only_root_may_do_is_not_a_missing_privilege():
