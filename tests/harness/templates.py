@@ -119,7 +119,7 @@ class Templates:
 
     # Waiting
 
-    def wait_ready(self, name: str) -> dict[str, int]:
+    def wait_ready(self, name: str, *, timeout: float = PATIENCE) -> dict[str, int]:
         """Wait until all copies of the current version are where they are to be; returns them."""
 
         def ready() -> bool:
@@ -131,7 +131,7 @@ class Templates:
                 for each in found
             )
 
-        self.wait_until(ready, f"{name} is ready everywhere", name)
+        self.wait_until(ready, f"{name} is ready everywhere", name, timeout=timeout)
         return self.copies(name, state="Ready")
 
     def wait_reason(self, name: str, reason: str, kind: str = "Ready") -> Condition:
