@@ -38,6 +38,9 @@ POLLS = 2
 
 _POLL = re.compile(r"^GET (cluster/resources|nodes/[^/]+/tasks/[^/]+/status)$")
 
+_CHECKSUM = re.compile(r"-[0-9a-f]{16}(?=\.)")
+"""In the name of a downloaded image."""
+
 
 class Mode(StrEnum):
     """How the call ends at which the operator dies."""
@@ -128,6 +131,8 @@ class Switch:
                 parts[index] = UPID.parse(part).type
             elif index and parts[index - 1] == "qemu":
                 parts[index] = self._role(int(part))
+            elif index and parts[index - 1].endswith(":import"):
+                parts[index] = _CHECKSUM.sub("", part)
         asked = [
             f"{key}={request.params[key]}"
             for key in ("source", "type", "typefilter")
