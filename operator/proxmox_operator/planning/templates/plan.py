@@ -51,8 +51,8 @@ def plan(facts: TemplateFacts) -> Plan:
     have = {each.copy.node for each in facts.current}
     missing = tuple(node for node in nodes if node not in have)
     found = [*_reserve(facts, missing), *_tended(facts, nodes), *_downloads(facts, nodes)]
-    if not nodes and facts.template.spec.distribution != "OnDemand":
-        found += _reserve(facts, tuple(sorted(facts.nodes)))  # why there is none
+    if not nodes:
+        found += _why_none(facts)
     if not any(isinstance(each, Reserve | Create | Download) for each in found):
         found += [DeleteImage(image=image) for image in facts.unused]
     ready = {each.copy.node for each in facts.current if each.copy.state == "Ready"}
@@ -113,12 +113,26 @@ def _reserve(facts: TemplateFacts, missing: tuple[str, ...]) -> list[Next]:
     return found
 
 
+def _why_none(facts: TemplateFacts) -> list[Next]:
+    """Why no node is to have a copy, unless none is to have one until it is asked for."""
+    spec = facts.template.spec
+    if spec.from_vm is not None and facts.source is not None and spec.nodes and facts.source not in spec.nodes:
+        message = (
+            f"spec.nodes: VM {spec.from_vm.vmid} is on {facts.source}, where the copy of it would be made: list that "
+            "node, or move the VM"
+        )
+        return [Trouble(where=facts.source, reason="SourceElsewhere", message=message)]
+    return [] if spec.distribution == "OnDemand" else _reserve(facts, tuple(sorted(facts.nodes)))
+
+
 def _downloads(facts: TemplateFacts, nodes: tuple[str, ...]) -> list[Next]:
     """The image, for the nodes whose copy waits for it."""
     found: list[Next] = []
     for each in facts.current:
         known = facts.nodes.get(each.copy.node)
-        if each.copy.node not in nodes or known is None or not _awaits_image(facts, each):
+        if known is None or known.name not in nodes or not _can_have(facts, known.name):
+            continue
+        if not _awaits_image(facts, each):
             continue
         if facts.file is None:
             message = f"spec.image.volume: {facts.volume} is not there for {known.name}: upload it, or correct the name"
@@ -155,9 +169,11 @@ def _tended(facts: TemplateFacts, nodes: tuple[str, ...]) -> list[Next]:
 
 
 def _kept_versions(facts: TemplateFacts) -> tuple[str, ...]:
-    """The earlier versions that are kept though nothing uses them, the newest ones."""
+    """The earlier versions that are kept though nothing uses them, the newest ones; one that never came to be displaces
+    none."""
     keep = facts.template.spec.keep_versions
-    earlier = [version for version in facts.template.status.versions if version != facts.version]
+    made = {each.copy.version for each in facts.copies if each.copy.state == "Ready"} - {facts.version}
+    earlier = [version for version in facts.template.status.versions if version in made]
     return tuple(earlier[-keep:]) if keep else ()
 
 
