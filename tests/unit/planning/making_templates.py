@@ -4,6 +4,7 @@ from typing import Any
 
 from proxmox_operator.api import TemplateCopy, TemplateImage, TemplateSpec, VMTemplate
 from proxmox_operator.api.names import FINALIZER
+from proxmox_operator.errors import NeedsHuman
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.templates import (
     CopyFacts,
@@ -14,6 +15,7 @@ from proxmox_operator.planning.templates import (
     There,
     Unclear,
     image_file,
+    plan,
     version_of,
 )
 from unit.planning.make import NOW, UUID
@@ -77,11 +79,13 @@ def seen(standing: Standing = TEMPLATE, copy: TemplateCopy | None = None, **chan
 
 def node(name: str = "pve1", **changes: Any) -> NodeFacts:
     """One that copies can be made on."""
-    return NodeFacts(**({"name": name, "online": True} | changes))
+    usual: dict[str, Any] = {"name": name, "online": True}
+    return NodeFacts(**(usual | changes))
 
 
-def an_image(vmid: str = "pve1") -> TemplateImage:
-    return TemplateImage(node=vmid, volume="images:import/debian-11-0000000000000000.qcow2")
+def an_image(node: str = "pve1") -> TemplateImage:
+    """One that was downloaded once."""
+    return TemplateImage(node=node, volume="images:import/debian-11-0000000000000000.qcow2")
 
 
 def facts(template: VMTemplate | None = None, /, **changes: Any) -> TemplateFacts:
@@ -100,3 +104,32 @@ def facts(template: VMTemplate | None = None, /, **changes: Any) -> TemplateFact
         "volume": file.volume if file is not None else image.volume if image is not None else None,
     }
     return TemplateFacts(**(usual | changes))
+
+
+BROKEN = NeedsHuman("spec.image.checksum: another one", reason="ChecksumMismatch")
+NEW, READY, REMOVING = (a_copy(state=state) for state in ("Creating", "Ready", "Removing"))
+EARLIER = a_copy(10001, version=OLD)
+
+
+def planned(template: VMTemplate | None = None, /, *copies: CopyFacts, **changes: Any) -> Any:
+    """Kinds of the steps, with what they are about; the reasons of troubles; what is awaited."""
+    template = template or a_template(nodes=["pve1"])
+    found = plan(facts(template, copies=copies, **changes))
+    steps = [
+        (type(step), getattr(step, "copy", None) or getattr(step, "nodes", None)) for step in found.steps
+    ]
+    return steps, [each.reason for each in found.troubles], len(found.working)
+
+
+def only(step: type, about: object) -> Any:
+    """One step, and nothing else."""
+    return [(step, about)], [], 0
+
+
+def stuck(reason: str) -> Any:
+    """One trouble, and nothing else."""
+    return [], [reason], 0
+
+
+NOTHING: Any = ([], [], 0)
+AWAITS: Any = ([], [], 1)

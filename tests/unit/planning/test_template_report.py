@@ -6,9 +6,10 @@ from proxmox_operator.errors import NeedsHuman, Transient
 from proxmox_operator.planning.templates import conditions, counted, is_usable, plan
 from unit.planning.make import NOW
 from unit.planning.making_templates import (
+    EARLIER,
     GONE,
     MADE,
-    OLD,
+    NEW,
     UNCLEAR,
     a_copy,
     a_template,
@@ -17,8 +18,6 @@ from unit.planning.making_templates import (
     seen,
 )
 
-NEW = a_copy(state="Creating")
-EARLIER = a_copy(10001, version=OLD)
 WRONG = NeedsHuman("got another sum: correct spec.image.checksum", reason="ChecksumMismatch")
 FULL = NeedsHuman("local-lvm is full: free space on the storage", reason="StorageFull")
 BUSY = Transient("another task holds the lock", reason="LockTimeout")
