@@ -148,7 +148,7 @@ def _change(constraint: Constraint) -> Callable[[Any], Any] | None:
     if constraint.value["rule"] == "self.start <= self.end":
         return lambda value: value | {"start": value["end"] + 1}
     if constraint.value["rule"].startswith(("self.matches(", "isIP(self)")):
-        return lambda _: "!"
+        return lambda _: "!.raw"  # of which another rule for URLs thinks well
     return None
 
 

@@ -16,7 +16,7 @@ from admission.constraints import Cause, Json
 from proxmox_operator.api.names import GROUP, VERSION
 
 FOLDER = Path(__file__).resolve().parent
-PLURALS = {"ProxmoxVM": "proxmoxvms", "ProxmoxCluster": "proxmoxclusters"}
+PLURALS = {"ProxmoxVM": "proxmoxvms", "ProxmoxCluster": "proxmoxclusters", "VMTemplate": "vmtemplates"}
 CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NOTE = "some validation rules were not checked because the object was invalid"
 """Added by the API server to other causes; not a cause itself."""
@@ -143,7 +143,7 @@ class Server:
 
     def _own(self, manifest: Json) -> Json:
         body = copy.deepcopy(manifest) | {"apiVersion": f"{self._group}/{self._version}"}
-        if body["kind"] == "ProxmoxCluster":
+        if body["kind"] != "ProxmoxVM":
             body["metadata"]["name"] += f"-{self.namespace}"
         return body
 

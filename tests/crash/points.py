@@ -41,6 +41,9 @@ _POLL = re.compile(
 )
 _SEED = re.compile(r"^pvm-seed-\d+-\w+\.iso$")
 
+_CHECKSUM = re.compile(r"-[0-9a-f]{16}(?=\.)")
+"""In the name of a downloaded image."""
+
 
 class Mode(StrEnum):
     """How the call ends at which the operator dies."""
@@ -133,6 +136,8 @@ class Switch:
                 parts[index] = self._role(int(part))
             elif _SEED.match(part):
                 parts[index] = "seed"
+            elif index and parts[index - 1].endswith(":import"):
+                parts[index] = _CHECKSUM.sub("", part)
         asked = [
             f"{key}={request.params[key]}"
             for key in ("source", "type", "typefilter")

@@ -1,7 +1,8 @@
 """What a crash scenario is played on: a simulated cluster with other people's VMs, one ProxmoxVM, and operators.
 
-A stage is made anew for each crash point where the scenario leaves something behind, else used again. Nothing outlives
-it but an empty namespace. Not here: killing (``points``), and what the scenarios are.
+What is particular to a ProxmoxVM can be overridden (``templates.TemplateStage``). A stage is made anew for each crash
+point where the scenario leaves something behind, else used again. Nothing outlives it but an empty namespace. Not here:
+killing (``points``), and what the scenarios are.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from proxmox_operator.controllers.outcome import Outcome
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.kube.client import Call
 from proxmox_operator.kube.login import log_in
-from proxmox_operator.kube.resources import NAMESPACES, PROXMOX_CLUSTERS, PROXMOX_VMS, SECRETS
+from proxmox_operator.kube.resources import NAMESPACES, PROXMOX_CLUSTERS, PROXMOX_VMS, SECRETS, Resource
 from proxmox_operator.kube.transport import AioTransport
 from proxmox_operator.planning.identity import read_mark
 from proxmox_operator.planning.propstring import parse_props
@@ -58,6 +59,7 @@ class Stage:
     """Use as a context manager. ``storage`` and ``besides``, fields of every spec, are set before it is entered."""
 
     NAME = "web"
+    resource: Resource = PROXMOX_VMS
     storage = "local-lvm"
     besides: Mapping[str, Any] = MappingProxyType({})
 
@@ -113,21 +115,29 @@ class Stage:
         self.remove()
         self._remove_at_once(PROXMOX_CLUSTERS, self.cluster, "")
 
-    # The ProxmoxVM
+    # The object
 
     def apply(self, **spec: Any) -> None:
         """Make the object, or change it."""
-        wanted = {**SPEC, "clusterRef": {"name": self.cluster}, **self.besides, **spec}
-        self.kube.apply(
-            PROXMOX_VMS, {"metadata": {"name": self.NAME, "namespace": self.namespace}, "spec": wanted}
-        )
+        wanted = {**self.usual(), "clusterRef": {"name": self.cluster}, **self.besides, **spec}
+        home = {"namespace": self.home} if self.home else {}
+        self.kube.apply(self.resource, {"metadata": {"name": self.NAME, **home}, "spec": wanted})
+
+    def usual(self) -> Raw:
+        """Its spec, as far as a scenario does not say otherwise."""
+        return SPEC
+
+    @property
+    def home(self) -> str:
+        """Its namespace; empty for one that has none."""
+        return self.namespace if self.resource.namespaced else ""
 
     def delete(self) -> None:
-        self.kube.delete(PROXMOX_VMS, self.NAME, self.namespace)
+        self.kube.delete(self.resource, self.NAME, self.home)
 
     def remove(self) -> None:
         """Have the object gone, with the operator none the wiser."""
-        self._remove_at_once(PROXMOX_VMS, self.NAME, self.namespace)
+        self._remove_at_once(self.resource, self.NAME, self.home)
 
     def apply_anew(self) -> None:
         """Have the object gone, with no operator the wiser, and made again: another UID, and no status."""
@@ -135,7 +145,7 @@ class Stage:
         self.apply()
 
     def raw(self) -> Raw | None:
-        return self.kube.get(PROXMOX_VMS, self.NAME, self.namespace)
+        return self.kube.get(self.resource, self.NAME, self.home)
 
     def is_ready(self) -> bool:
         """Ready for the present generation."""
@@ -180,7 +190,9 @@ class Stage:
         return {TEMPLATE: "template", FOREIGN: "foreign", FOREIGN_STOPPED: "foreign-too"}.get(vmid, "vm")
 
     def start(self, switch: Switch) -> "Operator":
-        return Operator(self._control_plane, self.namespace, self.cluster, switch, self.takeover_delay)
+        return Operator(
+            self._control_plane, self.namespace, self.cluster, self.resource.kind, switch, self.takeover_delay
+        )
 
     def deliver(self, switch: Switch) -> None:
         """Execute the late call of a dead operator."""
@@ -198,19 +210,24 @@ class Stage:
     def complaints(self, *, exists: bool, power: str = "Running") -> list[str]:
         """What is wrong with the world; empty when everything is as if no operator had ever died."""
         world = self.sim.world()
-        found = [f"task {kind} of {id} still runs" for kind, id in world.tasks]
-        found += [f"volume {volume.name} is in no config" for volume in world.unreferenced]
         vmid = self.vmid() if exists else None
-        ours = re.compile(rf"VM {vmid} |volume {self.storage}:(\S+/)?vm-{vmid}-" if vmid else r"(?!)")
-        found += [line for line in self.foreign.diff(world) if not ours.match(line)]
-        changed = [vm.vmid for vm in self.foreign.vms if world.vm(vm.vmid) != vm]
-        found += [f"VM {other}, which is somebody else's, was changed" for other in changed]
-        touched = {_target(call.path, call.params) for call in self.sim.recorder.mutating}
-        if strangers := touched - self.reserved:
-            found.append(f"VMs {strangers} were written to, reserved were {self.reserved}")
+        ours = rf"VM {vmid} |volume {self.storage}:(\S+/)?vm-{vmid}-" if vmid else r"(?!)"
+        found = self._complaints_of_others(world, ours)
         if not exists:
             return found + ([] if self.is_gone() else ["the object still exists"])
         return found + self._complaints_of_vm(world.vm(vmid or 0), world, power)
+
+    def _complaints_of_others(self, world: World, ours: str) -> list[str]:
+        """What is left behind or was touched besides ``ours``, a pattern of lines of a difference."""
+        found = [f"task {kind} of {id} still runs" for kind, id in world.tasks]
+        found += [f"volume {volume.name} is in no config" for volume in world.unreferenced]
+        found += [line for line in self.foreign.diff(world) if not re.match(ours, line)]
+        changed = [vm.vmid for vm in self.foreign.vms if world.vm(vm.vmid) != vm]
+        found += [f"VM {other}, which is somebody else's, was changed" for other in changed]
+        touched = {_target(call.path, call.params) for call in self.sim.recorder.mutating} - {None}
+        if strangers := touched - self.reserved:
+            found.append(f"VMs {strangers} were written to, reserved were {self.reserved}")
+        return found
 
     def _complaints_of_vm(self, vm: VmState | None, world: World, power: str) -> list[str]:
         raw = self.raw()
@@ -248,12 +265,15 @@ class Stage:
         ]
 
 
-def _target(path: str, params: dict[str, Any]) -> int:
-    """The VMID that a mutating call would make or change."""
+def _target(path: str, params: dict[str, Any]) -> int | None:
+    """The VMID that a mutating call would make or change; None for one about a file on a storage."""
     if path.startswith("/cluster/ha/resources"):
         return int(str(params.get("sid") or path).rpartition(":")[2])
     if "/storage/" in path:
-        return int(str(params.get("filename") or path).partition("pvm-seed-")[2].partition("-")[0])
+        owner = str(params.get("filename") or path).partition("pvm-seed-")[2].partition("-")[0]
+        return int(owner) if owner else None
+    if path.endswith("/qemu"):
+        return int(params["vmid"])
     vmid = path.split("/qemu/")[1].split("/")[0]
     return int(params["newid"]) if path.endswith("/clone") else int(vmid)
 
@@ -261,15 +281,22 @@ def _target(path: str, params: dict[str, Any]) -> int:
 class Operator:
     """One operator in this process, with a switch in its doors.
 
-    ``passed`` is set once it has looked at a ProxmoxVM with Proxmox in reach.
+    ``passed`` is set once it has looked at an object of ``kind`` with Proxmox in reach.
     """
 
     def __init__(
-        self, control_plane: Cluster, namespace: str, cluster: str, switch: Switch, takeover_delay: float
+        self,
+        control_plane: Cluster,
+        namespace: str,
+        cluster: str,
+        kind: str,
+        switch: Switch,
+        takeover_delay: float,
     ) -> None:
         self.switch = switch
         self.passed = False
         self._cluster = cluster
+        self._kind = kind
         self._running = RunningOperator(
             control_plane.kubeconfig, namespace=namespace, wrap=switch.wrap, connect=switch.connect,
             workers=4, slow_retry=0.2, takeover_delay=takeover_delay, prepare=self._prepare,
@@ -299,7 +326,7 @@ class Operator:
 
     def _prepare(self, manager: Manager) -> None:
         self._manager = manager
-        reconcile = manager._reconcilers[PROXMOX_VMS.kind]
+        reconcile = manager._reconcilers[self._kind]
 
         async def counted(key: Key) -> Outcome:
             connected = self.connected
@@ -307,7 +334,7 @@ class Operator:
             self.passed = self.passed or connected
             return outcome
 
-        manager._reconcilers[PROXMOX_VMS.kind] = counted
+        manager._reconcilers[self._kind] = counted
 
 
 def _impatient(**limits: Any) -> Limits:

@@ -3,7 +3,6 @@
 A copy that is ready is believed to the inventory; whatever is about to be changed is read live.
 """
 
-import re
 from contextlib import suppress
 from datetime import timedelta
 from math import inf
@@ -11,6 +10,7 @@ from math import inf
 from proxmox_operator.api import InvalidObject, TemplateCopy, TemplateImage, VMTemplate
 from proxmox_operator.controllers.context import TEMPLATE_KIND, VM_KIND, Context
 from proxmox_operator.controllers.fleet import Member
+from proxmox_operator.controllers.template.images import refusal_of_image
 from proxmox_operator.controllers.template.memory import TemplateMemory
 from proxmox_operator.errors import Forbidden, NeedsHuman, Unreachable
 from proxmox_operator.planning import disks
@@ -29,16 +29,12 @@ from proxmox_operator.planning.templates import (
     version_of,
 )
 from proxmox_operator.proxmox.errors import NotHere
-from proxmox_operator.proxmox.images import CONTENT
-from proxmox_operator.proxmox.resources import Inventory, StorageInfo
+from proxmox_operator.proxmox.resources import Inventory
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.tasks import UPID
 from proxmox_operator.proxmox.vm import Presence
 
-IMPORTS_SINCE = (8, 3)
-"""Version of Proxmox VE whose API imports disks from images on a storage."""
-
-_PENDING_LOCKS = frozenset({"clone", "create"})
+_PENDING_LOCKS = frozenset({"clone", "create", "destroyed"})
 
 
 class TemplateObserver:
@@ -78,6 +74,8 @@ class TemplateObserver:
                 node = await self._with_image(node, volume, file)
             nodes[name] = node
         clock, awaited = self._context.clock(), self._member.copies_awaited.values()
+        unused = self._unused(template, file)
+        coming = tuple([image for image in unused if await self._is_coming(image.node, image.volume)])
         return TemplateFacts(
             template=template,
             now=self._context.now(),
@@ -97,7 +95,8 @@ class TemplateObserver:
                 for copy in template.status.copies
                 if (why := self._memory.needed(copy.vmid, clock)) is not None
             },
-            unused=self._unused(template, file),
+            unused=tuple(image for image in unused if image not in coming),
+            coming=coming,
         )
 
     @property
@@ -190,11 +189,15 @@ class TemplateObserver:
         return Unclear(reason="NodeUnavailable", message=f"node {node} is offline: bring it back")
 
     async def _is_worked_on(self, template: VMTemplate, copy: TemplateCopy, there: There) -> bool:
-        """Whether a task makes it: ours, whose answer was lost or which an earlier process began."""
-        if there.lock not in _PENDING_LOCKS:
+        """Whether a task makes or removes it: ours, whose answer was lost or which an earlier process began.
+
+        Proxmox says that it is a template before its disks are those of one.
+        """
+        converting = copy.state == "Converting" and there.is_template
+        if there.lock not in _PENDING_LOCKS and not converting:
             return False
         tasks, source = self._session.tasks, template.spec.from_vm
-        if source is not None:
+        if source is not None and not converting and there.lock != "destroyed":
             since = copy.since.timestamp()
             found = await tasks.find_clone(source.vmid, copy.vmid, node=there.node, since=since)
             return found is not None and found.running
@@ -214,27 +217,10 @@ class TemplateObserver:
         elif volume is not None:
             lying = template.spec.image is not None and template.spec.image.volume is not None
             field = "spec.image.volume" if lying else "spec.image.storage"
-            reason, refusal = self._refusal_of_image(field, name, volume)
+            reason, refusal = refusal_of_image(self._member, inventory, field, name, volume)
         elif (why := self._refusal_of_source(template, name)) is not None:
             reason, refusal = why
         return NodeFacts(name=name, online=True, refusal=refusal, reason=reason)
-
-    def _refusal_of_image(self, field: str, node: str, volume: str) -> tuple[str, str | None]:
-        storage = volume.partition(":")[0]
-        found = self.inventory.storages.get((storage, node))
-        version = self._member.cluster.status.version
-        if version is not None and _version(version) < IMPORTS_SINCE:
-            message = (
-                f"spec.image: Proxmox VE {version} imports no images through its API, 8.3 and newer do: upgrade it, or "
-                "use spec.fromVM"
-            )
-            return "ImportNotSupported", message
-        if found is None or not found.available:
-            message = f"{field}: {storage} is not available on {node}: name one that is, or enable it"
-            return "ImageStorageNotFound", message
-        if CONTENT not in found.content:
-            return "ImageStorageNotUsable", f"{field}: {storage} takes no images to import: {_remedy(found)}"
-        return "", None
 
     def _refusal_of_source(self, template: VMTemplate, node: str) -> tuple[str, str] | None:
         source = template.spec.from_vm
@@ -258,14 +244,18 @@ class TemplateObserver:
         listed = await self._session.images.listed(node.name, volume.partition(":")[0])
         if volume in listed or file is None:
             return NodeFacts(**{**vars(node), "image": volume in listed})
-        downloading = self.place_of(node.name, volume) in self._member.downloads
-        if not downloading:
-            for task in await self._session.tasks.active(node.name):
-                if task.upid.type == "download" and task.upid.id == file.name:
-                    self._member.downloads[self.place_of(node.name, volume)] = task.upid.text
-                    downloading = True
+        downloading = await self._is_coming(node.name, volume)
         failed = self._memory.failed(node.name, self._context.clock())
         return NodeFacts(**{**vars(node), "image": False, "downloading": downloading, "failed": failed})
+
+    async def _is_coming(self, node: str, volume: str) -> bool:
+        """Whether the image is being downloaded: by one of our templates, or a task that an earlier process began."""
+        place = self.place_of(node, volume)
+        if place not in self._member.downloads:
+            for task in await self._session.tasks.active(node):
+                if task.upid.type == "download" and task.upid.id == volume.rpartition("/")[2]:
+                    self._member.downloads[place] = task.upid.text
+        return place in self._member.downloads
 
     def place_of(self, node: str, volume: str) -> tuple[str, str]:
         """What tells one file from another: its volume id, and its node unless the storage is shared."""
@@ -289,13 +279,3 @@ class TemplateObserver:
             and self._silent(image.node) is None
             and image.node in self.inventory.nodes
         )
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
-
-
-def _remedy(storage: StorageInfo) -> str:
-    """The exact command that lets the storage take images."""
-    content = ",".join(sorted({*storage.content, CONTENT}))
-    return f"run `pvesm set {storage.name} --content {content}` on a node, or name another storage"

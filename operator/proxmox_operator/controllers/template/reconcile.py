@@ -37,6 +37,7 @@ from proxmox_operator.planning.templates import (
     TemplateFacts,
     conditions,
     counted,
+    image_file,
     plan,
     version_of,
 )
@@ -50,6 +51,9 @@ MAX_ROUNDS = 12
 
 LOOK_AGAIN = 30.0
 """Seconds until another look where something waits that may not wake us."""
+
+UNWATCHED = 2.0
+"""Seconds until another look at a task whose id is not recorded: the answer to its call was lost."""
 
 
 class TemplateReconciler:
@@ -112,14 +116,14 @@ class TemplateReconciler:
         if not memory.searched:
             await find_copies(self._context, member, session, record)
             memory.searched = True
-        self._watch_downloads(key, member, memory)
+        self._watch_downloads(key, record.template, member, memory)
         for _ in range(MAX_ROUNDS):
             await applier.take_up()
             await self._name_version(record, member)
             facts = await observer.facts(record.template)
             todo = plan(facts)
             taken = [await self._take(applier, facts, step, memory) for step in todo.steps]
-            self._watch_downloads(key, member, memory)
+            self._watch_downloads(key, record.template, member, memory)
             if any(isinstance(step, Release) for step in todo.steps):
                 return self._gone(key)
             if not any(taken):
@@ -168,10 +172,11 @@ class TemplateReconciler:
             )
         await record.write(version=version, versions=versions, cluster=member.name)
 
-    def _watch_downloads(self, key: Key, member: Member, memory: TemplateMemory) -> None:
-        """Be woken when a download has ended that this object may wait for; what it failed of is remembered for its
-        node."""
-        session = member.usable()
+    def _watch_downloads(self, key: Key, of: VMTemplate, member: Member, memory: TemplateMemory) -> None:
+        """Be woken when a download has ended that this object may wait for; what one of its image failed of is
+        remembered for its node."""
+        session, image = member.usable(), of.spec.image
+        file = image_file(image) if image is not None else None
         for place, upid in list(member.downloads.items()):
             if not upid or upid in memory.results:
                 continue
@@ -181,7 +186,8 @@ class TemplateReconciler:
                 if member.downloads.get(place) == upid:
                     del member.downloads[place]
                 memory.results.pop(upid, None)
-                if (error := result.explained()) is not None:
+                mine = file is not None and place[1] == file.volume
+                if mine and (error := result.explained()) is not None:
                     now, slow = self._context.clock(), self._context.settings.slow_retry
                     memory.fail(upid.split(":")[1], error, now=now, slow=slow)
                 self._context.queue.add(key)
@@ -207,6 +213,7 @@ class TemplateReconciler:
         waits = [LOOK_AGAIN] if todo.troubles else []
         waits += [max(0.05, memory.again_at - self._context.clock())] if memory.again_at < inf else []
         waits += [max(0.05, min(settling))] if settling and todo.working else []
+        waits += [UNWATCHED] if any(each.working and each.copy.upid is None for each in facts.copies) else []
         return Outcome.again(min(waits)) if waits else Outcome.done()
 
     async def _failed(self, raw: Raw, error: OperatorError) -> Outcome:

@@ -5,6 +5,7 @@ Hardware is put into words of Proxmox by the same functions as that of a Proxmox
 
 from proxmox_operator.api import Hardware, Metadata, ProxmoxVM, TemplateSpec
 from proxmox_operator.api.proxmoxvm import Clone, Source, VMSpec
+from proxmox_operator.errors import NeedsHuman
 from proxmox_operator.planning.identity import Mark
 from proxmox_operator.planning.templates.version import proxmox_name
 from proxmox_operator.planning.vmconfig import Wanted, diff
@@ -18,7 +19,10 @@ _CONTROLLERS = {"VirtIOSCSISingle": "virtio-scsi-single", "VirtIOSCSI": "virtio-
 def draft(
     spec: TemplateSpec, *, template: str, version: str, mark: Mark, storage: str, volume: str
 ) -> dict[str, str]:
-    """Keys and values of the create call of a copy whose boot disk is imported from ``volume`` to ``storage``."""
+    """Keys and values of the create call of a copy whose boot disk is imported from ``volume`` to ``storage``.
+
+    Raises NeedsHuman for hardware that no VM can have.
+    """
     hardware = spec.hardware or Hardware()
     options = "discard=on" + (",iothread=1" if hardware.scsi_controller == "VirtIOSCSISingle" else "")
     wanted = Wanted(
@@ -29,9 +33,11 @@ def draft(
         bridge=None,
     )
     blank = {"scsihw": _CONTROLLERS[hardware.scsi_controller]}
-    written = {
-        put.key: put.value for put in diff(wanted, blank).puts if put.value is not None and put.key != "tags"
-    }
+    found = diff(wanted, blank)
+    for problem in found.problems:
+        message = problem.message.replace("spec.", "spec.hardware.")
+        raise NeedsHuman(message, reason=problem.reason)
+    written = {put.key: put.value for put in found.puts if put.value is not None and put.key != "tags"}
     config = (
         blank
         | written

@@ -82,7 +82,8 @@ class TemplateFacts:
 
     ``shared``: the storage of the disks is one that all nodes see. ``file`` is what has to be downloaded first, where
     anything has; ``volume`` what the boot disk is imported from, None with ``fromVM``, whose node is ``source``.
-    ``asked`` are nodes on which a ProxmoxVM waits for a copy. ``unused``: images that nothing needs any more.
+    ``asked`` are nodes on which a ProxmoxVM waits for a copy. ``unused``: images that nothing needs any more;
+    ``coming``: such that are still being downloaded.
     """
 
     template: VMTemplate
@@ -99,6 +100,7 @@ class TemplateFacts:
     in_use: Mapping[int, str] = field(default_factory=dict)
     """By VMID, why Proxmox has refused to destroy a copy that is no longer wanted."""
     unused: tuple[TemplateImage, ...] = ()
+    coming: tuple[TemplateImage, ...] = ()
 
     @property
     def current(self) -> tuple[CopyFacts, ...]:

@@ -6,21 +6,14 @@ what is :class:`Unclear`.
 """
 
 from proxmox_operator.api.names import FINALIZER
-from proxmox_operator.errors import NeedsHuman, OperatorError
 from proxmox_operator.planning.identity import Owner
+from proxmox_operator.planning.templates.copies import Next, awaits_image, failure, few, next_of
 from proxmox_operator.planning.templates.facts import (
     Bury,
-    Convert,
-    CopyFacts,
     Create,
     DeleteImage,
-    Destroy,
     Download,
-    Drop,
-    Finish,
-    Gone,
     Hold,
-    Keep,
     Plan,
     Release,
     Reserve,
@@ -28,11 +21,7 @@ from proxmox_operator.planning.templates.facts import (
     TemplateFacts,
     There,
     Trouble,
-    Unclear,
 )
-
-Next = Step | Trouble | str | None
-"""What comes next of one copy: a step, what stands in the way, what is awaited, or nothing."""
 
 
 def plan(facts: TemplateFacts) -> Plan:
@@ -51,8 +40,8 @@ def plan(facts: TemplateFacts) -> Plan:
     have = {each.copy.node for each in facts.current}
     missing = tuple(node for node in nodes if node not in have)
     found = [*_reserve(facts, missing), *_tended(facts, nodes), *_downloads(facts, nodes)]
-    if not nodes and facts.template.spec.distribution != "OnDemand":
-        found += _reserve(facts, tuple(sorted(facts.nodes)))  # why there is none
+    if not nodes:
+        found += _why_none(facts)
     if not any(isinstance(each, Reserve | Create | Download) for each in found):
         found += [DeleteImage(image=image) for image in facts.unused]
     ready = {each.copy.node for each in facts.current if each.copy.state == "Ready"}
@@ -113,35 +102,42 @@ def _reserve(facts: TemplateFacts, missing: tuple[str, ...]) -> list[Next]:
     return found
 
 
+def _why_none(facts: TemplateFacts) -> list[Next]:
+    """Why no node is to have a copy, unless none is to have one until it is asked for."""
+    spec = facts.template.spec
+    if (
+        spec.from_vm is not None
+        and facts.source is not None
+        and spec.nodes
+        and facts.source not in spec.nodes
+    ):
+        message = (
+            f"spec.nodes: VM {spec.from_vm.vmid} is on {facts.source}, where the copy of it would be made: list that "
+            "node, or move the VM"
+        )
+        return [Trouble(where=facts.source, reason="SourceElsewhere", message=message)]
+    return [] if spec.distribution == "OnDemand" else _reserve(facts, tuple(sorted(facts.nodes)))
+
+
 def _downloads(facts: TemplateFacts, nodes: tuple[str, ...]) -> list[Next]:
     """The image, for the nodes whose copy waits for it."""
     found: list[Next] = []
     for each in facts.current:
         known = facts.nodes.get(each.copy.node)
-        if each.copy.node not in nodes or known is None or not _awaits_image(facts, each):
+        if known is None or known.name not in nodes or not _can_have(facts, known.name):
+            continue
+        if not awaits_image(facts, each):
             continue
         if facts.file is None:
             message = f"spec.image.volume: {facts.volume} is not there for {known.name}: upload it, or correct the name"
             found.append(Trouble(where=known.name, reason="ImageNotFound", message=message))
-        elif known.failed is not None:
-            found.append(_failure(known.name, known.failed))
         elif known.downloading:
             found.append(f"{known.name} downloads {facts.file.name}")
+        elif known.failed is not None:
+            found.append(failure(known.name, known.failed))
         else:
             found.append(Download(node=known.name, file=facts.file))
     return found
-
-
-def _awaits_image(facts: TemplateFacts, each: CopyFacts) -> bool:
-    known = facts.nodes.get(each.copy.node)
-    return (
-        facts.volume is not None
-        and each.copy.state == "Creating"
-        and isinstance(each.standing, Gone)
-        and not each.working
-        and known is not None
-        and known.image is not True
-    )
 
 
 def _tended(facts: TemplateFacts, nodes: tuple[str, ...]) -> list[Next]:
@@ -150,97 +146,24 @@ def _tended(facts: TemplateFacts, nodes: tuple[str, ...]) -> list[Next]:
     for each in facts.copies:
         current = each.copy.version == facts.version
         wanted = each.copy.node in nodes if current else each.copy.version in kept
-        found.append(_next(facts, each, wanted=wanted and (current or each.copy.state == "Ready")))
+        found.append(next_of(facts, each, wanted=wanted and (current or each.copy.state == "Ready")))
     return found
 
 
 def _kept_versions(facts: TemplateFacts) -> tuple[str, ...]:
-    """The earlier versions that are kept though nothing uses them, the newest ones."""
+    """The earlier versions that are kept though nothing uses them, the newest ones; one that never came to be displaces
+    none."""
     keep = facts.template.spec.keep_versions
-    earlier = [version for version in facts.template.status.versions if version != facts.version]
+    made = {each.copy.version for each in facts.copies if each.copy.state == "Ready"} - {facts.version}
+    earlier = [version for version in facts.template.status.versions if version in made]
     return tuple(earlier[-keep:]) if keep else ()
-
-
-def _next(facts: TemplateFacts, each: CopyFacts, *, wanted: bool) -> Next:
-    """The next step of one copy; ``wanted``: it is to be kept, or made."""
-    copy = each.copy
-    if each.working:
-        return f"{_DOING[copy.state]} copy {copy.vmid} on {copy.node}"
-    match each.standing:
-        case Unclear(reason=reason, message=message):
-            return Trouble(where=copy.node, reason=reason, message=message, waits=True, unknown=True)
-        case Gone():
-            return _next_of_gone(facts, each, wanted=wanted)
-        case There(owner=Owner.FOREIGN):
-            told = f"VM {copy.vmid} on {copy.node} is no longer the copy of this template; it is left alone"
-            return Drop(copy=copy, told=told)
-        case There() as there:
-            return _next_of_present(facts, each, there, wanted=wanted)
-
-
-_DOING = {"Creating": "making", "Converting": "converting", "Ready": "looking at", "Removing": "removing"}
-
-
-def _next_of_gone(facts: TemplateFacts, each: CopyFacts, *, wanted: bool) -> Next:
-    copy = each.copy
-    if copy.state in ("Ready", "Converting"):
-        return Drop(copy=copy, told=f"copy {copy.vmid} on {copy.node} no longer exists in Proxmox")
-    if each.settles_at is not None and facts.now < each.settles_at:
-        return f"a call about copy {copy.vmid} may still take effect"
-    if copy.state == "Removing" or not wanted:
-        return Drop(copy=copy)
-    if each.failed is not None:
-        return _failure(copy.node, each.failed)
-    known = facts.nodes.get(copy.node)
-    if known is None or not known.online or known.refusal is not None:
-        return Drop(copy=copy)  # made nowhere yet: where a copy is wanted is decided anew
-    return None if _awaits_image(facts, each) else Create(copy=copy)
-
-
-def _next_of_present(facts: TemplateFacts, each: CopyFacts, there: There, *, wanted: bool) -> Next:
-    copy = each.copy
-    if there.lock in ("clone", "create", "destroyed") or there.owner is Owner.PENDING:
-        message = (
-            f"copy {copy.vmid} on {there.node} is left over from an interrupted Proxmox task (lock: {there.lock}); as "
-            f"root on {there.node} run: qm unlock {copy.vmid} && qm destroy {copy.vmid} --purge"
-        )
-        return Trouble(where=copy.node, reason="StuckLock", message=message)
-    if there.lock is not None:
-        message = f"copy {copy.vmid} on {there.node} is locked by Proxmox ({there.lock})"
-        return Trouble(where=copy.node, reason="Locked", message=message, waits=True)
-    if not wanted:
-        return _remove(facts, each)
-    if there.is_template:
-        return None if copy.state == "Ready" else Finish(copy=copy)
-    if there.running:
-        message = (
-            f"copy {copy.vmid} on {there.node} was turned into a VM and runs: shut it down, and it is converted again; "
-            "to keep it, move it to another VMID"
-        )
-        return Trouble(where=copy.node, reason="CopyRunning", message=message)
-    if each.failed is not None:
-        return _failure(copy.node, each.failed)
-    return Convert(copy=copy) if there.complete else Destroy(copy=copy)
-
-
-def _remove(facts: TemplateFacts, each: CopyFacts) -> Next:
-    copy = each.copy
-    if each.making:
-        return f"ProxmoxVMs {_few(each.making)} are being cloned from copy {copy.vmid}"
-    if (why := facts.in_use.get(copy.vmid)) is not None:
-        if copy.state == "Removing":
-            return Keep(copy=copy)
-        return Trouble(where=copy.node, reason="InUse", message=why, waits=True)
-    if each.failed is not None:
-        return _failure(copy.node, each.failed)
-    return Destroy(copy=copy)
 
 
 def _deleting(facts: TemplateFacts) -> Plan:
     if FINALIZER not in facts.template.metadata.finalizers:
         return Plan()
     if facts.making:
-        message = f"ProxmoxVMs {_few(facts.making)} are being made from it; it is deleted when they are done"
+        message = f"ProxmoxVMs {few(facts.making)} are being made from it; it is deleted when they are done"
         return Plan(troubles=(Trouble(where="", reason="InUse", message=message, waits=True),))
     retain = facts.template.spec.deletion_policy == "Retain"
     found: list[Next] = []
@@ -249,9 +172,11 @@ def _deleting(facts: TemplateFacts) -> Plan:
         if retain and ours and each.copy.state in ("Ready", "Removing") and not each.working:
             found.append(Bury(copy=each.copy))
         else:
-            found.append(_next(facts, each, wanted=False))
+            found.append(next_of(facts, each, wanted=False))
     if not found:
-        found += [DeleteImage(image=image) for image in facts.unused] or [Release()]
+        found += [DeleteImage(image=image) for image in facts.unused]
+        found += [f"{image.node} downloads {image.volume}, which is deleted then" for image in facts.coming]
+        found = found or [Release()]
     result = _plan(found)
     for trouble in result.troubles:
         if trouble.reason == "InUse":
@@ -276,12 +201,3 @@ def _plan(found: list[Next], *, missing: tuple[str, ...] = ()) -> Plan:
         elif each is not None:
             steps.append(each)
     return Plan(steps=tuple(steps), working=tuple(working), troubles=tuple(troubles), missing=missing)
-
-
-def _failure(where: str, error: OperatorError) -> Trouble:
-    waits = not isinstance(error, NeedsHuman)
-    return Trouble(where=where, reason=error.reason, message=error.message, waits=waits)
-
-
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -77,7 +77,7 @@ def image_file(image: Image) -> ImageFile | None:
     if image.url is None or image.checksum is None or image.storage is None:
         return None
     path = PurePosixPath(image.url.partition("://")[2])
-    extension = image.format or path.suffix.removeprefix(".").replace("img", "qcow2")
+    extension = image.format or path.name.rpartition(".")[2].replace("img", "qcow2")
     stem = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem if path.parts[1:] else "image")[:80].lstrip(".-")
     algorithm, _, digest = image.checksum.partition(":")
     return ImageFile(

@@ -1,0 +1,41 @@
+"""Why a node cannot import an image, and the remedy."""
+
+import re
+
+from proxmox_operator.controllers.fleet import Member
+from proxmox_operator.proxmox.images import CONTENT
+from proxmox_operator.proxmox.resources import Inventory, StorageInfo
+
+IMPORTS_SINCE = (8, 3)
+"""Version of Proxmox VE whose API imports disks from images on a storage."""
+
+
+def refusal_of_image(
+    member: Member, inventory: Inventory, field: str, node: str, volume: str
+) -> tuple[str, str | None]:
+    """Reason and message, None where nothing stands in the way; ``field`` is what a person would change."""
+    storage = volume.partition(":")[0]
+    found = inventory.storages.get((storage, node))
+    version = member.cluster.status.version
+    if version is not None and _version(version) < IMPORTS_SINCE:
+        message = (
+            f"spec.image: Proxmox VE {version} imports no images through its API, 8.3 and newer do: upgrade it, or "
+            "use spec.fromVM"
+        )
+        return "ImportNotSupported", message
+    if found is None or not found.available:
+        message = f"{field}: {storage} is not available on {node}: name one that is, or enable it"
+        return "ImageStorageNotFound", message
+    if CONTENT not in found.content:
+        return "ImageStorageNotUsable", f"{field}: {storage} takes no images to import: {_remedy(found)}"
+    return "", None
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+
+
+def _remedy(storage: StorageInfo) -> str:
+    """The exact command that lets the storage take images."""
+    content = ",".join(sorted({*storage.content, CONTENT}))
+    return f"run `pvesm set {storage.name} --content {content}` on a node, or name another storage"

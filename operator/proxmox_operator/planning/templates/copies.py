@@ -1,0 +1,124 @@
+"""The next step of one copy of a VMTemplate, by how it stands and whether it is wanted.
+
+Nothing is done on what is :class:`Unclear`. Which copies are wanted is ``plan``'s part.
+"""
+
+from proxmox_operator.errors import NeedsHuman, OperatorError
+from proxmox_operator.planning.identity import Owner
+from proxmox_operator.planning.templates.facts import (
+    Convert,
+    CopyFacts,
+    Create,
+    Destroy,
+    Drop,
+    Finish,
+    Gone,
+    Keep,
+    Step,
+    TemplateFacts,
+    There,
+    Trouble,
+    Unclear,
+)
+
+Next = Step | Trouble | str | None
+"""What comes next of one copy: a step, what stands in the way, what is awaited, or nothing."""
+
+
+def next_of(facts: TemplateFacts, each: CopyFacts, *, wanted: bool) -> Next:
+    """The next step of one copy; ``wanted``: it is to be kept, or made."""
+    copy = each.copy
+    if each.working:
+        return f"{_DOING[copy.state]} copy {copy.vmid} on {copy.node}"
+    match each.standing:
+        case Unclear(reason=reason, message=message):
+            return Trouble(where=str(copy.vmid), reason=reason, message=message, waits=True, unknown=True)
+        case Gone():
+            return _next_of_gone(facts, each, wanted=wanted)
+        case There(owner=Owner.FOREIGN):
+            told = f"VM {copy.vmid} on {copy.node} is no longer the copy of this template; it is left alone"
+            return Drop(copy=copy, told=told)
+        case There() as there:
+            return _next_of_present(facts, each, there, wanted=wanted)
+
+
+_DOING = {"Creating": "making", "Converting": "converting", "Ready": "looking at", "Removing": "removing"}
+
+
+def _next_of_gone(facts: TemplateFacts, each: CopyFacts, *, wanted: bool) -> Next:
+    copy = each.copy
+    if copy.state in ("Ready", "Converting"):
+        return Drop(copy=copy, told=f"copy {copy.vmid} on {copy.node} no longer exists in Proxmox")
+    if each.settles_at is not None and facts.now < each.settles_at:
+        return f"a call about copy {copy.vmid} may still take effect"
+    if copy.state == "Removing" or not wanted:
+        return Drop(copy=copy)
+    if each.failed is not None:
+        return failure(copy.node, each.failed)
+    known = facts.nodes.get(copy.node)
+    if known is None or not known.online or known.refusal is not None:
+        return Drop(copy=copy)  # made nowhere yet: where a copy is wanted is decided anew
+    return None if awaits_image(facts, each) else Create(copy=copy)
+
+
+def _next_of_present(facts: TemplateFacts, each: CopyFacts, there: There, *, wanted: bool) -> Next:
+    copy = each.copy
+    if there.lock in ("clone", "create", "destroyed") or there.owner is Owner.PENDING:
+        message = (
+            f"copy {copy.vmid} on {there.node} is left over from an interrupted Proxmox task (lock: {there.lock}); as "
+            f"root on {there.node} run: qm unlock {copy.vmid} && qm destroy {copy.vmid} --purge"
+        )
+        return Trouble(where=str(copy.vmid), reason="StuckLock", message=message)
+    if there.lock is not None:
+        message = f"copy {copy.vmid} on {there.node} is locked by Proxmox ({there.lock})"
+        return Trouble(where=str(copy.vmid), reason="Locked", message=message, waits=True)
+    if not wanted:
+        return _remove(facts, each)
+    if there.is_template:
+        return None if copy.state == "Ready" else Finish(copy=copy)
+    if there.running:
+        message = (
+            f"copy {copy.vmid} on {there.node} was turned into a VM and runs: shut it down, and it is converted again; "
+            "to keep it, move it to another VMID"
+        )
+        return Trouble(where=str(copy.vmid), reason="CopyRunning", message=message)
+    if each.failed is not None:
+        return failure(copy.node, each.failed)
+    return Convert(copy=copy) if there.complete else Destroy(copy=copy)
+
+
+def _remove(facts: TemplateFacts, each: CopyFacts) -> Next:
+    copy = each.copy
+    if each.making:
+        return f"ProxmoxVMs {few(each.making)} are being cloned from copy {copy.vmid}"
+    if (why := facts.in_use.get(copy.vmid)) is not None:
+        if copy.state == "Removing":
+            return Keep(copy=copy)
+        return Trouble(where=str(copy.vmid), reason="InUse", message=why, waits=True)
+    if each.failed is not None:
+        return failure(copy.node, each.failed)
+    return Destroy(copy=copy)
+
+
+def awaits_image(facts: TemplateFacts, each: CopyFacts) -> bool:
+    """Whether a copy cannot be made before its image is there."""
+    known = facts.nodes.get(each.copy.node)
+    return (
+        facts.volume is not None
+        and each.copy.state == "Creating"
+        and isinstance(each.standing, Gone)
+        and not each.working
+        and known is not None
+        and known.image is not True
+    )
+
+
+def failure(where: str, error: OperatorError) -> Trouble:
+    """What an attempt failed of, as what stands in the way."""
+    waits = not isinstance(error, NeedsHuman)
+    return Trouble(where=where, reason=error.reason, message=error.message, waits=waits)
+
+
+def few(names: tuple[str, ...]) -> str:
+    """The first of the names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
