@@ -8,8 +8,8 @@ from typing import Any
 
 from pvesim.client import Api, ApiError, eventually
 
-# A guest under emulation on a machine that has other things to do.
-BOOT_SECONDS = 400.0
+# A guest under emulation on a machine that has other things to do; a reboot within one QEMU takes thrice a boot.
+BOOT_SECONDS = 800.0
 COMMAND_SECONDS = 200.0
 
 
