@@ -22,10 +22,9 @@ demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become
 	@$(if $(GUESTS),$(HACK) $(PY) -m guest build >/dev/null)
 	@$(HACK) $(PY) -m demo $(if $(KEEP),--keep) $(if $(GUESTS),--guests $(GUESTS))
 
-test: bootstrap  ## All tests, against a real API server of our own and the simulator
+test: bootstrap  ## All tests but test-guest: a real API server of our own, and the simulator
 	@$(OWN) $(HACK) $(PY) -m controlplane build
-	@$(HACK) $(PY) -m guest build --or-without
-	@$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope tests $(ARGS)
+	@$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope tests --ignore tests/guest $(ARGS)
 
 test-unit: bootstrap  ## Only the tests that need no API server
 	@$(PYTEST) -n $(WORKERS) --dist loadscope tests/unit $(ARGS)

@@ -153,7 +153,7 @@ def test_a_vm_on_a_node_that_the_spec_does_not_name_is_cloned_nowhere_and_that_i
         (seen(TEMPLATE, CONVERTING), {}, only(Finish, CONVERTING)),
         (seen(TEMPLATE, REMOVING), {}, only(Finish, REMOVING)),
         (seen(TEMPLATE, READY), {}, NOTHING),
-        (seen(There(node="pve1", owner=Owner.OURS, complete=True, running=True)), {}, stuck("CopyRunning")),
+        (seen(There(node="pve1", owner=Owner.OURS, complete=True, running=True)), {}, stuck("CopyTurnedVM")),
         (seen(There(node="pve1", owner=Owner.OURS, lock="backup", is_template=True)), {}, stuck("Locked")),
         (seen(There(node="pve1", owner=Owner.OURS, lock="create"), NEW), {}, stuck("StuckLock")),
         (seen(There(node="pve1", owner=Owner.PENDING, lock="clone"), NEW), {}, stuck("StuckLock")),

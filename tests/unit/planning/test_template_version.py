@@ -26,8 +26,8 @@ def version(storage=STORAGE, **spec):
 @pytest.mark.parametrize(
     ("spec", "digest"),
     [
-        ({}, "b0e1ae4314"),
-        ({"fromVM": {"vmid": 500}}, "9ce9c3e203"),
+        ({}, "537c75dfc0"),
+        ({"fromVM": {"vmid": 500}}, "1b287720e4"),
         (
             {
                 "hardware": {
@@ -43,7 +43,7 @@ def version(storage=STORAGE, **spec):
                 },
                 "revision": "b",
             },
-            "76360376dc",
+            "71eb13dc96",
         ),
     ],
     ids=["an image", "a VM", "all hardware"],

@@ -10,12 +10,13 @@ from uuid import uuid4
 from proxmox_operator.api import TemplateCopy, TemplateImage
 from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, Context, key_of
 from proxmox_operator.controllers.fleet import Fleet, Member
-from proxmox_operator.controllers.template.memory import IN_USE_FOR, Failure, TemplateMemory
+from proxmox_operator.controllers.template.memory import TemplateMemory
 from proxmox_operator.controllers.template.observe import TemplateObserver
 from proxmox_operator.controllers.template.record import Record
 from proxmox_operator.engine.queue import Key
-from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated
+from proxmox_operator.errors import NeedsHuman, Outdated
 from proxmox_operator.planning.identity import Owner, render_description, render_tombstone
+from proxmox_operator.planning.propstring import parse_tags
 from proxmox_operator.planning.templates import (
     Bury,
     Convert,
@@ -72,8 +73,7 @@ class TemplateApplier:
             case Create():
                 await self._create(facts, step.copy)
             case Convert():
-                copy = await self._record.change(step.copy, state="Converting", since=self._now())
-                await self._working(copy, await self._session.vms.convert(copy.node, copy.vmid))
+                await self._convert(facts, step.copy)
             case Finish():
                 await self._record.change(step.copy, state="Ready", since=self._now())
                 self._record.event("CopyReady", f"copy {step.copy.vmid} on {step.copy.node} is ready")
@@ -118,8 +118,7 @@ class TemplateApplier:
                 self._record.event("LeftBehind", message, warning=True)
         elif error.reason == "BaseInUse":
             message = f"copy {copy.vmid} of version {copy.version} on {copy.node} stays: linked clones use its disks"
-            failure = Failure(error=NeedsHuman(message, reason="InUse"), until=now + IN_USE_FOR)
-            self._memory.in_use[copy.vmid] = failure
+            self._memory.keep(copy.vmid, NeedsHuman(message, reason="InUse"), now=now)
         else:
             self._memory.fail(copy.vmid, error, now=now, slow=self._context.settings.slow_retry)
 
@@ -180,8 +179,6 @@ class TemplateApplier:
         copies = []
         for node in step.nodes:
             vmid = await self._fleet.next_vmid(self._member)
-            self._member.keys[vmid] = key_of(self._record.raw)
-            self._memory.unsent.add(vmid)
             copies.append(
                 TemplateCopy(
                     node=node,
@@ -194,6 +191,9 @@ class TemplateApplier:
                 )
             )
         await self._record.put(copies, cluster=self._member.name)
+        for copy in copies:
+            self._member.keys[copy.vmid] = key_of(self._record.raw)
+            self._memory.unsent.add(copy.vmid)
 
     async def _create(self, facts: TemplateFacts, copy: TemplateCopy) -> None:
         spec, name = facts.template.spec, facts.template.metadata.name
@@ -234,6 +234,18 @@ class TemplateApplier:
         await self._working(copy, upid)
         self._record.event("MakingCopy", f"making copy {copy.vmid} of version {copy.version} on {copy.node}")
 
+    async def _convert(self, facts: TemplateFacts, copy: TemplateCopy) -> None:
+        """A clone has the tags of its source; those of the spec are added while it is still a VM."""
+        spec, vms = facts.template.spec, self._session.vms
+        if spec.from_vm is not None and spec.tags:
+            config = await vms.config(copy.node, copy.vmid)
+            tags = sorted({*parse_tags(config.raw.get("tags", "")), *spec.tags})
+            await vms.set_config(
+                copy.node, copy.vmid, {"tags": ";".join(tags)}, digest=config.digest, background_delay=10
+            )
+        copy = await self._record.change(copy, state="Converting", since=self._now())
+        await self._working(copy, await vms.convert(copy.node, copy.vmid))
+
     async def _refuse_running(self, node: str, vmid: int) -> None:
         """Disks that are being written would be copied in no state at all. Asked live: the inventory lags."""
         if (await self._session.vms.status(node, vmid)).status != "stopped":
@@ -255,30 +267,41 @@ class TemplateApplier:
             "RemovingCopy", f"removing copy {copy.vmid} of version {copy.version} on {there.node}"
         )
 
-    async def _live(self, copy: TemplateCopy) -> There:
-        """The copy as its node has it now. Raises Outdated where it is no longer ours to touch."""
+    async def _live(self, copy: TemplateCopy, *, to_keep: bool = False) -> There:
+        """The copy as its node has it now. Raises Outdated where it is no longer ours to touch, and has it read from
+        then on, so that the next look says why.
+
+        What was ready and is a template no longer may hold what nobody has elsewhere: it is only let go (``to_keep``).
+        """
         standing = await self._observer.standing(self._record.template, copy, live=True)
-        ours = isinstance(standing, There) and standing.owner in (Owner.OURS, Owner.UNMARKED)
-        if not isinstance(standing, There) or not ours or standing.lock is not None or standing.running:
-            self._session.inventory.poke()
+        there = standing if isinstance(standing, There) else None
+        ours = there is not None and there.owner in (Owner.OURS, Owner.UNMARKED) and there.lock is None
+        expendable = there is not None and not there.running and (there.is_template or copy.state != "Ready")
+        if there is None or not ours or not (to_keep or expendable):
+            self._memory.doubted.add(copy.vmid)
             raise Outdated(f"copy {copy.vmid} is no longer as it was seen")
-        return standing
+        return there
 
     async def _bury(self, copy: TemplateCopy) -> None:
-        there = await self._live(copy)
+        """Forgotten only once its notes are seen to say that it was let go: the write may end in a task."""
+        there = await self._live(copy, to_keep=True)
         config = await self._session.vms.config(there.node, copy.vmid)
-        mark = self._observer.mark(self._record.template, copy)
-        description = render_tombstone(config.raw.get("description", ""), mark)
+        before = config.raw.get("description", "")
+        description = render_tombstone(before, self._observer.mark(self._record.template, copy))
+        if before.strip() == description.strip():
+            await self._drop(copy, f"template {copy.vmid} stays on {there.node} (spec.deletionPolicy Retain)")
+            return
+        self._memory.doubted.add(copy.vmid)
         await self._session.vms.set_config(
             there.node, copy.vmid, {"description": description}, digest=config.digest, background_delay=10
         )
-        await self._drop(copy, f"template {copy.vmid} stays on {there.node} (spec.deletionPolicy Retain)")
 
     async def _drop(self, copy: TemplateCopy, told: str | None) -> None:
         await self._record.drop(copy)
         self._member.forget(copy.vmid, key_of(self._record.raw))
         self._memory.in_use.pop(copy.vmid, None)
         self._memory.failures.pop(copy.vmid, None)
+        self._memory.doubted.discard(copy.vmid)
         if told is not None:
             self._record.event("CopyDropped", told)
 
@@ -286,7 +309,7 @@ class TemplateApplier:
         """One that may not be deleted is left, and said to be."""
         try:
             await self._session.images.delete(image.node, image.volume)
-        except Forbidden as error:
+        except NeedsHuman as error:
             message = f"image {image.volume} on {image.node} is no longer needed and stays: {error.message}"
             self._record.event("ImageLeft", message, warning=True)
         images = tuple(each for each in self._record.template.status.images if each != image)

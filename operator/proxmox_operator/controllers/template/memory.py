@@ -12,6 +12,9 @@ AGAIN = 10.0
 IN_USE_FOR = 600.0
 """Seconds until Proxmox is asked again to destroy a copy that linked clones needed."""
 
+LONGEST = 3600.0
+"""Seconds up to which the time between two attempts at the same thing is doubled."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
@@ -19,6 +22,7 @@ class Failure:
 
     error: OperatorError
     until: float
+    delay: float
 
 
 @dataclass(kw_only=True)
@@ -27,6 +31,7 @@ class TemplateMemory:
 
     ``results`` are ended tasks by UPID, None while one is being watched. ``unsent``: VMIDs that were reserved in this
     process and nothing was sent for; ``answered``: those whose last call has had its effect, or never will.
+    ``doubted``: those that were found to be otherwise than the inventory says, so they are read.
     ``failures`` by VMID, or by node of a download. ``in_use`` by VMID. ``searched``: copies of a lost status were
     looked for. ``again_at``: when the first of the failures that the present facts rest on may be repeated.
     """
@@ -36,6 +41,7 @@ class TemplateMemory:
     results: dict[str, TaskResult | None] = field(default_factory=dict)
     unsent: set[int] = field(default_factory=set)
     answered: set[int] = field(default_factory=set)
+    doubted: set[int] = field(default_factory=set)
     failures: dict[int | str, Failure] = field(default_factory=dict)
     in_use: dict[int, Failure] = field(default_factory=dict)
     searched: bool = False
@@ -49,9 +55,14 @@ class TemplateMemory:
             self.results = {upid: result for upid, result in self.results.items() if result is not None}
 
     def fail(self, what: int | str, error: OperatorError, *, now: float, slow: float) -> None:
-        """Remember a failure; a person's part is repeated slowly."""
-        until = now + (slow if isinstance(error, NeedsHuman) else AGAIN)
-        self.failures[what] = Failure(error=error, until=until)
+        """Remember a failure: a person's part is repeated slowly, and everything less and less often."""
+        self.failures[what] = _after(
+            self.failures.get(what), error, now, slow if isinstance(error, NeedsHuman) else AGAIN
+        )
+
+    def keep(self, vmid: int, error: OperatorError, *, now: float) -> None:
+        """Remember that a copy could not be destroyed, as it is needed."""
+        self.in_use[vmid] = _after(self.in_use.get(vmid), error, now, IN_USE_FOR)
 
     def failed(self, what: int | str, now: float) -> OperatorError | None:
         """What the last attempt failed of, as long as it is not to be repeated."""
@@ -75,3 +86,8 @@ class TemplateMemory:
             self.failures.clear()
             self.in_use.clear()
         return self
+
+
+def _after(before: Failure | None, error: OperatorError, now: float, first: float) -> Failure:
+    delay = first if before is None else max(first, min(2 * before.delay, LONGEST))
+    return Failure(error=error, until=now + delay, delay=delay)

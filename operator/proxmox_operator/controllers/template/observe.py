@@ -3,7 +3,7 @@
 A copy that is ready is believed to the inventory; whatever is about to be changed is read live.
 """
 
-from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from math import inf
 
@@ -12,7 +12,7 @@ from proxmox_operator.controllers.context import TEMPLATE_KIND, VM_KIND, Context
 from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.controllers.template.images import refusal_of_image
 from proxmox_operator.controllers.template.memory import TemplateMemory
-from proxmox_operator.errors import Forbidden, NeedsHuman, Unreachable
+from proxmox_operator.errors import Forbidden, OperatorError, Unreachable
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.identity import Mark, Owner, owner, signs_of
 from proxmox_operator.planning.templates import (
@@ -52,9 +52,6 @@ class TemplateObserver:
         """Gather. Raises the errors of the doors it uses, and NeedsHuman for a storage that is not named."""
         spec, inventory, self._memory.again_at = template.spec, self.inventory, inf
         storage = spec.storage or self._member.cluster.spec.defaults.storage or ""
-        if not storage and spec.from_vm is None:
-            message = "spec.storage: name one, as the ProxmoxCluster has no defaults.storage"
-            raise NeedsHuman(message, reason="StorageNotChosen")
         file = image_file(spec.image) if spec.image is not None else None
         volume = file.volume if file is not None else spec.image.volume if spec.image is not None else None
         version = version_of(spec, storage=storage)
@@ -70,11 +67,11 @@ class TemplateObserver:
         nodes = {}
         for name in inventory.nodes:
             node = self._node(template, name, storage, volume)
-            if volume is not None and name in lacking and node.online:
+            if volume is not None and name in lacking and node.online and node.refusal is None:
                 node = await self._with_image(node, volume, file)
             nodes[name] = node
         clock, awaited = self._context.clock(), self._member.copies_awaited.values()
-        unused = self._unused(template, file)
+        unused = self._unused(template)
         coming = tuple([image for image in unused if await self._is_coming(image.node, image.volume)])
         return TemplateFacts(
             template=template,
@@ -147,7 +144,8 @@ class TemplateObserver:
         if copy.vmid in self._memory.unsent:
             return Gone()
         guest = self.inventory.guests.get(copy.vmid)
-        if guest is not None and guest.template and copy.state == "Ready" and not live:
+        believed = not live and copy.vmid not in self._memory.doubted
+        if guest is not None and guest.template and copy.state == "Ready" and believed:
             return There(node=guest.node, owner=Owner.OURS, lock=guest.lock, is_template=True, complete=True)
         node = guest.node if guest is not None else copy.node
         if (silent := self._silent(node)) is not None:
@@ -197,6 +195,12 @@ class TemplateObserver:
         if there.lock not in _PENDING_LOCKS and not converting:
             return False
         tasks, source = self._session.tasks, template.spec.from_vm
+        if there.owner is Owner.PENDING and source is None:
+            # A clone in the making names its source only: somebody may have taken the VMID.
+            return any(
+                task.upid.type == "qmclone" or task.upid.id == str(copy.vmid)
+                for task in await tasks.active(there.node)
+            )
         if source is not None and not converting and there.lock != "destroyed":
             since = copy.since.timestamp()
             found = await tasks.find_clone(source.vmid, copy.vmid, node=there.node, since=since)
@@ -240,13 +244,19 @@ class TemplateObserver:
         return None
 
     async def _with_image(self, node: NodeFacts, volume: str, file: ImageFile | None) -> NodeFacts:
-        """Whether the image is there, or on its way."""
-        listed = await self._session.images.listed(node.name, volume.partition(":")[0])
-        if volume in listed or file is None:
-            return NodeFacts(**{**vars(node), "image": volume in listed})
-        downloading = await self._is_coming(node.name, volume)
+        """Whether the image is there, or on its way; a storage that cannot be looked at is its node's trouble alone."""
+        try:
+            listed = await self._session.images.listed(node.name, volume.partition(":")[0])
+            if volume in listed or file is None:
+                return replace(node, image=volume in listed)
+            downloading = await self._is_coming(node.name, volume)
+        except OperatorError as error:
+            self._memory.fail(
+                node.name, error, now=self._context.clock(), slow=self._context.settings.slow_retry
+            )
+            return replace(node, failed=self._memory.failed(node.name, self._context.clock()) or error)
         failed = self._memory.failed(node.name, self._context.clock())
-        return NodeFacts(**{**vars(node), "image": False, "downloading": downloading, "failed": failed})
+        return replace(node, image=False, downloading=downloading, failed=failed)
 
     async def _is_coming(self, node: str, volume: str) -> bool:
         """Whether the image is being downloaded: by one of our templates, or a task that an earlier process began."""
@@ -262,16 +272,18 @@ class TemplateObserver:
         storage = self.inventory.storages.get((volume.partition(":")[0], node))
         return ("" if storage is not None and storage.shared else node), volume
 
-    def _unused(self, template: VMTemplate, file: ImageFile | None) -> tuple[TemplateImage, ...]:
+    def _unused(self, template: VMTemplate) -> tuple[TemplateImage, ...]:
         """Images of this object that neither it nor another VMTemplate needs any more, on nodes that can be reached."""
-        needed = set() if template.metadata.deletion_timestamp is not None or file is None else {file.volume}
+        needed = set() if template.metadata.deletion_timestamp is not None else _images_of(template)
         for raw in self._context.store.list(TEMPLATE_KIND):
             if raw["metadata"]["uid"] == template.metadata.uid or "deletionTimestamp" in raw["metadata"]:
                 continue
-            with suppress(InvalidObject):
-                image = VMTemplate.parse(raw).spec.image
-                other = image_file(image) if image is not None else None
-                needed |= {other.volume} if other is not None else set()
+            try:
+                other = VMTemplate.parse(raw)
+            except InvalidObject:
+                return ()  # what it needs is not known
+            if other.status.cluster in (None, self._member.name):
+                needed |= _images_of(other)
         return tuple(
             image
             for image in template.status.images
@@ -279,3 +291,10 @@ class TemplateObserver:
             and self._silent(image.node) is None
             and image.node in self.inventory.nodes
         )
+
+
+def _images_of(template: VMTemplate) -> set[str]:
+    """The volume that a VMTemplate is made from, downloaded or not."""
+    image = template.spec.image
+    file = image_file(image) if image is not None else None
+    return {volume for volume in (file and file.volume, image and image.volume) if volume}

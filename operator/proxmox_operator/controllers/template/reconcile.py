@@ -52,6 +52,9 @@ MAX_ROUNDS = 12
 LOOK_AGAIN = 30.0
 """Seconds until another look where something waits that may not wake us."""
 
+LOOK_LATER = 300.0
+"""The same where only a person can go on, whose doing mostly wakes us."""
+
 UNWATCHED = 2.0
 """Seconds until another look at a task whose id is not recorded: the answer to its call was lost."""
 
@@ -100,6 +103,10 @@ class TemplateReconciler:
             return await self._abandon(key, record, member)
         if is_paused(member.cluster.metadata.annotations):
             return await self._paused(record, f"ProxmoxCluster {member.name}")
+        new = FINALIZER not in template.metadata.finalizers
+        if new and member.cluster.metadata.deletion_timestamp is not None:
+            message = f"ProxmoxCluster {member.name} is being deleted: name another in a new object"
+            raise Waiting(message, reason="ClusterNotReady")
         with self._fleet.turn(member, key) as ours:
             if not ours:
                 return Outcome.again(5.0)  # woken earlier by a pass that ends
@@ -160,6 +167,9 @@ class TemplateReconciler:
         if template.metadata.deletion_timestamp is not None:
             return
         storage = template.spec.storage or member.cluster.spec.defaults.storage or ""
+        if not storage and template.spec.from_vm is None:
+            message = "spec.storage: name one, as the ProxmoxCluster has no defaults.storage"
+            raise NeedsHuman(message, reason="StorageNotChosen")
         version = version_of(template.spec, storage=storage)
         present = {copy.version for copy in template.status.copies}
         earlier = [each for each in template.status.versions if each in present and each != version]
@@ -210,7 +220,9 @@ class TemplateReconciler:
             for each in facts.copies
             if each.settles_at is not None and each.settles_at > now
         ]
-        waits = [LOOK_AGAIN] if todo.troubles else []
+        waits = (
+            [LOOK_AGAIN if any(each.waits for each in todo.troubles) else LOOK_LATER] if todo.troubles else []
+        )
         waits += [max(0.05, memory.again_at - self._context.clock())] if memory.again_at < inf else []
         waits += [max(0.05, min(settling))] if settling and todo.working else []
         waits += [UNWATCHED] if any(each.working and each.copy.upid is None for each in facts.copies) else []

@@ -8,7 +8,7 @@ from proxmox_operator.api import TemplateCopy
 from proxmox_operator.controllers.context import Context, key_of
 from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.controllers.template.record import Record
-from proxmox_operator.errors import Forbidden
+from proxmox_operator.errors import Forbidden, Waiting
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.identity import signs_of
 from proxmox_operator.planning.templates import marked_version
@@ -16,9 +16,15 @@ from proxmox_operator.proxmox.errors import NotHere
 from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.session import ClusterSession
 
+SEARCH_AGAIN = 5.0
+"""Seconds until a search that met a VM it could not read is repeated: mostly it has just been moved or made."""
+
 
 async def find_copies(context: Context, member: Member, session: ClusterSession, record: Record) -> None:
-    """Record copies that carry this template's mark, where the status knows of none at all."""
+    """Record copies that carry this template's mark, where the status knows of none at all.
+
+    Raises Waiting (SearchIncomplete) while one that may be ours cannot be read: a second copy would be made beside it.
+    """
     template, inventory = record.template, session.inventory.current
     if (
         template.status.version is not None
@@ -45,11 +51,15 @@ async def find_copies(context: Context, member: Member, session: ClusterSession,
 
 
 async def _copy_of(context: Context, session: ClusterSession, name: str, guest: Guest) -> TemplateCopy | None:
-    """The guest as a copy of the template; None for one that is not, or cannot be read."""
+    """The guest as a copy of the template; None for one that is not."""
+    unread = f"cannot tell whether VM {guest.vmid} is a copy of this template: it "
     try:
         config = await session.vms.config(guest.node, guest.vmid)
-    except (Forbidden, NotHere):
-        return None
+    except (Forbidden, NotHere) as error:
+        message = f"{unread}cannot be read ({error.message})"
+        raise Waiting(message, reason="SearchIncomplete", after=SEARCH_AGAIN) from error
+    if config.lock in ("clone", "create"):
+        raise Waiting(f"{unread}is being made", reason="SearchIncomplete", after=SEARCH_AGAIN)
     mark = signs_of(config.raw).mark
     version = marked_version(name, mark.name) if mark is not None else None
     if mark is None or version is None or mark.vmid != guest.vmid or mark.cluster_id != context.cluster_id:

@@ -32,7 +32,7 @@ def next_of(facts: TemplateFacts, each: CopyFacts, *, wanted: bool) -> Next:
         return f"{_DOING[copy.state]} copy {copy.vmid} on {copy.node}"
     match each.standing:
         case Unclear(reason=reason, message=message):
-            return Trouble(where=str(copy.vmid), reason=reason, message=message, waits=True, unknown=True)
+            return Trouble(where=copy.node, reason=reason, message=message, waits=True, unknown=True)
         case Gone():
             return _next_of_gone(facts, each, wanted=wanted)
         case There(owner=Owner.FOREIGN):
@@ -65,23 +65,31 @@ def _next_of_present(facts: TemplateFacts, each: CopyFacts, there: There, *, wan
     copy = each.copy
     if there.lock in ("clone", "create", "destroyed") or there.owner is Owner.PENDING:
         message = (
-            f"copy {copy.vmid} on {there.node} is left over from an interrupted Proxmox task (lock: {there.lock}); as "
-            f"root on {there.node} run: qm unlock {copy.vmid} && qm destroy {copy.vmid} --purge"
+            f"under VMID {copy.vmid} on {there.node} is a VM that was never finished (lock: {there.lock}) and does not "
+            f"say whose it is; if no task makes it any more and nobody else began it, as root on {there.node} run: "
+            f"qm unlock {copy.vmid} && qm destroy {copy.vmid} --purge"
         )
-        return Trouble(where=str(copy.vmid), reason="StuckLock", message=message)
+        return Trouble(where=copy.node, reason="StuckLock", message=message)
     if there.lock is not None:
         message = f"copy {copy.vmid} on {there.node} is locked by Proxmox ({there.lock})"
-        return Trouble(where=str(copy.vmid), reason="Locked", message=message, waits=True)
+        return Trouble(where=copy.node, reason="Locked", message=message, waits=True)
+    if (
+        copy.state == "Ready"
+        and not there.is_template
+        and (there.running or not there.complete or not wanted)
+    ):
+        message = (
+            f"copy {copy.vmid} on {there.node} was turned into a VM, which is left alone: shut it down and convert it "
+            "to a template again, or remove the operator's comment from its notes to keep it as it is"
+        )
+        return Trouble(where=copy.node, reason="CopyTurnedVM", message=message)
     if not wanted:
         return _remove(facts, each)
     if there.is_template:
         return None if copy.state == "Ready" else Finish(copy=copy)
     if there.running:
-        message = (
-            f"copy {copy.vmid} on {there.node} was turned into a VM and runs: shut it down, and it is converted again; "
-            "to keep it, move it to another VMID"
-        )
-        return Trouble(where=str(copy.vmid), reason="CopyRunning", message=message)
+        message = f"copy {copy.vmid} on {there.node} was started before it was a template: shut it down"
+        return Trouble(where=copy.node, reason="CopyRunning", message=message)
     if each.failed is not None:
         return failure(copy.node, each.failed)
     return Convert(copy=copy) if there.complete else Destroy(copy=copy)
@@ -94,7 +102,7 @@ def _remove(facts: TemplateFacts, each: CopyFacts) -> Next:
     if (why := facts.in_use.get(copy.vmid)) is not None:
         if copy.state == "Removing":
             return Keep(copy=copy)
-        return Trouble(where=str(copy.vmid), reason="InUse", message=why, waits=True)
+        return Trouble(where=copy.node, reason="InUse", message=why, waits=True)
     if each.failed is not None:
         return failure(copy.node, each.failed)
     return Destroy(copy=copy)

@@ -55,23 +55,23 @@ def wanted_nodes(facts: TemplateFacts) -> tuple[str, ...]:
     spec names it, so that it is told why.
     """
     spec = facts.template.spec
-    named = spec.nodes or tuple(sorted(facts.nodes))
-    if facts.source is not None:
-        named = tuple(node for node in named if node == facts.source)
-    have = tuple(sorted(each.copy.node for each in facts.current if each.copy.node in named))
+    allowed = spec.nodes or tuple(sorted(facts.nodes))
+    have = tuple(sorted({each.copy.node for each in facts.current if each.copy.node in allowed}))
+    if facts.source is not None and have:
+        return have  # wherever its source is now: nothing could make it again
+    new = tuple(node for node in allowed if facts.source in (None, node))
     if facts.shared:
         able = sorted(
-            (node for node in named if _can_have(facts, node)),
-            key=lambda node: (node not in facts.asked, node),
+            (node for node in new if _can_have(facts, node)), key=lambda node: (node not in facts.asked, node)
         )
-        return have[:1] or tuple(able[:1]) or named[:1]
+        return have[:1] or tuple(able[:1]) or new[:1]
     if spec.distribution == "OnDemand":
-        return tuple(node for node in named if node in facts.asked or node in have)
-    unasked = not spec.nodes and facts.source is None
+        return tuple(node for node in allowed if node in have or (node in new and node in facts.asked))
+    told = bool(spec.nodes) or facts.source is not None
     return tuple(
         node
-        for node in named
-        if not unasked or node in have or _can_have(facts, node) or _is_away(facts, node)
+        for node in allowed
+        if node in have or (node in new and (told or _can_have(facts, node) or _is_away(facts, node)))
     )
 
 
@@ -116,7 +116,9 @@ def _why_none(facts: TemplateFacts) -> list[Next]:
             "node, or move the VM"
         )
         return [Trouble(where=facts.source, reason="SourceElsewhere", message=message)]
-    return [] if spec.distribution == "OnDemand" else _reserve(facts, tuple(sorted(facts.nodes)))
+    if spec.distribution == "OnDemand":
+        return []
+    return [each for each in _reserve(facts, tuple(sorted(facts.nodes))) if isinstance(each, Trouble)]
 
 
 def _downloads(facts: TemplateFacts, nodes: tuple[str, ...]) -> list[Next]:

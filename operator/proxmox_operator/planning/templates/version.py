@@ -23,14 +23,17 @@ def version_of(spec: TemplateSpec, *, storage: str) -> str:
     adds makes no new version.
     """
     image = spec.image
+    file = image_file(image) if image is not None else None
     shape = {
         "image": (image.checksum or image.volume) if image is not None else None,
+        "format": file.name.rpartition(".")[2] if file is not None else None,
         "fromVM": spec.from_vm.vmid if spec.from_vm is not None else None,
         "hardware": (spec.hardware or Hardware()).model_dump(mode="json", exclude_defaults=True),
         "storage": storage,
         "revision": spec.revision,
     }
-    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:DIGITS]
+    said = {part: value for part, value in shape.items() if value is not None}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
 def marked_name(template: str, version: str) -> str:
