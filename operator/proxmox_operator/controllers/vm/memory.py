@@ -65,10 +65,12 @@ class FailedMove:
 
 @dataclass(kw_only=True)
 class BootQuestion:
-    """What cloud-init in the guest was asked: the process that answers (``pid``), the answer last ``found``, how often
-    it was asked, and when it is asked again (None: not at all). ``plain``: its answers are not JSON."""
+    """What cloud-init in the guest was asked: the process that answers (``pid``) and how often it was found running,
+    the answer last ``found``, how often it was asked, and when it is asked again (None: not at all; infinity: only
+    where a pass is made for another reason). ``plain``: its answers are not JSON."""
 
     pid: int | None = None
+    looks: int = 0
     found: FirstBoot | None = None
     tries: int = 0
     ask_at: float | None = None
