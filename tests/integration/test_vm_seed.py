@@ -14,6 +14,7 @@ from harness.world import World
 from proxmox_operator.kube.resources import PROXMOX_VMS
 from proxmox_operator.proxmox.breaker import Breaker
 from pvesim import DropAfter
+from pvesim.core import die
 from pvesim.model import Guest
 from pvesim.recorder import Call
 from pvesim.sim import TOKEN_ID
@@ -317,6 +318,25 @@ def test_a_seed_that_may_not_be_deleted_is_emptied_and_said_so(world: World) -> 
     world.delete(name)
     world.wait_gone(name)
     assert seeds(world) == set()
+
+
+def test_a_seed_that_cannot_be_removed_keeps_neither_the_vm_from_ready_nor_the_object(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise die("unlink failed: Operation not permitted")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.sim.server, "remove_file", refuse)
+        name = make(world)
+        note = world.wait_event(name, "SeedLeft")
+        assert "Operation not permitted" in note
+        assert "`pvesm free local:iso/pvm-seed-" in note
+        world.wait_ready(name)
+        world.delete(name)
+        world.wait_gone(name)
+    (_, left) = seeds(world).pop()
+    world.sim.call(lambda: remove(world, left))
 
 
 def test_a_token_that_may_run_nothing_in_guests_is_told_and_the_vm_runs(world: World) -> None:

@@ -107,7 +107,7 @@ class Applier:
         self._record = record
         self._ha = HAWriter(context, session, memory, record, self._event)
         self._drift = DriftTeller(context, session, memory, self._event)
-        self._seed = SeedWriter(
+        self.seed = SeedWriter(
             context,
             session,
             memory,
@@ -158,11 +158,11 @@ class Applier:
             case NoteRestart():
                 await self._power.note_restart(facts.vm, step)
             case PutSeed():
-                await self._seed.put(facts)
+                await self.seed.put(facts)
             case DropSeed():
-                await self._seed.drop(facts)
+                await self.seed.drop(facts)
             case NoteCloudInit():
-                await self._seed.note_boot(facts.vm)
+                await self.seed.note_boot(facts.vm)
             case Destroy():
                 await self._destroy(facts)
             case Bury():

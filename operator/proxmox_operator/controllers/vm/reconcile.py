@@ -16,6 +16,7 @@ from proxmox_operator.controllers.vm import firstboot, moves
 from proxmox_operator.controllers.vm.apply import Applier
 from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.controllers.vm.observe import Observer
+from proxmox_operator.controllers.vm.seeding import CLEANING
 from proxmox_operator.controllers.vm.statuses import PROGRESS_AFTER, StatusKeeper
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import (
@@ -176,11 +177,15 @@ class VMReconciler:
                 if (raw := self._context.store.get(vm_key(vm))) is not None:
                     for reason, message in work.done:
                         self._context.events.normal(raw, reason, message)
+                    for reason, message in work.warnings:
+                        self._context.events.warning(raw, reason, message)
                 if work.action == "Starting":
                     # Its memory shows in what its node uses now.
                     member.promised.pop(vm.metadata.uid, None)
             elif error.reason == "ShutdownTimeout" and restarting.under_way(vm) is not None:
                 memory.stop_failed = error.message
+            elif work.action in CLEANING:
+                applier.seed.drop_failed(vm, error)
             elif not isinstance(error, OutcomeUnknown):
                 if work.sets_password:
                     memory.written["password_from"] = None  # may not have been set: sent again
