@@ -244,6 +244,12 @@ def test_what_changes_before_the_first_start_is_what_the_guest_reads(world: Worl
     wait_phase(world, name, "Removed")
     assert drive(world, vmid) == "none,media=cdrom"
     assert seeds(world) == set()
+    world.edit(name, power="Running")
+    world.wait_until(lambda: world.sim.vm(vmid).status == "running", "it was started", name)
+    world.wait_ready(name)
+    assert "seed" not in world.status(name)
+    world.edit(name, cloudInit={"user": "debian"})
+    world.wait_until(lambda: world.sim.vm(vmid).config.get("ciuser") == "debian", "native again", name)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from proxmox_operator.controllers.vm.seeding import MOST_FAILURES, SeedReader, S
 from proxmox_operator.errors import Forbidden, NeedsHuman, Transient, Waiting
 from proxmox_operator.planning.lifecycle import Absent
 from proxmox_operator.proxmox.session import ClusterSession
-from unit.planning.make import NOW, a_vm, facts, made
+from proxmox_operator.proxmox.vm import VMConfig
+from unit.planning.make import NOW, a_vm, facts, made, present
 
 SEED = {
     "volume": "local:iso/pvm-seed-10000-6a1c9c53.iso",
@@ -81,3 +82,15 @@ async def test_that_it_is_emptied_is_told_when_it_is() -> None:
     assert [reason for reason, _ in memory.work.warnings] == ["SeedEmptied"]
     assert isinstance(memory.work.seed, SeedStatus)
     assert memory.work.seed.phase == "Emptied"
+
+
+@pytest.mark.parametrize("power", ["Running", "Paused", "Unknown"])
+async def test_nothing_is_made_for_a_guest_that_may_be_reading(power: str) -> None:
+    vm = a_vm(cloudInit={"userDataSecretRef": {"name": "gone"}}, status=made(started=False, seed=SEED))
+    memory = Memory(config=VMConfig({}, "digest"))
+    nothing = cast(Any, None)
+    reader = SeedReader(nothing, nothing, nothing, nothing, memory)
+    found = await reader.seed(vm, present(power=power))
+    assert found is not None
+    assert found.record == vm.status.seed
+    assert found.wanted is None

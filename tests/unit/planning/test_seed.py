@@ -140,8 +140,17 @@ def test_a_seed_on_a_node_that_the_vm_has_left_goes_before_another_comes() -> No
     there = Location(volume=VOLUME, node="pve2")
     vm, stopped = seeded(), present(power="Stopped")
     assert isinstance(plan(facts(vm, existence=stopped, seed=seed("Uploaded", wanted=there))), DropSeed)
+    kept = seed("Uploaded", wanted=there, kept=True)
+    assert isinstance(plan(facts(vm, existence=stopped, seed=kept)), PutSeed)
     shared = Location(volume=VOLUME, node="pve2", shared=True)
     assert isinstance(plan(facts(vm, existence=stopped, seed=seed("Uploaded", wanted=shared))), PutSeed)
+
+
+def test_a_seed_that_is_no_longer_wanted_goes_before_the_first_start() -> None:
+    native, stopped = a_vm(status=made(started=False, seed=record())), present(power="Stopped")
+    assert isinstance(plan(facts(native, existence=stopped, seed=seed("Uploaded"))), DropSeed)
+    for over in (seed("Removed"), seed("Uploaded", kept=True)):
+        assert isinstance(plan(facts(native, existence=stopped, seed=over)), RecordStart)
 
 
 def test_after_the_first_start_nothing_is_uploaded_any_more() -> None:
@@ -226,6 +235,18 @@ def test_the_seed_finds_a_free_slot_and_what_is_there_stays() -> None:
     assert drives(vm, {"ide2": "local:iso/other.iso,media=cdrom"}) == {"ide0": f"{VOLUME},media=cdrom"}
     full = {f"{bus}{number}": "none,media=cdrom" for bus in ("ide", "sata") for number in range(6)}
     assert [problem.reason for problem in diff(wanted(vm), full).problems] == ["NoCloudInitDrive"]
+
+
+INHERITED = {**NATIVE, "ide2": "local:iso/pvm-seed-9000-00000000.iso,media=cdrom"}
+
+
+def test_the_seed_of_the_source_never_reaches_the_guest_of_a_clone() -> None:
+    own = seeded(status=made(started=False, seed=record()))
+    assert drives(own, INHERITED) == {"ide2": f"{VOLUME},media=cdrom", "ide0": None}
+    for without in (a_vm(status=made(started=False)), a_vm(status=made(started=False, seed=record("Removed")))):
+        assert drives(without, INHERITED) == {"ide2": "none,media=cdrom"}
+    for started in (made(), made(cloudInitDone=True), made(cloudInitDone=True, seed=record())):
+        assert drives(a_vm(status=started), INHERITED) == {}
 
 
 def test_a_seed_that_is_not_uploaded_is_not_attached() -> None:

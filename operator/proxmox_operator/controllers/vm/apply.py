@@ -59,6 +59,7 @@ from proxmox_operator.planning.lifecycle import (
     Stop,
 )
 from proxmox_operator.planning.moving import cloud_init_may_run_again
+from proxmox_operator.planning.seed import has_user_data
 from proxmox_operator.planning.vmconfig import (
     PASSWORD_KEY,
     Put,
@@ -146,9 +147,7 @@ class Applier:
             case GrowDisks():
                 await self._grow(facts, step)
             case RecordStart():
-                await self._record(started=True, provisioning=None)
-                self._memory.first_start = True
-                self._memory.know_power("Stopped", self._context.clock())
+                await self._record_start(facts.vm)
             case Start():
                 await self._power.start(facts)
             case Stop():
@@ -172,6 +171,16 @@ class Applier:
             case _:
                 return False
         return self._memory.work is None and not isinstance(step, Release)
+
+    async def _record_start(self, vm: ProxmoxVM) -> None:
+        """A seed that the guest will not read is forgotten: by then it was removed, or it was told where it is left."""
+        if has_user_data(vm):
+            await self._record(started=True, provisioning=None)
+        else:
+            self._memory.written.pop("seed", None)
+            await self._record(started=True, provisioning=None, seed=None)
+        self._memory.first_start = True
+        self._memory.know_power("Stopped", self._context.clock())
 
     async def tell_seen(self, facts: Facts) -> None:
         """Tell differences of a VM that is only looked at, once."""

@@ -70,6 +70,8 @@ class SeedReader:
         seed = Seed(record=record, attached=attached, kept=self._memory.seed_kept)
         if present is None or config is None or vm.status.started or not has_user_data(vm):
             return seed
+        if present.power != "Stopped":
+            return seed  # a guest may be reading it
         if vm.metadata.deletion_timestamp is not None or present.diff.writes or present.diff.problems:
             return seed
         storage = self._storage(vm)
@@ -142,6 +144,7 @@ class SeedWriter:
             raise AssertionError("planned only where it is known what is wanted")
         image = await self._reader.image(vm)
         self._refuse_storage(wanted, len(image))
+        self._memory.seed_kept, self._memory.seed_failures = False, 0
         self._tell(vm, "Seeding", f"uploading the user data to storage {wanted.storage} for the first boot")
         seed = SeedStatus(
             volume=wanted.volume,
