@@ -396,6 +396,21 @@ def test_a_vm_that_is_left_in_proxmox_keeps_the_seed_that_it_has_not_read(world:
     world.sim.call(lambda: remove(world, left))
 
 
+def test_a_seed_whose_record_was_lost_is_found_in_its_drive_and_removed_in_the_end(world: World) -> None:
+    template = booting(world, cloud_init=RUNNING)
+    name = make(world, source={"clone": {"vmid": template}})
+    vmid = world.wait_ready(name)
+    raw = world.raw(name)
+    assert raw is not None
+    world.kube.replace(PROXMOX_VMS, {**raw, "status": {}}, subresource="status")
+    world.wait_event(name, "Recovered")
+    wait_phase(world, name, "Uploaded")
+    world.sim.agent(vmid).cloud_init = {"status": "done", "errors": []}
+    wait_phase(world, name, "Removed")
+    assert seeds(world) == set()
+    assert not any("no effect" in sentence for sentence in world.status(name).get("plan", ()))
+
+
 def remove(world: World, name: str) -> None:
     for node in world.sim.server.nodes:
         if (file := world.sim.server.files_on("local", node).get(name)) is not None:

@@ -118,6 +118,14 @@ def _locked(match: re.Match[str], text: str) -> errors.OperatorError:
     )
 
 
+def _damaged(_: re.Match[str], __: str) -> errors.OperatorError:
+    """Proxmox's text names the checksums; by that of a file with a secret in it, guesses can be tried out."""
+    return errors.Transient(
+        "a file was damaged on its way to the storage, its checksum is another: sends it again",
+        reason="ChecksumMismatch",
+    )
+
+
 RULES: tuple[Rule, ...] = (
     # Existence. The same text comes for a guest that lives on another node.
     _rule(
@@ -149,6 +157,7 @@ RULES: tuple[Rule, ...] = (
         "Outdated",
         "the configuration changed since it was read, reads it again",
     ),
+    Rule(re.compile(r"checksum mismatch: got"), _damaged),
     # The cluster.
     _rule(
         r"no quorum|not quorate|cluster not ready|pve cluster filesystem not online",

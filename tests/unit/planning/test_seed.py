@@ -26,6 +26,7 @@ from proxmox_operator.planning.report import verdict_of_step, vm_conditions
 from proxmox_operator.planning.seed import (
     Location,
     Seed,
+    attached_seed,
     comes_too_late,
     location,
     made_from,
@@ -109,8 +110,14 @@ def test_an_edit_is_told_after_the_first_start_only() -> None:
     assert "has no effect" in (comes_too_late(a_vm(status=status)) or "")
 
 
-def test_user_data_for_a_vm_that_was_started_without_is_told() -> None:
-    assert "no boot has read" in (comes_too_late(seeded(status=made())) or "")
+def test_user_data_for_a_vm_of_which_none_is_on_record_is_said_to_have_no_effect_any_more() -> None:
+    assert "none is on record: it has no effect any more" in (comes_too_late(seeded(status=made())) or "")
+
+
+def test_the_seed_of_a_vm_whose_status_was_lost_is_found_in_its_drive() -> None:
+    assert attached_seed({"name": "x", "ide2": f"{VOLUME},media=cdrom,size=66K"}, 10000, UUID) == VOLUME
+    assert attached_seed({"ide2": f"{VOLUME},media=cdrom"}, 10000, "another-uuid") is None
+    assert attached_seed({"ide2": "none,media=cdrom"}, 10000, UUID) is None
 
 
 def test_what_is_recorded_tells_a_secrets_name_and_not_its_value() -> None:

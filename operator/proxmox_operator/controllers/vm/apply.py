@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from uuid import uuid4
 
-from proxmox_operator.api import Provisioning, ProxmoxVM, Task, set_condition
+from proxmox_operator.api import Provisioning, ProxmoxVM, SeedStatus, Task, set_condition
 from proxmox_operator.controllers.context import CLUSTER_KIND, Context, vm_key
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.vm.availability import HAWriter, Record
@@ -59,7 +59,7 @@ from proxmox_operator.planning.lifecycle import (
     Stop,
 )
 from proxmox_operator.planning.moving import cloud_init_may_run_again
-from proxmox_operator.planning.seed import has_user_data
+from proxmox_operator.planning.seed import attached_seed, has_user_data, made_from
 from proxmox_operator.planning.vmconfig import (
     PASSWORD_KEY,
     Put,
@@ -277,6 +277,14 @@ class Applier:
             return
         adopting = vm.status.task is not None and vm.status.task.action == "Adopting"
         self._member.keys[step.vmid] = vm_key(vm)
+        volume = attached_seed(config.raw, step.vmid, step.uuid)
+        seed = (
+            SeedStatus(
+                volume=volume, node=guest.node, phase="Uploaded", since=self._now(), made_from=made_from(vm)
+            )
+            if volume is not None
+            else None
+        )
         await self._record(
             cluster=self._member.name,
             vmid=step.vmid,
@@ -285,6 +293,7 @@ class Applier:
             provisioning=None,
             task=None,
             started=True,
+            seed=seed,
         )
         if adopting:
             self._event(vm, "Adopted", f"took over VM {step.vmid} on {guest.node} as it is")

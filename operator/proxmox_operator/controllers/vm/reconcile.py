@@ -189,7 +189,8 @@ class VMReconciler:
             elif not isinstance(error, OutcomeUnknown):
                 if work.sets_password:
                     memory.written["password_from"] = None  # may not have been set: sent again
-                raise _explained(error, work.result)
+                # The log of an upload tells the checksum of what is secret.
+                raise error if work.seed is not None else _explained(error, work.result)
         if memory.work is None or memory.work.action != "Moving":
             self._end_move(vm, member)
 
@@ -254,7 +255,7 @@ class VMReconciler:
         if facts.vm.spec.management == "Observe":
             await applier.tell_seen(facts)
         late = comes_too_late(facts.vm)
-        if late is not None and late not in facts.vm.status.plan:
+        if late is not None and facts.vm.status.seed is not None and late not in facts.vm.status.plan:
             self._context.events.warning(keeper.raw, "EditedTooLate", late)
         memory.seen_at = self._context.now().timestamp() - (self._context.clock() - memory.config_at)
         await keeper.report(facts, verdict_of_step(step))
@@ -307,6 +308,8 @@ class VMReconciler:
     async def _abandon(self, vm: ProxmoxVM, keeper: StatusKeeper, member: Member) -> Outcome:
         """The cluster will not come back: let the object go and say what was left behind."""
         left = f"VM {vm.status.vmid} on {vm.status.node}" if vm.status.vmid else "nothing"
+        if (seed := vm.status.seed) is not None and seed.phase != "Removed":
+            left += f", and its user data ({seed.volume} on {seed.node})"
         self._context.events.warning(
             keeper.raw, "LeftBehind", f"ProxmoxCluster {member.name} is lost; left behind there: {left}"
         )
