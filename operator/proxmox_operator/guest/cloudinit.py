@@ -40,7 +40,7 @@ def read_plain_answer(result: ExecResult, *, secret: bool) -> FirstBoot:
     if not status.startswith("status:"):
         message = f"cloud-init in the guest gave no answer that is understood (exit status {result.code})"
         return FirstBoot(state="Unknown", reason="NotUnderstood", message=message)
-    detail = " ".join(rest.partition("detail:")[2].split())
+    detail = " ".join((rest.partition("detail:")[2] or rest).split())
     return _found(status.removeprefix("status:").strip(), [detail], secret=secret)
 
 

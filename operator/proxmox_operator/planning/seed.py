@@ -114,17 +114,21 @@ def meta_data(vm: ProxmoxVM) -> dict[str, str]:
 def network_config(vm: ProxmoxVM, macs: Mapping[str, str]) -> dict[str, Any] | None:
     """Network-config of version 2 from the addresses of ``spec.networks``, told apart by their MAC addresses ``macs``.
 
-    None where no network has an address: cloud-init then asks for one by DHCP. Devices are called ethN as Proxmox's
-    native cloud-init calls them; not every renderer of cloud-init can do without a name.
+    Where no network has an address, DHCP tells one: with name servers of ``spec.cloudInit.dns`` that is said of each
+    device, without them None leaves it to cloud-init. Devices are called ethN as Proxmox's native cloud-init calls
+    them; not every renderer of cloud-init can do without a name.
     """
-    addressed = [network for network in vm.spec.networks if network.ipv4 or network.ipv6]
-    if not addressed:
+    told = {each.name: _addresses(each) for each in vm.spec.networks if each.ipv4 or each.ipv6}
+    name_servers = _name_servers(vm)
+    if not told and name_servers:
+        told = {network: {"dhcp4": True} for network in macs}
+    if not told:
         return None
     ethernets = {}
-    for network in addressed:
-        name = f"eth{network.name.removeprefix('net')}"
-        match = {"match": {"macaddress": macs[network.name].lower()}, "set-name": name}
-        ethernets[name] = match | _addresses(network) | _name_servers(vm)
+    for network, addresses in told.items():
+        name = f"eth{network.removeprefix('net')}"
+        match = {"match": {"macaddress": macs[network].lower()}, "set-name": name}
+        ethernets[name] = match | addresses | name_servers
     return {"version": 2, "ethernets": ethernets}
 
 

@@ -38,8 +38,12 @@ class Guest:
         return found
 
     def passes(self, seconds: int) -> int:
-        owed = [now for now in range(seconds) if is_owed(self.vm, self.memory, now) and self.ask(now)]
-        return len(owed)
+        count = 0
+        for now in range(seconds):
+            if is_owed(self.vm, self.memory, now):
+                self.ask(now)
+                count += 1
+        return count
 
 
 @pytest.mark.parametrize(

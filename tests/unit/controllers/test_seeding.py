@@ -9,12 +9,13 @@ import pytest
 from proxmox_operator.api import SeedStatus
 from proxmox_operator.controllers.context import Context
 from proxmox_operator.controllers.vm.memory import Memory, Work
+from proxmox_operator.controllers.vm.observe import Observer
 from proxmox_operator.controllers.vm.seeding import MOST_FAILURES, SeedReader, SeedWriter
 from proxmox_operator.errors import Forbidden, NeedsHuman, Transient, Waiting
 from proxmox_operator.planning.lifecycle import Absent
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.vm import VMConfig
-from unit.planning.make import NOW, a_vm, facts, made, present
+from unit.planning.make import NOW, a_vm, facts, later, made, present
 
 SEED = {
     "volume": "local:iso/pvm-seed-10000-6a1c9c53.iso",
@@ -94,3 +95,15 @@ async def test_nothing_is_made_for_a_guest_that_may_be_reading(power: str) -> No
     assert found is not None
     assert found.record == vm.status.seed
     assert found.wanted is None
+
+
+def test_an_upload_on_its_way_does_not_hide_a_later_call_that_may_still_come() -> None:
+    seed = {**SEED, "phase": "Uploading"}
+    task = {"action": "Destroying", "node": "pve1", "since": later(60).isoformat()}
+    settings = SimpleNamespace(takeover_delay=30.0)
+    nothing = cast(Any, None)
+    observer = Observer(
+        cast(Any, SimpleNamespace(settings=settings)), nothing, nothing, nothing, nothing, Memory()
+    )
+    assert observer._settles_at(a_vm(status=made(seed=seed))) == later(30)
+    assert observer._settles_at(a_vm(status=made(seed=seed, task=task))) == later(90)

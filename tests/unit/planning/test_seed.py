@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import yaml
 
 from proxmox_operator.api import ProxmoxVM, SeedStatus
@@ -89,6 +90,23 @@ def test_addresses_of_the_spec_are_found_again_by_their_mac() -> None:
 
 def test_networks_without_addresses_are_left_to_cloud_init() -> None:
     assert network_config(seeded(networks=[{"name": "net0"}]), MACS) is None
+
+
+@pytest.mark.parametrize("networks", [[], [{"name": "net0"}]])
+def test_name_servers_count_without_addresses_too(networks: list[dict[str, str]]) -> None:
+    cloud_init = {"userData": "#cloud-config\n", "dns": {"servers": ["10.0.0.53"]}}
+    vm = seeded(networks=networks, cloudInit=cloud_init)
+    assert network_config(vm, {"net0": MACS["net0"]}) == {
+        "version": 2,
+        "ethernets": {
+            "eth0": {
+                "match": {"macaddress": "bc:24:11:00:00:01"},
+                "set-name": "eth0",
+                "dhcp4": True,
+                "nameservers": {"addresses": ["10.0.0.53"]},
+            }
+        },
+    }
 
 
 def test_the_instance_is_the_vm_whatever_is_edited() -> None:
@@ -250,7 +268,10 @@ INHERITED = {**NATIVE, "ide2": "local:iso/pvm-seed-9000-00000000.iso,media=cdrom
 def test_the_seed_of_the_source_never_reaches_the_guest_of_a_clone() -> None:
     own = seeded(status=made(started=False, seed=record()))
     assert drives(own, INHERITED) == {"ide2": f"{VOLUME},media=cdrom", "ide0": None}
-    for without in (a_vm(status=made(started=False)), a_vm(status=made(started=False, seed=record("Removed")))):
+    for without in (
+        a_vm(status=made(started=False)),
+        a_vm(status=made(started=False, seed=record("Removed"))),
+    ):
         assert drives(without, INHERITED) == {"ide2": "none,media=cdrom"}
     for started in (made(), made(cloudInitDone=True), made(cloudInitDone=True, seed=record())):
         assert drives(a_vm(status=started), INHERITED) == {}

@@ -33,8 +33,8 @@ _BRINGS_ABOUT: dict[str, Power] = {"Starting": "Running", "Stopping": "Stopped"}
 
 @dataclass(kw_only=True)
 class Work:
-    """A Proxmox task of ours; ``result`` is None while it runs. ``watcher`` will wake the object at its end. ``done`` and
-    ``warnings``: the Events (reason, message) that are told once it has succeeded.
+    """A Proxmox task of ours; ``result`` is None while it runs. ``watcher`` will wake the object at its end. ``done``
+    and ``warnings``: the Events (reason, message) that are told once it has succeeded.
 
     Of a seed: what is on record once it has succeeded, and the digest of what was uploaded.
     Of a move: the ``target`` where this process has chosen it, and how far its log was read, and tells that it is.
