@@ -14,6 +14,7 @@ from harness.world import World
 from proxmox_operator.kube.resources import PROXMOX_VMS
 from proxmox_operator.proxmox.breaker import Breaker
 from pvesim import DropAfter
+from pvesim.core import die
 from pvesim.model import Guest
 from pvesim.recorder import Call
 from pvesim.sim import TOKEN_ID
@@ -243,6 +244,12 @@ def test_what_changes_before_the_first_start_is_what_the_guest_reads(world: Worl
     wait_phase(world, name, "Removed")
     assert drive(world, vmid) == "none,media=cdrom"
     assert seeds(world) == set()
+    world.edit(name, power="Running")
+    world.wait_until(lambda: world.sim.vm(vmid).status == "running", "it was started", name)
+    world.wait_ready(name)
+    assert "seed" not in world.status(name)
+    world.edit(name, cloudInit={"user": "debian"})
+    world.wait_until(lambda: world.sim.vm(vmid).config.get("ciuser") == "debian", "native again", name)
 
 
 @pytest.mark.parametrize(
@@ -319,6 +326,25 @@ def test_a_seed_that_may_not_be_deleted_is_emptied_and_said_so(world: World) -> 
     assert seeds(world) == set()
 
 
+def test_a_seed_that_cannot_be_removed_keeps_neither_the_vm_from_ready_nor_the_object(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise die("unlink failed: Operation not permitted")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.sim.server, "remove_file", refuse)
+        name = make(world)
+        note = world.wait_event(name, "SeedLeft")
+        assert "Operation not permitted" in note
+        assert "`pvesm free local:iso/pvm-seed-" in note
+        world.wait_ready(name)
+        world.delete(name)
+        world.wait_gone(name)
+    (_, left) = seeds(world).pop()
+    world.sim.call(lambda: remove(world, left))
+
+
 def test_a_token_that_may_run_nothing_in_guests_is_told_and_the_vm_runs(world: World) -> None:
     restrict(world, "VM.GuestAgent.Unrestricted")
     try:
@@ -368,6 +394,21 @@ def test_a_vm_that_is_left_in_proxmox_keeps_the_seed_that_it_has_not_read(world:
     (_, left) = seeds(world).pop()
     world.sim.vanish(vmid)
     world.sim.call(lambda: remove(world, left))
+
+
+def test_a_seed_whose_record_was_lost_is_found_in_its_drive_and_removed_in_the_end(world: World) -> None:
+    template = booting(world, cloud_init=RUNNING)
+    name = make(world, source={"clone": {"vmid": template}})
+    vmid = world.wait_ready(name)
+    raw = world.raw(name)
+    assert raw is not None
+    world.kube.replace(PROXMOX_VMS, {**raw, "status": {}}, subresource="status")
+    world.wait_event(name, "Recovered")
+    wait_phase(world, name, "Uploaded")
+    world.sim.agent(vmid).cloud_init = {"status": "done", "errors": []}
+    wait_phase(world, name, "Removed")
+    assert seeds(world) == set()
+    assert not any("no effect" in sentence for sentence in world.status(name).get("plan", ()))
 
 
 def remove(world: World, name: str) -> None:

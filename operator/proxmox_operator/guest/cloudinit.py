@@ -18,7 +18,8 @@ PLAIN_QUESTION = ("cloud-init", "status", "--long")
 MOST_ERRORS = 300
 """Characters of cloud-init's own errors that a message may carry."""
 
-_MODULE = re.compile(r"\('([a-z_-]+)'")
+_MODULE = re.compile(r"\('([a-z_-]+)', ")
+"""How an error of a module begins. What comes later in it may be user data."""
 
 
 def read_answer(result: ExecResult, *, secret: bool) -> FirstBoot | None:
@@ -39,7 +40,8 @@ def read_plain_answer(result: ExecResult, *, secret: bool) -> FirstBoot:
     if not status.startswith("status:"):
         message = f"cloud-init in the guest gave no answer that is understood (exit status {result.code})"
         return FirstBoot(state="Unknown", reason="NotUnderstood", message=message)
-    return _found(status.removeprefix("status:").strip(), [" ".join(rest.split())], secret=secret)
+    detail = " ".join((rest.partition("detail:")[2] or rest).split())
+    return _found(status.removeprefix("status:").strip(), [detail], secret=secret)
 
 
 def _found(status: str, errors: list[str], *, secret: bool) -> FirstBoot:
@@ -48,7 +50,8 @@ def _found(status: str, errors: list[str], *, secret: bool) -> FirstBoot:
     if status == "error":
         text = "; ".join(errors)
         if secret:
-            modules = ", ".join(dict.fromkeys(_MODULE.findall(text)))
+            begun = (_MODULE.match(error) for error in errors)
+            modules = ", ".join(dict.fromkeys(match[1] for match in begun if match is not None))
             text = f"modules {modules}" if modules else "what failed may quote a Secret and is not shown"
         shown = text if len(text) <= MOST_ERRORS else f"{text[: MOST_ERRORS - 1]}…"
         message = f"cloud-init failed in the guest ({shown}): look at `cloud-init status --long` there"

@@ -80,13 +80,23 @@ def storage_of(vm: ProxmoxVM, default: str | None) -> str | None:
 
 def location(vm: ProxmoxVM, storage: str, node: str, *, shared: bool) -> Location:
     """Where the seed goes. The name is the VM's own: an upload that is repeated replaces it."""
-    name = f"{_prefix(vm.status.vmid or 0)}{(vm.status.uuid or '')[:8]}.iso"
+    name = _file_name(vm.status.vmid or 0, vm.status.uuid or "")
     return Location(volume=f"{storage}:iso/{name}", node=node, shared=shared)
 
 
 def is_seed(volume: str, vmid: int | None = None) -> bool:
     """Whether a volume is a seed, made for this VMID or for any."""
     return f":iso/{_PREFIX if vmid is None else _prefix(vmid)}" in volume
+
+
+def attached_seed(config: Mapping[str, str], vmid: int, uuid: str) -> str | None:
+    """The volume of this very VM's seed, where a drive holds it."""
+    volumes = (value.partition(",")[0] for value in config.values())
+    return next((volume for volume in volumes if volume.endswith(f":iso/{_file_name(vmid, uuid)}")), None)
+
+
+def _file_name(vmid: int, uuid: str) -> str:
+    return f"{_prefix(vmid)}{uuid[:8]}.iso"
 
 
 _PREFIX = "pvm-seed-"
@@ -104,17 +114,21 @@ def meta_data(vm: ProxmoxVM) -> dict[str, str]:
 def network_config(vm: ProxmoxVM, macs: Mapping[str, str]) -> dict[str, Any] | None:
     """Network-config of version 2 from the addresses of ``spec.networks``, told apart by their MAC addresses ``macs``.
 
-    None where no network has an address: cloud-init then asks for one by DHCP. Devices are called ethN as Proxmox's
-    native cloud-init calls them; not every renderer of cloud-init can do without a name.
+    Where no network has an address, DHCP tells one: with name servers of ``spec.cloudInit.dns`` that is said of each
+    device, without them None leaves it to cloud-init. Devices are called ethN as Proxmox's native cloud-init calls
+    them; not every renderer of cloud-init can do without a name.
     """
-    addressed = [network for network in vm.spec.networks if network.ipv4 or network.ipv6]
-    if not addressed:
+    told = {each.name: _addresses(each) for each in vm.spec.networks if each.ipv4 or each.ipv6}
+    name_servers = _name_servers(vm)
+    if not told and name_servers:
+        told = {network: {"dhcp4": True} for network in macs}
+    if not told:
         return None
     ethernets = {}
-    for network in addressed:
-        name = f"eth{network.name.removeprefix('net')}"
-        match = {"match": {"macaddress": macs[network.name].lower()}, "set-name": name}
-        ethernets[name] = match | _addresses(network) | _name_servers(vm)
+    for network, addresses in told.items():
+        name = f"eth{network.removeprefix('net')}"
+        match = {"match": {"macaddress": macs[network].lower()}, "set-name": name}
+        ethernets[name] = match | addresses | name_servers
     return {"version": 2, "ethernets": ethernets}
 
 
@@ -175,8 +189,8 @@ def comes_too_late(vm: ProxmoxVM) -> str | None:
     record = vm.status.seed
     if record is None:
         return (
-            "spec.cloudInit has user data that no boot has read, as the VM was started without it: it has no effect; "
-            "make another ProxmoxVM to use it"
+            "spec.cloudInit: user data is read at the first boot only, and of this VM none is on record: it has no "
+            "effect any more; make another ProxmoxVM to use it"
         )
     if record.made_from == made_from(vm):
         return None

@@ -58,6 +58,16 @@ def test_errors_that_may_quote_a_secret_tell_the_module_only(text: str) -> None:
         assert ("scripts_user" in found.message) == ("scripts_user" in text)
 
 
+def test_what_looks_like_a_module_within_an_error_is_not_shown() -> None:
+    text = "('runcmd', ValueError(\"bad: ('hunter', 2)\"))"
+    asked = read_answer(answer(status="error", errors=[text, "x ('hunter', 2)"]), secret=True)
+    plain = read_plain_answer(ExecResult(1, f"status: error\ndetail:\n{text}\n", ""), secret=True)
+    for found in (asked, plain):
+        assert found is not None
+        assert "(modules runcmd)" in found.message
+        assert "hunter" not in found.message
+
+
 def test_what_is_no_json_is_asked_for_in_words() -> None:
     assert read_answer(ExecResult(2, "", "usage: cloud-init status"), secret=False) is None
     assert read_answer(ExecResult(0, "[]", ""), secret=False) is None

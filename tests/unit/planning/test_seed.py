@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import yaml
 
 from proxmox_operator.api import ProxmoxVM, SeedStatus
@@ -26,6 +27,7 @@ from proxmox_operator.planning.report import verdict_of_step, vm_conditions
 from proxmox_operator.planning.seed import (
     Location,
     Seed,
+    attached_seed,
     comes_too_late,
     location,
     made_from,
@@ -90,6 +92,23 @@ def test_networks_without_addresses_are_left_to_cloud_init() -> None:
     assert network_config(seeded(networks=[{"name": "net0"}]), MACS) is None
 
 
+@pytest.mark.parametrize("networks", [[], [{"name": "net0"}]])
+def test_name_servers_count_without_addresses_too(networks: list[dict[str, str]]) -> None:
+    cloud_init = {"userData": "#cloud-config\n", "dns": {"servers": ["10.0.0.53"]}}
+    vm = seeded(networks=networks, cloudInit=cloud_init)
+    assert network_config(vm, {"net0": MACS["net0"]}) == {
+        "version": 2,
+        "ethernets": {
+            "eth0": {
+                "match": {"macaddress": "bc:24:11:00:00:01"},
+                "set-name": "eth0",
+                "dhcp4": True,
+                "nameservers": {"addresses": ["10.0.0.53"]},
+            }
+        },
+    }
+
+
 def test_the_instance_is_the_vm_whatever_is_edited() -> None:
     assert meta_data(seeded()) == {"instance-id": UUID, "local-hostname": "web-1"}
     assert meta_data(seeded(name="other"))["instance-id"] == UUID
@@ -109,8 +128,14 @@ def test_an_edit_is_told_after_the_first_start_only() -> None:
     assert "has no effect" in (comes_too_late(a_vm(status=status)) or "")
 
 
-def test_user_data_for_a_vm_that_was_started_without_is_told() -> None:
-    assert "no boot has read" in (comes_too_late(seeded(status=made())) or "")
+def test_user_data_for_a_vm_of_which_none_is_on_record_is_said_to_have_no_effect_any_more() -> None:
+    assert "none is on record: it has no effect any more" in (comes_too_late(seeded(status=made())) or "")
+
+
+def test_the_seed_of_a_vm_whose_status_was_lost_is_found_in_its_drive() -> None:
+    assert attached_seed({"name": "x", "ide2": f"{VOLUME},media=cdrom,size=66K"}, 10000, UUID) == VOLUME
+    assert attached_seed({"ide2": f"{VOLUME},media=cdrom"}, 10000, "another-uuid") is None
+    assert attached_seed({"ide2": "none,media=cdrom"}, 10000, UUID) is None
 
 
 def test_what_is_recorded_tells_a_secrets_name_and_not_its_value() -> None:
@@ -140,8 +165,17 @@ def test_a_seed_on_a_node_that_the_vm_has_left_goes_before_another_comes() -> No
     there = Location(volume=VOLUME, node="pve2")
     vm, stopped = seeded(), present(power="Stopped")
     assert isinstance(plan(facts(vm, existence=stopped, seed=seed("Uploaded", wanted=there))), DropSeed)
+    kept = seed("Uploaded", wanted=there, kept=True)
+    assert isinstance(plan(facts(vm, existence=stopped, seed=kept)), PutSeed)
     shared = Location(volume=VOLUME, node="pve2", shared=True)
     assert isinstance(plan(facts(vm, existence=stopped, seed=seed("Uploaded", wanted=shared))), PutSeed)
+
+
+def test_a_seed_that_is_no_longer_wanted_goes_before_the_first_start() -> None:
+    native, stopped = a_vm(status=made(started=False, seed=record())), present(power="Stopped")
+    assert isinstance(plan(facts(native, existence=stopped, seed=seed("Uploaded"))), DropSeed)
+    for over in (seed("Removed"), seed("Uploaded", kept=True)):
+        assert isinstance(plan(facts(native, existence=stopped, seed=over)), RecordStart)
 
 
 def test_after_the_first_start_nothing_is_uploaded_any_more() -> None:
@@ -226,6 +260,21 @@ def test_the_seed_finds_a_free_slot_and_what_is_there_stays() -> None:
     assert drives(vm, {"ide2": "local:iso/other.iso,media=cdrom"}) == {"ide0": f"{VOLUME},media=cdrom"}
     full = {f"{bus}{number}": "none,media=cdrom" for bus in ("ide", "sata") for number in range(6)}
     assert [problem.reason for problem in diff(wanted(vm), full).problems] == ["NoCloudInitDrive"]
+
+
+INHERITED = {**NATIVE, "ide2": "local:iso/pvm-seed-9000-00000000.iso,media=cdrom"}
+
+
+def test_the_seed_of_the_source_never_reaches_the_guest_of_a_clone() -> None:
+    own = seeded(status=made(started=False, seed=record()))
+    assert drives(own, INHERITED) == {"ide2": f"{VOLUME},media=cdrom", "ide0": None}
+    for without in (
+        a_vm(status=made(started=False)),
+        a_vm(status=made(started=False, seed=record("Removed"))),
+    ):
+        assert drives(without, INHERITED) == {"ide2": "none,media=cdrom"}
+    for started in (made(), made(cloudInitDone=True), made(cloudInitDone=True, seed=record())):
+        assert drives(a_vm(status=started), INHERITED) == {}
 
 
 def test_a_seed_that_is_not_uploaded_is_not_attached() -> None:

@@ -42,6 +42,7 @@ from proxmox_operator.planning.templates import (
     version_of,
 )
 from proxmox_operator.proxmox.audit import Actor, current_actor
+from proxmox_operator.proxmox.errors import clip
 from proxmox_operator.proxmox.tasks import TaskResult
 
 logger = logging.getLogger(__name__)
@@ -198,6 +199,8 @@ class TemplateReconciler:
                 memory.results.pop(upid, None)
                 mine = file is not None and place[1] == file.volume
                 if mine and (error := result.explained()) is not None:
+                    if error.reason == "ChecksumMismatch":
+                        error.message = f"{error.message} ({clip(result.exitstatus)})"
                     now, slow = self._context.clock(), self._context.settings.slow_retry
                     memory.fail(upid.split(":")[1], error, now=now, slow=slow)
                 self._context.queue.add(key)

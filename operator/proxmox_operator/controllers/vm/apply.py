@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from uuid import uuid4
 
-from proxmox_operator.api import Provisioning, ProxmoxVM, Task, TemplateUsed, set_condition
+from proxmox_operator.api import Provisioning, ProxmoxVM, SeedStatus, Task, TemplateUsed, set_condition
 from proxmox_operator.controllers.context import CLUSTER_KIND, Context, vm_key
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.vm.availability import HAWriter, Record
@@ -59,6 +59,7 @@ from proxmox_operator.planning.lifecycle import (
     Stop,
 )
 from proxmox_operator.planning.moving import cloud_init_may_run_again
+from proxmox_operator.planning.seed import attached_seed, has_user_data, made_from
 from proxmox_operator.planning.vmconfig import (
     PASSWORD_KEY,
     Put,
@@ -107,7 +108,7 @@ class Applier:
         self._record = record
         self._ha = HAWriter(context, session, memory, record, self._event)
         self._drift = DriftTeller(context, session, memory, self._event)
-        self._seed = SeedWriter(
+        self.seed = SeedWriter(
             context,
             session,
             memory,
@@ -146,9 +147,7 @@ class Applier:
             case GrowDisks():
                 await self._grow(facts, step)
             case RecordStart():
-                await self._record(started=True, provisioning=None)
-                self._memory.first_start = True
-                self._memory.know_power("Stopped", self._context.clock())
+                await self._record_start(facts.vm)
             case Start():
                 await self._power.start(facts)
             case Stop():
@@ -158,11 +157,11 @@ class Applier:
             case NoteRestart():
                 await self._power.note_restart(facts.vm, step)
             case PutSeed():
-                await self._seed.put(facts)
+                await self.seed.put(facts)
             case DropSeed():
-                await self._seed.drop(facts)
+                await self.seed.drop(facts)
             case NoteCloudInit():
-                await self._seed.note_boot(facts.vm)
+                await self.seed.note_boot(facts.vm)
             case Destroy():
                 await self._destroy(facts)
             case Bury():
@@ -172,6 +171,16 @@ class Applier:
             case _:
                 return False
         return self._memory.work is None and not isinstance(step, Release)
+
+    async def _record_start(self, vm: ProxmoxVM) -> None:
+        """A seed that the guest will not read is forgotten: by then it was removed, or it was told where it is left."""
+        if has_user_data(vm):
+            await self._record(started=True, provisioning=None)
+        else:
+            self._memory.written.pop("seed", None)
+            await self._record(started=True, provisioning=None, seed=None)
+        self._memory.first_start = True
+        self._memory.know_power("Stopped", self._context.clock())
 
     async def tell_seen(self, facts: Facts) -> None:
         """Tell differences of a VM that is only looked at, once."""
@@ -272,6 +281,14 @@ class Applier:
             return
         adopting = vm.status.task is not None and vm.status.task.action == "Adopting"
         self._member.keys[step.vmid] = vm_key(vm)
+        volume = attached_seed(config.raw, step.vmid, step.uuid)
+        seed = (
+            SeedStatus(
+                volume=volume, node=guest.node, phase="Uploaded", since=self._now(), made_from=made_from(vm)
+            )
+            if volume is not None
+            else None
+        )
         await self._record(
             cluster=self._member.name,
             vmid=step.vmid,
@@ -280,6 +297,7 @@ class Applier:
             provisioning=None,
             task=None,
             started=True,
+            seed=seed,
         )
         if adopting:
             self._event(vm, "Adopted", f"took over VM {step.vmid} on {guest.node} as it is")

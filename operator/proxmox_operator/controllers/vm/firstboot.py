@@ -5,6 +5,7 @@ Asked only where somebody waits for the answer (a seed, or ``spec.readiness.clou
 """
 
 from dataclasses import replace
+from math import inf
 
 from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.controllers.fleet import Member
@@ -20,10 +21,10 @@ from proxmox_operator.proxmox.permissions import Feature
 from proxmox_operator.proxmox.session import ClusterSession
 
 SOON = 1.0
-"""Seconds after which a process in the guest is looked at again."""
+"""Seconds after which a process in the guest is looked at again; each look that finds it running doubles them."""
 
 MAX_DELAY = 30.0
-"""Seconds between two questions while cloud-init is at work."""
+"""Seconds between two questions while cloud-init is at work, and between two looks at a process."""
 
 MAX_SILENCE = 300.0
 """The same where it could not be asked, or has failed."""
@@ -47,12 +48,15 @@ async def ask(
     if not waiting or present.power != "Running" or vm.metadata.deletion_timestamp is not None:
         question.ask_at = None
         return None
+    if (impossible := _impossible(member, memory)) is not None:
+        # Known without a call, and changed only by what wakes the object or by a config that is read anew.
+        question.found, question.ask_at = None, inf
+        return replace(impossible, after=MAX_SILENCE)
     found = question.found
     if found is None or question.ask_at is None or question.ask_at <= now:
-        found = _impossible(member, memory) or await _asked(session, vm, present.node, question)
-        question.found = found
+        question.found = found = await _asked(session, vm, present.node, question)
         question.ask_at = now + _delay(question)
-    return replace(found, after=(question.ask_at or now) - now)
+    return replace(found, after=question.ask_at - now)
 
 
 def _impossible(member: Member, memory: Memory) -> FirstBoot | None:
@@ -76,6 +80,7 @@ async def _asked(session: ClusterSession, vm: ProxmoxVM, node: str, question: Bo
         if question.pid is None:
             command = PLAIN_QUESTION if question.plain else QUESTION
             question.pid = await session.vms.agent_exec(node, vmid, command)
+            question.looks = 0
         result = await session.vms.agent_result(node, vmid, question.pid)
     except OperatorError as error:
         # Its result is told once, so one that was lost is gone: asked anew.
@@ -83,6 +88,7 @@ async def _asked(session: ClusterSession, vm: ProxmoxVM, node: str, question: Bo
         question.tries += 1
         return FirstBoot(state="Unknown", reason=error.reason, message=f"cloud-init: {error.message}")
     if result is None:
+        question.looks += 1
         return question.found or _ASKING
     question.pid = None
     question.tries += 1
@@ -102,7 +108,7 @@ def _read(result: ExecResult, vm: ProxmoxVM, question: BootQuestion) -> FirstBoo
 
 
 def _delay(question: BootQuestion) -> float:
-    if question.pid is not None or question.found is _ASKING:
-        return SOON
+    if question.pid is not None:
+        return min(SOON * 2.0 ** min(question.looks - 1, 10), MAX_DELAY)
     running = question.found is not None and question.found.state == "Running"
     return min(2.0 ** min(question.tries, 10), MAX_DELAY if running else MAX_SILENCE)

@@ -33,8 +33,8 @@ _BRINGS_ABOUT: dict[str, Power] = {"Starting": "Running", "Stopping": "Stopped"}
 
 @dataclass(kw_only=True)
 class Work:
-    """A Proxmox task of ours; ``result`` is None while it runs. ``watcher`` will wake the object at its end. ``done``:
-    the Events (reason, message) that are told once it has succeeded.
+    """A Proxmox task of ours; ``result`` is None while it runs. ``watcher`` will wake the object at its end. ``done``
+    and ``warnings``: the Events (reason, message) that are told once it has succeeded.
 
     Of a seed: what is on record once it has succeeded, and the digest of what was uploaded.
     Of a move: the ``target`` where this process has chosen it, and how far its log was read, and tells that it is.
@@ -49,6 +49,7 @@ class Work:
     seed: SeedStatus | None = None
     seed_digest: str | None = None
     done: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[tuple[str, str], ...] = ()
     target: str | None = None
     lines_read: int = 0
     progress: str | None = None
@@ -65,10 +66,12 @@ class FailedMove:
 
 @dataclass(kw_only=True)
 class BootQuestion:
-    """What cloud-init in the guest was asked: the process that answers (``pid``), the answer last ``found``, how often
-    it was asked, and when it is asked again (None: not at all). ``plain``: its answers are not JSON."""
+    """What cloud-init in the guest was asked: the process that answers (``pid``) and how often it was found running,
+    the answer last ``found``, how often it was asked, and when it is asked again (None: not at all; infinity: only
+    where a pass is made for another reason). ``plain``: its answers are not JSON."""
 
     pid: int | None = None
+    looks: int = 0
     found: FirstBoot | None = None
     tries: int = 0
     ask_at: float | None = None
@@ -132,6 +135,8 @@ class Memory:
     """Digest of the seed that this process has uploaded, while it is on its storage."""
     seed_kept: bool = False
     """The seed could not be removed, which was told."""
+    seed_failures: int = 0
+    """How often in a row removing it has failed of what may pass."""
     boot: BootQuestion = field(default_factory=BootQuestion)
     wish: Wish | None = None
     failed_moves: dict[str, FailedMove] = field(default_factory=dict)
@@ -142,7 +147,8 @@ class Memory:
     def begin_anew(self) -> None:
         """Another VM is going to be made for the object."""
         self.written.clear()
-        self.seed_sent, self.seed_kept, self.boot = None, False, BootQuestion()
+        self.seed_sent, self.seed_kept, self.seed_failures = None, False, 0
+        self.boot = BootQuestion()
 
     def forget_config(self) -> None:
         """After every write: what was read is old."""

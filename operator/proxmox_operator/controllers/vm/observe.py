@@ -321,14 +321,15 @@ class Observer:
         A clone can have been sent until the deletion was asked for, however long ago its VMID was reserved.
         """
         task, intent, deleted_at = vm.status.task, vm.status.provisioning, vm.metadata.deletion_timestamp
-        span = timedelta(seconds=self._context.settings.takeover_delay)
+        sent = []
         if (seed := self._memory.seed_of(vm)) is not None and seed.phase in ("Uploading", "Emptying"):
-            return seed.since + span
+            sent.append(seed.since)
         if task is not None and task.upid is None:
-            return task.since + span
+            sent.append(task.since)
         if task is None and intent is not None and not self._memory.unsent:
-            return max(intent.since, deleted_at or intent.since) + span
-        return None
+            sent.append(max(intent.since, deleted_at or intent.since))
+        span = timedelta(seconds=self._context.settings.takeover_delay)
+        return max(sent) + span if sent else None
 
     async def _existence(self, vm: ProxmoxVM, vmid: int) -> Existence:
         if self._memory.unsent:

@@ -23,6 +23,7 @@ from proxmox_operator.controllers.vm import firstboot, moves
 from proxmox_operator.controllers.vm.apply import Applier
 from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.controllers.vm.observe import Observer
+from proxmox_operator.controllers.vm.seeding import CLEANING
 from proxmox_operator.controllers.vm.statuses import PROGRESS_AFTER, StatusKeeper
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import (
@@ -179,14 +180,20 @@ class VMReconciler:
                 if (raw := self._context.store.get(vm_key(vm))) is not None:
                     for reason, message in work.done:
                         self._context.events.normal(raw, reason, message)
+                    for reason, message in work.warnings:
+                        self._context.events.warning(raw, reason, message)
                 if work.action == "Starting":
                     # Its memory shows in what its node uses now.
                     member.promised.pop(vm.metadata.uid, None)
             elif error.reason == "ShutdownTimeout" and restarting.under_way(vm) is not None:
                 memory.stop_failed = error.message
+            elif work.action in CLEANING:
+                applier.seed.drop_failed(vm, error)
             elif not isinstance(error, OutcomeUnknown):
                 if work.sets_password:
                     memory.written["password_from"] = None  # may not have been set: sent again
+                if work.seed is not None:
+                    raise _of_upload(error)  # without the log: it tells the checksum of what is secret
                 raise work.result.explained() or error
         if memory.work is None or memory.work.action != "Moving":
             self._end_move(vm, member)
@@ -264,7 +271,7 @@ class VMReconciler:
         if facts.vm.spec.management == "Observe":
             await applier.tell_seen(facts)
         late = comes_too_late(facts.vm)
-        if late is not None and late not in facts.vm.status.plan:
+        if late is not None and facts.vm.status.seed is not None and late not in facts.vm.status.plan:
             self._context.events.warning(keeper.raw, "EditedTooLate", late)
         memory.seen_at = self._context.now().timestamp() - (self._context.clock() - memory.config_at)
         await keeper.report(facts, verdict_of_step(step))
@@ -317,6 +324,8 @@ class VMReconciler:
     async def _abandon(self, vm: ProxmoxVM, keeper: StatusKeeper, member: Member) -> Outcome:
         """The cluster will not come back: let the object go and say what was left behind."""
         left = f"VM {vm.status.vmid} on {vm.status.node}" if vm.status.vmid else "nothing"
+        if (seed := vm.status.seed) is not None and seed.phase != "Removed":
+            left += f", and its user data ({seed.volume} on {seed.node})"
         self._context.events.warning(
             keeper.raw, "LeftBehind", f"ProxmoxCluster {member.name} is lost; left behind there: {left}"
         )
@@ -393,4 +402,13 @@ def _actor(vm: ProxmoxVM) -> Actor:
         name=metadata.name,
         uid=metadata.uid,
         generation=metadata.generation,
+    )
+
+
+def _of_upload(error: OperatorError) -> OperatorError:
+    """What an upload failed of; one that was damaged on its way is nobody's mistake."""
+    if error.reason != "ChecksumMismatch":
+        return error
+    return Transient(
+        "the user data was damaged on its way to the storage: sends it again", reason="SeedDamaged"
     )

@@ -14,7 +14,7 @@ from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.controllers.vm.availability import Record, Tell
 from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.controllers.vm.power import Working
-from proxmox_operator.errors import Forbidden, NeedsHuman
+from proxmox_operator.errors import Forbidden, NeedsHuman, OperatorError, Transient, Waiting
 from proxmox_operator.guest.seed import checked, empty_image, network_text, seed_image
 from proxmox_operator.planning.access import Access
 from proxmox_operator.planning.lifecycle import Facts, Present
@@ -32,6 +32,12 @@ from proxmox_operator.planning.seed import (
 from proxmox_operator.planning.vmconfig import macs
 from proxmox_operator.proxmox.permissions import Feature, Scope, remedy
 from proxmox_operator.proxmox.session import ClusterSession
+
+CLEANING = ("RemovingSeed", "EmptyingSeed")
+"""Actions of the tasks that take user data off its storage."""
+
+MOST_FAILURES = 5
+"""How often removing a seed may fail of what may pass, before it is left where it is."""
 
 
 class SeedReader:
@@ -64,6 +70,8 @@ class SeedReader:
         seed = Seed(record=record, attached=attached, kept=self._memory.seed_kept)
         if present is None or config is None or vm.status.started or not has_user_data(vm):
             return seed
+        if present.power != "Stopped":
+            return seed  # a guest may be reading it
         if vm.metadata.deletion_timestamp is not None or present.diff.writes or present.diff.problems:
             return seed
         storage = self._storage(vm)
@@ -136,6 +144,7 @@ class SeedWriter:
             raise AssertionError("planned only where it is known what is wanted")
         image = await self._reader.image(vm)
         self._refuse_storage(wanted, len(image))
+        self._memory.seed_kept, self._memory.seed_failures = False, 0
         self._tell(vm, "Seeding", f"uploading the user data to storage {wanted.storage} for the first boot")
         seed = SeedStatus(
             volume=wanted.volume,
@@ -148,24 +157,43 @@ class SeedWriter:
 
     async def drop(self, facts: Facts) -> None:
         """Delete it; where that is not allowed, or a snapshot refers to it, overwrite it with one that is empty."""
+        try:
+            await self._remove(facts)
+        except OperatorError as error:
+            self.drop_failed(facts.vm, error)
+
+    def drop_failed(self, vm: ProxmoxVM, error: OperatorError) -> None:
+        """It stays where it is, and that is told: a cleaning that fails keeps nobody from anything else.
+
+        Raises the error where another attempt may do better.
+        """
+        seed = self._memory.seed_of(vm)
+        if isinstance(error, Transient):
+            self._memory.seed_failures += 1
+        passes = isinstance(error, Transient) and self._memory.seed_failures < MOST_FAILURES
+        if seed is None or passes or isinstance(error, Waiting):
+            raise error
+        self._memory.seed_kept = True
+        message = (
+            f"{seed.volume} could not be removed ({error.message}): once that is mended, remove it on node "
+            f"{seed.node} with `pvesm free {seed.volume}`"
+        )
+        self._tell(vm, "SeedLeft", message, warning=True)
+
+    async def _remove(self, facts: Facts) -> None:
         vm, seed = facts.vm, self._memory.seed_of(facts.vm)
         if seed is None:
             raise AssertionError("planned only where a seed is on record")
         node = self._node(seed, facts)
         if isinstance(facts.existence, Present) and await self._snapshots(vm, facts.existence.node, seed):
-            why = "a snapshot of the VM refers to it"
-            await self._empty(vm, seed, node, why)
+            await self._empty(vm, seed, node, "a snapshot of the VM refers to it")
             return
         try:
             upid = await self._session.files.delete(node, seed.volume)
         except Forbidden as error:
             if seed.phase == "Emptied":
-                self._keep(vm, seed, error.message)
-                return
+                raise
             await self._empty(vm, seed, node, error.message)
-            return
-        except NeedsHuman as error:
-            self._keep(vm, seed, error.message)
             return
         gone = seed.model_copy(update={"phase": "Removed", "since": self._context.now()})
         self._memory.seed_sent = None
@@ -184,11 +212,12 @@ class SeedWriter:
     async def _empty(self, vm: ProxmoxVM, seed: SeedStatus, node: str, why: str) -> None:
         begun = seed.model_copy(update={"node": node, "phase": "Emptying", "since": self._context.now()})
         message = (
-            f"the user data is not deleted, but overwritten with an empty image: {why}; remove it with `pvesm free "
+            f"the user data was not deleted, but overwritten with an empty image: {why}; remove it with `pvesm free "
             f"{seed.volume}`"
         )
-        self._tell(vm, "SeedEmptied", message, warning=True)
         await self._upload(vm, begun, empty_image(meta_data(vm)), "EmptyingSeed", becomes="Emptied")
+        if self._memory.work is not None:
+            self._memory.work.warnings = (("SeedEmptied", message),)
 
     async def _upload(
         self, vm: ProxmoxVM, seed: SeedStatus, image: bytes, action: str, *, becomes: str
@@ -203,12 +232,6 @@ class SeedWriter:
         if self._memory.work is not None:
             self._memory.work.seed = seed.model_copy(update={"phase": becomes})
             self._memory.work.seed_digest = digest(image)
-
-    def _keep(self, vm: ProxmoxVM, seed: SeedStatus, why: str) -> None:
-        """It stays where it is, and that is told; a cleaning that fails keeps nobody from anything else."""
-        self._memory.seed_kept = True
-        message = f"{seed.volume} could not be removed: {why}; then remove it with `pvesm free {seed.volume}`"
-        self._tell(vm, "SeedLeft", message, warning=True)
 
     async def _snapshots(self, vm: ProxmoxVM, node: str, seed: SeedStatus) -> bool:
         found = await self._session.vms.snapshots(node, vm.status.vmid or 0)

@@ -14,10 +14,13 @@ _MAY_COME = "whether Proxmox was sent the seed is not known; it may still arrive
 def put_seed(facts: Facts) -> Step | None:
     """Before the first start: what the guest is to read is on its storage, and nowhere else."""
     seed = facts.seed
-    if facts.vm.status.started or seed is None or seed.wanted is None or seed.current:
+    if facts.vm.status.started or seed is None or seed.current:
         return None
     record, wanted = seed.record, seed.wanted
-    if record is not None and not wanted.is_of(record) and record.phase not in GONE:
+    if wanted is None:
+        return drop_spent_seed(facts)
+    elsewhere = record is not None and not wanted.is_of(record) and record.phase not in GONE
+    if elsewhere and not seed.kept:
         return settling(facts, _MAY_COME) or DropSeed()
     return PutSeed()
 

@@ -6,7 +6,7 @@ Two drives with the label ``cidata`` would leave it to chance which one the gues
 from collections.abc import Iterator, Mapping
 
 from proxmox_operator.planning import disks
-from proxmox_operator.planning.seed import has_user_data, is_seed, is_spent
+from proxmox_operator.planning.seed import is_seed, is_spent
 from proxmox_operator.planning.vmconfig.changes import Change, Problem, Put, Remove, Wanted
 
 _SLOTS = ("ide2", "ide0", *(f"sata{number}" for number in range(6)))
@@ -14,18 +14,18 @@ _SLOTS = ("ide2", "ide0", *(f"sata{number}" for number in range(6)))
 
 
 def seed_drive(wanted: Wanted, config: Mapping[str, str]) -> Iterator[Change]:
-    vm = wanted.vm
-    record = vm.status.seed
-    if record is None:
-        return
+    vm, record = wanted.vm, wanted.vm.status.seed
     drives = disks.all_drives(config)
-    seeded = [slot for slot, drive in drives.items() if is_seed(drive.volume, vm.status.vmid or 0)]
+    # A clone inherits the seed of its source, which is not for it.
+    whose = vm.status.vmid or 0 if wanted.started else None
+    seeded = [slot for slot, drive in drives.items() if is_seed(drive.volume, whose)]
     if is_spent(vm):
-        for spent in seeded:
-            what = "eject the user data, which the guest has read"
+        read = "eject the user data, which the guest has read"
+        what = read if wanted.started else "eject user data that the guest is not to read"
+        for spent in seeded if record is not None or not wanted.started else ():
             yield Put(key=spent, value="none,media=cdrom", was=config[spent], event="SeedEjected", what=what)
         return
-    if wanted.started or record.phase != "Uploaded" or not has_user_data(vm):
+    if wanted.started or record is None or record.phase != "Uploaded":
         return
     native = [slot for slot, drive in drives.items() if disks.is_cloud_init(drive)]
     free = (name for name in _SLOTS if name not in config)
