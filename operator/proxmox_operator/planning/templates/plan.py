@@ -116,7 +116,9 @@ def _why_none(facts: TemplateFacts) -> list[Next]:
             "node, or move the VM"
         )
         return [Trouble(where=facts.source, reason="SourceElsewhere", message=message)]
-    return [] if spec.distribution == "OnDemand" else _reserve(facts, tuple(sorted(facts.nodes)))
+    if spec.distribution == "OnDemand":
+        return []
+    return [each for each in _reserve(facts, tuple(sorted(facts.nodes))) if isinstance(each, Trouble)]
 
 
 def _downloads(facts: TemplateFacts, nodes: tuple[str, ...]) -> list[Next]:
