@@ -11,7 +11,7 @@ from crash.templates import MakeAndDelete, TemplateStage
 from harness.kubeapi import KubeApi
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mode", list(Mode))
 def test_a_template_is_made_once_and_nothing_is_left_of_it_wherever_the_operator_dies(
     mode: Mode, control_plane: Cluster, kube: KubeApi, record_property: Callable[[str, object], None]

@@ -11,7 +11,7 @@ from crash.templates import Replace, TemplateStage
 from harness.kubeapi import KubeApi
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mode", list(Mode))
 def test_a_version_is_made_once_and_the_one_before_goes_wherever_the_operator_dies(
     mode: Mode, control_plane: Cluster, kube: KubeApi, record_property: Callable[[str, object], None]

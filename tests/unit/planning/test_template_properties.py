@@ -229,18 +229,21 @@ def test_a_whole_copy_that_is_wanted_is_never_destroyed(given_facts):
         assert not wanted or not (each.standing.complete or each.standing.is_template)
 
 
-@given(all_facts(deleting=False, held=True))
+@given(
+    st.permutations(("a", "b", "c")),
+    st.dictionaries(st.sampled_from("abc"), st.sampled_from(("Ready", "Creating"))),
+    st.integers(0, 3),
+)
 @settings(max_examples=100, deadline=None)
-def test_as_many_earlier_versions_are_kept_as_the_spec_says(given_facts):
-    """Nothing stands in the way of destroying any copy here."""
-    ours = There(node="pve1", owner=Owner.OURS, is_template=True, complete=True)
-    given_facts = replace(
-        given_facts, copies=tuple(seen(ours, each.copy) for each in given_facts.copies), in_use={}
+def test_of_the_earlier_versions_that_came_to_be_the_newest_are_kept(order, states, keep):
+    made = tuple(
+        seen(copy=a_copy(10000 + number, version=version, state=state))
+        for number, (version, state) in enumerate(states.items())
     )
-    ready = {each.copy.version for each in given_facts.copies if each.copy.state == "Ready"}
-    earlier = ready & set(given_facts.template.status.versions) - {CURRENT}
-    going = {about(given_facts, step).copy.version for step in steps_of(given_facts, Destroy)}
-    assert len(earlier - going) >= min(len(earlier), given_facts.template.spec.keep_versions)
+    template = a_template(nodes=["pve1"], keepVersions=keep, status={"versions": [*order, CURRENT]})
+    going = {step.copy.version for step in steps_of(facts(template, copies=made), Destroy)}
+    ready = [version for version in order if states.get(version) == "Ready"]
+    assert states.keys() - going == set(ready[max(0, len(ready) - keep) :])
 
 
 @given(all_facts())
