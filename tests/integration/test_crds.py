@@ -24,15 +24,26 @@ from proxmox_operator.api import (
     ProxmoxCluster,
     ProxmoxVM,
     Restart,
+    SeedStatus,
     Task,
+    TemplateCopy,
+    TemplateImage,
+    TemplateStatus,
+    TemplateUsed,
     VMStatus,
+    VMTemplate,
 )
 
 GOOD = manifests("good")
-MINIMAL: dict[str, Json] = {"ProxmoxVM": GOOD["vm-minimal"][0], "ProxmoxCluster": GOOD["cluster-minimal"][0]}
-KINDS: dict[str, type[ProxmoxVM] | type[ProxmoxCluster]] = {
+MINIMAL: dict[str, Json] = {
+    "ProxmoxVM": GOOD["vm-minimal"][0],
+    "ProxmoxCluster": GOOD["cluster-minimal"][0],
+    "VMTemplate": GOOD["template-minimal"][0],
+}
+KINDS: dict[str, type[ProxmoxVM] | type[ProxmoxCluster] | type[VMTemplate]] = {
     "ProxmoxVM": ProxmoxVM,
     "ProxmoxCluster": ProxmoxCluster,
+    "VMTemplate": VMTemplate,
 }
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -84,6 +95,16 @@ STATUSES = {
         networks=listed(filled(NetworkStatus, name=text, mac=text), "name"),
         disks=listed(filled(DiskStatus, name=text, slot=text, volume=text, size=text), "name"),
         detached_disks=listed(filled(DetachedDisk, name=text, volume=text), "name"),
+        template=filled(TemplateUsed, name=text, version=text, linked=st.booleans()),
+        seed=filled(
+            SeedStatus,
+            volume=text,
+            node=text,
+            phase=st.sampled_from(["Uploading", "Uploaded", "Emptying", "Emptied", "Removed"]),
+            since=times,
+            made_from=text,
+        ),
+        cloud_init_done=st.booleans(),
         restart=filled(Restart, cause=text, phase=st.sampled_from(["Stopping", "Starting"]), since=times),
         restarted_for=text,
         moved_to=text,
@@ -103,6 +124,30 @@ STATUSES = {
         nodes=listed(filled(NodeStatus, name=text, online=st.booleans(), cpus=numbers, memory=text), "name"),
         node_count=numbers,
         vmid_cursor=numbers,
+    ),
+    "VMTemplate": filled(
+        TemplateStatus,
+        observed_generation=numbers,
+        conditions=conditions,
+        cluster=text,
+        version=text,
+        versions=listed(text),
+        copies=listed(
+            filled(
+                TemplateCopy,
+                node=text,
+                vmid=numbers,
+                uuid=text,
+                version=text,
+                storage=text,
+                state=st.sampled_from(["Creating", "Converting", "Ready", "Removing"]),
+                since=times,
+                upid=text,
+            ),
+            "vmid",
+        ),
+        copies_ready=text,
+        images=listed(filled(TemplateImage, node=text, volume=text)),
     ),
 }
 
@@ -136,7 +181,7 @@ def test_every_status_that_can_be_written_is_accepted_and_read_back_as_it_was(se
 
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(STATUSES[kind])
-    def check(status: VMStatus | ClusterStatus) -> None:
+    def check(status: VMStatus | ClusterStatus | TemplateStatus) -> None:
         answer = server.dry_status(manifest, status.dump())
         assert KINDS[kind].parse(answer).status == status
         assert answer.get("status", {}) == status.dump()
@@ -150,7 +195,7 @@ def test_defaults_are_shown_where_they_apply_and_nowhere_else(server: Server):
     assert spec == {
         "source": {"clone": {"vmid": 9000}},
         "updates": {"restart": "Never"},
-        "readiness": {"agent": False},
+        "readiness": {"agent": False, "cloudInit": False},
         "shutdown": {"gracePeriod": "3m", "force": True},
         "detachedDisks": "Keep",
         "management": "Manage",

@@ -10,10 +10,19 @@ from hypothesis import strategies as st
 from admission.constraints import Json
 from admission.server import manifests
 from proxmox_operator import errors
-from proxmox_operator.api import ClusterStatus, InvalidObject, ProxmoxCluster, ProxmoxVM, VMStatus
+from proxmox_operator.api import (
+    ClusterStatus,
+    InvalidObject,
+    ProxmoxCluster,
+    ProxmoxVM,
+    Resource,
+    VMStatus,
+    VMTemplate,
+)
 
 GOOD = manifests("good")
 BAD = manifests("bad")
+KINDS: dict[str, type[Resource]] = {kind.kind: kind for kind in (ProxmoxCluster, ProxmoxVM, VMTemplate)}
 NOW = "2026-11-23T12:00:00Z"
 STATUS: Json = {
     "observedGeneration": 3,
@@ -141,8 +150,7 @@ def test_a_pattern_matches_the_whole_text_as_it_does_at_admission():
 @pytest.mark.parametrize("name", GOOD)
 def test_every_right_manifest_can_be_read(name: str):
     for manifest in GOOD[name]:
-        kind = ProxmoxVM if manifest["kind"] == "ProxmoxVM" else ProxmoxCluster
-        assert kind.parse(manifest).metadata.name == manifest["metadata"]["name"]
+        assert KINDS[manifest["kind"]].parse(manifest).metadata.name == manifest["metadata"]["name"]
 
 
 def test_a_status_field_that_does_not_fit_is_dropped_and_the_others_stay():
