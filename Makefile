@@ -2,7 +2,7 @@
 # `python -m guest build` the image that real guests boot from.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-integration test-contract test-guest test-crash-templates lint fmt crds docs-tables bench lock kind clean bootstrap
+.PHONY: help demo test test-unit test-integration test-contract test-guest lint fmt crds docs-tables bench lock kind clean bootstrap
 
 PY := .venv/bin/python
 HACK := PYTHONPATH=hack
@@ -22,9 +22,9 @@ demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become
 	@$(if $(GUESTS),$(HACK) $(PY) -m guest build >/dev/null)
 	@$(HACK) $(PY) -m demo $(if $(KEEP),--keep) $(if $(GUESTS),--guests $(GUESTS))
 
-test: bootstrap  ## All tests but test-guest and test-crash-templates: a real API server, and the simulator
+test: bootstrap  ## All tests but test-guest: a real API server of our own, and the simulator
 	@$(OWN) $(HACK) $(PY) -m controlplane build
-	@$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope tests --ignore tests/guest --ignore-glob "tests/crash/test_template*" $(ARGS)
+	@$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope tests --ignore tests/guest $(ARGS)
 
 test-unit: bootstrap  ## Only the tests that need no API server
 	@$(PYTEST) -n $(WORKERS) --dist loadscope tests/unit $(ARGS)
@@ -33,10 +33,6 @@ test-integration: bootstrap  ## Only the tests on an API server: our own, or the
 	@$(HACK) $(PY) -m controlplane build
 	@$(PYTEST) -n $(if $(KUBECONFIG),0,$(WORKERS)) --dist loadscope tests/integration \
 		$(if $(KUBECONFIG),--ignore=tests/integration/test_controlplane.py) $(ARGS)
-
-test-crash-templates: bootstrap  ## VMTemplates with the operator killed at every call; one of six modes failed last
-	@$(OWN) $(HACK) $(PY) -m controlplane build
-	@$(OWN) $(PYTEST) -n $(WORKERS) tests/crash/test_template.py tests/crash/test_template_version.py $(ARGS)
 
 test-contract: bootstrap  ## What we rely on in Proxmox VE: the simulator, or a real one (PVE_URL=... and so on)
 	@$(PYTEST) -n 0 -m contract tests $(ARGS)

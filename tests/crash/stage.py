@@ -32,8 +32,9 @@ from pvesim import PveSim
 from pvesim.world import VmState, World
 
 TEMPLATE, FOREIGN, FOREIGN_STOPPED = 9000, 500, 10001
-SPAN = {"start": 10000, "end": 10999}
-"""VMIDs of the ProxmoxCluster; a foreign VM stands among them."""
+SPAN = {"start": 10000, "end": 19999}
+"""VMIDs of the ProxmoxCluster; a foreign VM stands among them. Enough of them for every run on one stage: each operator
+that begins may leave a block unused."""
 
 POLL_INTERVAL = 0.15
 PATIENCE = 15.0
