@@ -58,9 +58,14 @@ def eventually(holds: Callable[[], bool], *, within: float, what: str) -> None:
 
 
 def alive(pids: list[int]) -> list[int]:
-    return [
-        pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    ]
+    return [pid for pid in pids if is_running(pid)]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_it_serves_readyz_with_its_own_certificate_and_token(own: ControlPlane):

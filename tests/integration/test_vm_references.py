@@ -151,6 +151,7 @@ def test_a_requested_vmid_that_is_taken_at_the_last_moment_is_waited_for(world: 
     name = world.make(vmid=vmid)
     world.wait_reason(name, "VMIDTaken")
     before = world.sim.world()
+    world.look()  # until the inventory shows it, each pass hears of it from a refused clone
     world.passes(name)
     condition = world.wait_reason(name, "VMIDTaken")
     assert str(vmid) in condition.message
