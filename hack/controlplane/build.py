@@ -3,16 +3,17 @@
 The versions are those of `go.mod` beside this file, which pins tools only. Only Go modules are downloaded.
 """
 
-import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+
+import builtonce
 
 MODULE = Path(__file__).resolve().parent
 
@@ -39,8 +40,7 @@ def version() -> str:
 
 
 def cache_dir() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "proxmox-operator" / version()
+    return builtonce.cache_dir(version())
 
 
 def locate(*names: str) -> dict[str, Path]:
@@ -76,23 +76,13 @@ def _build(names: Iterable[str]) -> None:
         )
     cache = cache_dir()
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / ".lock"):
+    waiting = partial(_say, "another process builds the control plane; waiting for it")
+    with builtonce.locked(cache / ".lock", waiting):
         for leftover in cache.glob(".*.building"):
             leftover.unlink()  # of a build that was killed: whoever makes one holds the lock
         for name in names:
             if not (cache / name).exists():  # someone else may have built it while we waited for the lock
                 _build_one(go, name, cache)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say("another process builds the control plane; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _build_one(go: str, name: str, cache: Path) -> None:

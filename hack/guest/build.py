@@ -4,16 +4,15 @@ No loop device and no mount: file systems are made inside the disk's file by too
 appears under its name only when it is whole. Root is needed, for the owners of the files in the image.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import builtonce
 from guest import recipe
 from guest.host import BUILDING, RUNNING, GuestImageError, ensure, missing, say, search_path
 
@@ -26,9 +25,8 @@ LOG_LINES = 3
 
 def cache_dir() -> Path:
     """Where the image of this recipe is kept: outside the checkout, so that a clean one finds it again."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     digest = hashlib.sha256(Path(recipe.__file__).read_bytes()).hexdigest()[:12]
-    return Path(base) / "proxmox-operator" / f"guest-{digest}"
+    return builtonce.cache_dir(f"guest-{digest}")
 
 
 def image() -> Path:
@@ -45,7 +43,8 @@ def image() -> Path:
         )
     ensure(BUILDING)
     finished.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(finished.with_name(".lock")):
+    waiting = partial(say, "another process builds the image; waiting for it")
+    with builtonce.locked(finished.with_name(".lock"), waiting):
         if not finished.exists():  # someone else may have built it while we waited
             work = finished.with_name(".building")
             shutil.rmtree(work, ignore_errors=True)  # of a build that was killed
@@ -67,17 +66,6 @@ def unavailable() -> str | None:
 def kernel() -> Path:
     """The kernel of the image, once that is built."""
     return cache_dir() / "vmlinuz"
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another process builds the image; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _build(work: Path) -> Path:
