@@ -33,7 +33,7 @@ from unittest import mock
 from controlplane import Cluster
 from harness.kubeapi import Raw, Refused
 from harness.operator import NAMESPACE
-from harness.world import TEMPLATE, Condition, Said, World
+from harness.world import TEMPLATE, Condition, Said, World, condition_of
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.engine import logs
 from proxmox_operator.engine.queue import WorkQueue
@@ -117,12 +117,7 @@ class Site:
         return dict(self.raw().get("status") or {})
 
     def condition(self, kind: str = "Ready") -> Condition | None:
-        for each in self.status().get("conditions") or ():
-            if each["type"] == kind:
-                return Condition(
-                    each["status"], each["reason"], each["message"], each.get("observedGeneration")
-                )
-        return None
+        return condition_of(self.raw(), kind)
 
     def shows(self, kind: str = "Ready") -> Condition:
         """One of its conditions, which must be there."""
@@ -132,8 +127,7 @@ class Site:
 
     def events(self) -> list[Said]:
         """The Events about it, in no order."""
-        found = self.kube.events("default", self.name)
-        return [Said(raw.get("type", ""), raw.get("reason", ""), raw.get("note", "")) for raw in found]
+        return self.world.events(self.name, namespace="default")
 
     def wait(
         self, reason: str, *, kind: str = "Ready", status: str | None = None, timeout: float = PATIENCE

@@ -13,13 +13,12 @@ Images are downloaded to a local storage of each node, made for the test, which 
 """
 
 import hashlib
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from harness.kubeapi import Raw
-from harness.world import PATIENCE, Condition, Said, World
+from harness.world import PATIENCE, Condition, Said, World, condition_of
 from imageserver import GIB, ImageServer, qcow2
 from proxmox_operator.kube.resources import VM_TEMPLATES
 
@@ -105,17 +104,11 @@ class Templates:
 
     def condition(self, name: str, kind: str = "Ready") -> Condition | None:
         """One of its conditions as it is now."""
-        for each in self.status(name).get("conditions", ()):
-            if each["type"] == kind:
-                return Condition(
-                    each["status"], each["reason"], each["message"], each.get("observedGeneration")
-                )
-        return None
+        return condition_of(self.raw(name), kind)
 
     def events(self, name: str) -> list[Said]:
         """The Events about it, in no order."""
-        found = self.world.kube.events("default", name)
-        return [Said(raw.get("type", ""), raw.get("reason", ""), raw.get("note", "")) for raw in found]
+        return self.world.events(name, namespace="default")
 
     # Waiting
 
@@ -154,14 +147,13 @@ class Templates:
         self, predicate: Callable[[], bool], what: str, name: str, *, timeout: float = PATIENCE
     ) -> None:
         """Poll until the predicate holds; fails with what the VMTemplate says of itself."""
-        deadline = time.monotonic() + timeout
-        while not predicate():
-            if time.monotonic() > deadline:
-                status = self.status(name)
-                said = [
-                    f"{c['type']}={c['status']} {c['reason']}: {c['message']}"
-                    for c in status.get("conditions", ())
-                ]
-                said += [f"{copy}" for copy in status.get("copies", ())]
-                raise AssertionError("\n  ".join([f"not within {timeout:g} s: {what}", *said]))
-            time.sleep(0.03)
+        try:
+            self.world.wait_until(predicate, what, timeout=timeout)
+        except AssertionError as error:
+            status = self.status(name)
+            conditions = status.get("conditions", ())
+            said = [
+                f"{each['type']}={each['status']} {each['reason']}: {each['message']}" for each in conditions
+            ]
+            said += [str(copy) for copy in status.get("copies", ())]
+            raise AssertionError("\n  ".join([str(error), *said])) from None

@@ -292,7 +292,7 @@ class World:
 
     def condition(self, name: str, kind: str = "Ready", *, namespace: str | None = None) -> Condition | None:
         """One of its conditions as it is now."""
-        return _condition(self.raw(name, namespace=namespace), kind)
+        return condition_of(self.raw(name, namespace=namespace), kind)
 
     def events(self, name: str, *, namespace: str | None = None) -> list[Said]:
         """The Events about it, in no order."""
@@ -306,7 +306,7 @@ class World:
 
         def ready() -> bool:
             raw = self.raw(name, namespace=namespace)
-            found = _condition(raw, "Ready")
+            found = condition_of(raw, "Ready")
             current = (
                 raw is not None and found is not None and found.generation == raw["metadata"]["generation"]
             )
@@ -414,14 +414,14 @@ class World:
         return self.kube.get(PROXMOX_CLUSTERS, self.cluster)
 
     def cluster_condition(self, kind: str = "Ready") -> Condition | None:
-        return _condition(self.cluster_raw(), kind)
+        return condition_of(self.cluster_raw(), kind)
 
     def wait_cluster(self, reason: str, *, kind: str = "Ready", timeout: float = PATIENCE) -> Condition:
         """Wait until a condition of the ProxmoxCluster has this reason for its present generation; returns it."""
 
         def shown() -> bool:
             raw = self.cluster_raw()
-            found = _condition(raw, kind)
+            found = condition_of(raw, kind)
             if raw is None or found is None:
                 return False
             return found.reason == reason and found.generation == raw["metadata"]["generation"]
@@ -506,7 +506,8 @@ class World:
         self.wait_until(gone, f"{resource.kind} {name} is removed")
 
 
-def _condition(raw: Raw | None, kind: str) -> Condition | None:
+def condition_of(raw: Raw | None, kind: str) -> Condition | None:
+    """One of the conditions of an object as it is now."""
     for each in ((raw or {}).get("status") or {}).get("conditions") or ():
         if isinstance(each, dict) and each["type"] == kind and "status" in each:
             return Condition(each["status"], each["reason"], each["message"], each.get("observedGeneration"))

@@ -59,7 +59,6 @@ from proxmox_operator.api.vmstatus import (
     VMStatus,
 )
 from proxmox_operator.api.vmtemplate import (
-    MAX_COPIES,
     FromVM,
     Hardware,
     Image,
@@ -74,7 +73,6 @@ __all__ = [
     "CPU",
     "DNS",
     "MAX_ADDRESSES",
-    "MAX_COPIES",
     "MAX_DETACHED_DISKS",
     "MAX_USER_DATA",
     "TLS",

@@ -16,9 +16,6 @@ from proxmox_operator.api.meta import Resource
 from proxmox_operator.api.proxmoxvm import ClusterRef, DeletionPolicy, Tag
 from proxmox_operator.api.scalars import VMID, NodeName, StorageName
 
-MAX_COPIES = 200
-"""Entries in ``status.copies``: each is what is known of a VM in Proxmox, so none may be left out."""
-
 ImageURL = Annotated[
     str,
     Field(max_length=2048),

@@ -90,6 +90,12 @@ class Member:
             raise NotReadYet(f"ProxmoxCluster {self.name} is being connected")
         return self.session
 
+    def refuse_new(self) -> None:
+        """Nothing new is made in a cluster that is being deleted: its deletion would never end. Raises Waiting."""
+        if self.cluster.metadata.deletion_timestamp is not None:
+            message = f"ProxmoxCluster {self.name} is being deleted: name another in a new object"
+            raise Waiting(message, reason="ClusterNotReady")
+
     @property
     def connected(self) -> bool:
         """Whether VMs can be worked on."""

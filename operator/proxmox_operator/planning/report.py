@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from proxmox_operator.api import Condition, find_condition, set_condition
+from proxmox_operator.api.names import PAUSED as ANNOTATION
 from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable, Waiting
 from proxmox_operator.planning.firstboot import DONE, NOT_RUNNING, matters
 from proxmox_operator.planning.identity import Owner
@@ -144,6 +145,11 @@ def summarise(
             result, name, state, verdict.reason, verdict.message, generation=generation, now=now
         )
     return result
+
+
+def paused_message(what: str) -> str:
+    """What is said of an object while it, or its ProxmoxCluster, is paused."""
+    return f"{what} is paused: nothing is read or written until the annotation {ANNOTATION} is removed"
 
 
 def paused_conditions(

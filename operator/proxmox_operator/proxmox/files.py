@@ -1,12 +1,16 @@
-"""Files on storages: ISO images that are uploaded and removed. Disks of VMs are vm.py's.
+"""Files on storages: ISO images and images that disks are imported from. Disks of VMs are vm.py's.
 
 Each method is one Proxmox call (said in its docstring) and decides nothing.
 """
 
 import hashlib
+from typing import Any
 
 from .client import PveClient
 from .request import File, ParamValue
+
+IMPORT = "import"
+"""Content type of images that disks are imported from; Proxmox VE has it since 8.3."""
 
 
 class Files:
@@ -14,6 +18,33 @@ class Files:
 
     def __init__(self, client: PveClient) -> None:
         self._client = client
+
+    async def images(self, node: str, storage: str) -> frozenset[str]:
+        """``GET /nodes/{node}/storage/{storage}/content``: volume ids of the whole images to import there."""
+        items: list[dict[str, Any]] = await self._client.get(
+            ("nodes", node, "storage", storage, "content"), content=IMPORT
+        )
+        return frozenset(str(item["volid"]) for item in items)
+
+    async def download_image(
+        self, node: str, storage: str, *, url: str, filename: str, checksum: str, algorithm: str
+    ) -> str:
+        """``POST .../download-url``: the node fetches it, and keeps it only if its checksum is this one.
+
+        A file of this name that is there already is checked instead, and kept. Needs Datastore.AllocateTemplate on the
+        storage, and Sys.AccessNetwork on the node or Sys.Audit and Sys.Modify on /.
+        """
+        upid: str = await self._client.post(
+            ("nodes", node, "storage", storage, "download-url"),
+            **{
+                "content": IMPORT,
+                "url": url,
+                "filename": filename,
+                "checksum": checksum,
+                "checksum-algorithm": algorithm,
+            },
+        )
+        return upid
 
     async def upload_iso(self, node: str, storage: str, name: str, data: bytes) -> str:
         """``POST /nodes/{node}/storage/{storage}/upload``: the UPID of the task that copies it into place.

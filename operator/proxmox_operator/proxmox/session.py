@@ -17,7 +17,6 @@ from .files import Files
 from .ha import HighAvailability
 from .https import ProxmoxerTransport
 from .identity import ClusterIdentity
-from .images import Images
 from .inventory import InventoryPoller
 from .slots import AllocationSlots
 from .tasks import UPID, TaskResult, TaskTracker
@@ -101,7 +100,6 @@ class ClusterSession:
         self._templates = Remembered(self._read_config, seconds=FRESH, clock=clock)
         self._bridges = Remembered(self._read_bridges, seconds=FRESH, clock=clock)
         self._mappings = Remembered(self._read_mappings, seconds=FRESH, clock=clock)
-        self.images = Images(self.client)
         self.ha = HighAvailability(self.client, seconds=FRESH, clock=clock)
         self._background: list[asyncio.Task[None]] = []
 

@@ -153,7 +153,7 @@ class TemplateApplier:
         downloads[place] = ""
         try:
             await self._note_image(node, file.volume)
-            downloads[place] = await self._session.images.download(
+            downloads[place] = await self._session.files.download_image(
                 node,
                 file.storage,
                 url=file.url,
@@ -308,7 +308,7 @@ class TemplateApplier:
     async def _delete_image(self, image: TemplateImage) -> None:
         """One that may not be deleted is left, and said to be."""
         try:
-            await self._session.images.delete(image.node, image.volume)
+            await self._session.files.delete(image.node, image.volume)
         except NeedsHuman as error:
             message = f"image {image.volume} on {image.node} is no longer needed and stays: {error.message}"
             self._record.event("ImageLeft", message, warning=True)

@@ -3,7 +3,7 @@
 import re
 
 from proxmox_operator.controllers.fleet import Member
-from proxmox_operator.proxmox.images import CONTENT
+from proxmox_operator.proxmox.files import IMPORT
 from proxmox_operator.proxmox.resources import Inventory, StorageInfo
 
 IMPORTS_SINCE = (8, 3)
@@ -26,7 +26,7 @@ def refusal_of_image(
     if found is None or not found.available:
         message = f"{field}: {storage} is not available on {node}: name one that is, or enable it"
         return "ImageStorageNotFound", message
-    if CONTENT not in found.content:
+    if IMPORT not in found.content:
         return "ImageStorageNotUsable", f"{field}: {storage} takes no images to import: {_remedy(found)}"
     return "", None
 
@@ -37,5 +37,5 @@ def _version(text: str) -> tuple[int, ...]:
 
 def _remedy(storage: StorageInfo) -> str:
     """The exact command that lets the storage take images."""
-    content = ",".join(sorted({*storage.content, CONTENT}))
+    content = ",".join(sorted({*storage.content, IMPORT}))
     return f"run `pvesm set {storage.name} --content {content}` on a node, or name another storage"

@@ -18,7 +18,7 @@ LONGEST = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """What an attempt failed of, and when it may be repeated (monotonic clock, in seconds)."""
+    """What an attempt failed of, and until when it is not repeated (monotonic clock): ``delay`` seconds after that."""
 
     error: OperatorError
     until: float

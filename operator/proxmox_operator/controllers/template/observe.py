@@ -3,6 +3,7 @@
 A copy that is ready is believed to the inventory; whatever is about to be changed is read live.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from math import inf
@@ -25,8 +26,8 @@ from proxmox_operator.planning.templates import (
     There,
     Unclear,
     image_file,
+    image_volume,
     marked_name,
-    version_of,
 )
 from proxmox_operator.proxmox.errors import NotHere
 from proxmox_operator.proxmox.resources import Inventory
@@ -49,13 +50,14 @@ class TemplateObserver:
         self._memory = memory
 
     async def facts(self, template: VMTemplate) -> TemplateFacts:
-        """Gather. Raises the errors of the doors it uses, and NeedsHuman for a storage that is not named."""
+        """Gather, for the version that is on record. Raises the errors of the doors it uses."""
         spec, inventory, self._memory.again_at = template.spec, self.inventory, inf
         storage = spec.storage or self._member.cluster.spec.defaults.storage or ""
         file = image_file(spec.image) if spec.image is not None else None
-        volume = file.volume if file is not None else spec.image.volume if spec.image is not None else None
-        version = version_of(spec, storage=storage)
-        copies = [await self._copy(template, copy) for copy in template.status.copies]
+        volume = image_volume(spec.image) if spec.image is not None else None
+        version = template.status.version or ""  # named before, but for an object that is only let go
+        makers = self._makers()
+        copies = [await self._copy(template, copy, makers) for copy in template.status.copies]
         source = inventory.guests.get(spec.from_vm.vmid) if spec.from_vm is not None else None
         lacking = {
             each.copy.node
@@ -118,7 +120,20 @@ class TemplateObserver:
 
     # Copies
 
-    async def _copy(self, template: VMTemplate, copy: TemplateCopy) -> CopyFacts:
+    def _makers(self) -> dict[int, list[str]]:
+        """The ProxmoxVMs of this cluster that are being made, by the VMID that they are cloned from."""
+        found: dict[int, list[str]] = {}
+        for raw in self._context.store.list(VM_KIND):
+            status = raw.get("status") or {}
+            intent = status.get("provisioning") or {}
+            if status.get("cluster") == self._member.name and "sourceVmid" in intent:
+                name = f"{raw['metadata']['namespace']}/{raw['metadata']['name']}"
+                found.setdefault(intent["sourceVmid"], []).append(name)
+        return found
+
+    async def _copy(
+        self, template: VMTemplate, copy: TemplateCopy, makers: Mapping[int, list[str]]
+    ) -> CopyFacts:
         if copy.upid is not None:
             silent = self._silent(UPID.parse(copy.upid).node)
             return CopyFacts(copy=copy, standing=silent or Gone(), working=silent is None)
@@ -131,12 +146,7 @@ class TemplateObserver:
             working=isinstance(standing, There) and await self._is_worked_on(template, copy, standing),
             failed=self._memory.failed(copy.vmid, self._context.clock()),
             settles_at=None if known or copy.state not in ("Creating", "Removing") else copy.since + span,
-            making=tuple(
-                f"{raw['metadata']['namespace']}/{raw['metadata']['name']}"
-                for raw in self._context.store.list(VM_KIND)
-                if (status := raw.get("status") or {}).get("cluster") == self._member.name
-                and (status.get("provisioning") or {}).get("sourceVmid") == copy.vmid
-            ),
+            making=tuple(makers.get(copy.vmid, ())),
         )
 
     async def standing(self, template: VMTemplate, copy: TemplateCopy, *, live: bool = False) -> Standing:
@@ -195,17 +205,16 @@ class TemplateObserver:
         if there.lock not in _PENDING_LOCKS and not converting:
             return False
         tasks, source = self._session.tasks, template.spec.from_vm
-        if there.owner is Owner.PENDING and source is None:
-            # A clone in the making names its source only: somebody may have taken the VMID.
-            return any(
-                task.upid.type == "qmclone" or task.upid.id == str(copy.vmid)
-                for task in await tasks.active(there.node)
-            )
         if source is not None and not converting and there.lock != "destroyed":
             since = copy.since.timestamp()
             found = await tasks.find_clone(source.vmid, copy.vmid, node=there.node, since=since)
             return found is not None and found.running
-        return any(task.upid.id == str(copy.vmid) for task in await tasks.active(there.node))
+        # A clone in the making names its source only: somebody may have taken the VMID.
+        anybodys = there.owner is Owner.PENDING and source is None
+        return any(
+            task.upid.id == str(copy.vmid) or (anybodys and task.upid.type == "qmclone")
+            for task in await tasks.active(there.node)
+        )
 
     # Nodes
 
@@ -246,7 +255,7 @@ class TemplateObserver:
     async def _with_image(self, node: NodeFacts, volume: str, file: ImageFile | None) -> NodeFacts:
         """Whether the image is there, or on its way; a storage that cannot be looked at is its node's trouble alone."""
         try:
-            listed = await self._session.images.listed(node.name, volume.partition(":")[0])
+            listed = await self._session.files.images(node.name, volume.partition(":")[0])
             if volume in listed or file is None:
                 return replace(node, image=volume in listed)
             downloading = await self._is_coming(node.name, volume)
@@ -274,7 +283,17 @@ class TemplateObserver:
 
     def _unused(self, template: VMTemplate) -> tuple[TemplateImage, ...]:
         """Images of this object that neither it nor another VMTemplate needs any more, on nodes that can be reached."""
-        needed = set() if template.metadata.deletion_timestamp is not None else _images_of(template)
+        kept = None if template.metadata.deletion_timestamp is not None else _volume_of(template)
+        candidates = [
+            image
+            for image in template.status.images
+            if image.volume != kept
+            and image.node in self.inventory.nodes
+            and self._silent(image.node) is None
+        ]
+        if not candidates:
+            return ()  # as nearly always: then nobody else's spec is read
+        needed = set()
         for raw in self._context.store.list(TEMPLATE_KIND):
             if raw["metadata"]["uid"] == template.metadata.uid or "deletionTimestamp" in raw["metadata"]:
                 continue
@@ -283,18 +302,10 @@ class TemplateObserver:
             except InvalidObject:
                 return ()  # what it needs is not known
             if other.status.cluster in (None, self._member.name):
-                needed |= _images_of(other)
-        return tuple(
-            image
-            for image in template.status.images
-            if image.volume not in needed
-            and self._silent(image.node) is None
-            and image.node in self.inventory.nodes
-        )
+                needed.add(_volume_of(other))
+        return tuple(image for image in candidates if image.volume not in needed)
 
 
-def _images_of(template: VMTemplate) -> set[str]:
-    """The volume that a VMTemplate is made from, downloaded or not."""
-    image = template.spec.image
-    file = image_file(image) if image is not None else None
-    return {volume for volume in (file and file.volume, image and image.volume) if volume}
+def _volume_of(template: VMTemplate) -> str | None:
+    """The image that a VMTemplate is made from, downloaded or not."""
+    return image_volume(template.spec.image) if template.spec.image is not None else None

@@ -34,9 +34,8 @@ _ASKING = FirstBoot(state="Unknown", reason="Asking", message="cloud-init in the
 
 def is_owed(vm: ProxmoxVM, memory: Memory, now: float) -> bool:
     """Whether cloud-init is to be asked now."""
-    waiting = matters(vm) and not vm.status.cloud_init_done and vm.spec.management == "Manage"
     due = memory.boot.ask_at is None or memory.boot.ask_at <= now
-    return waiting and due and vm.status.power == "Running"
+    return _is_open(vm) and due and vm.status.power == "Running"
 
 
 async def ask(
@@ -44,8 +43,7 @@ async def ask(
 ) -> FirstBoot | None:
     """What is known of the first boot; None where nobody waits for it, or the VM does not run."""
     question = memory.boot
-    waiting = matters(vm) and not vm.status.cloud_init_done and vm.spec.management == "Manage"
-    if not waiting or present.power != "Running" or vm.metadata.deletion_timestamp is not None:
+    if not _is_open(vm) or present.power != "Running" or vm.metadata.deletion_timestamp is not None:
         question.ask_at = None
         return None
     if (impossible := _impossible(member, memory)) is not None:
@@ -57,6 +55,11 @@ async def ask(
         question.found = found = await _asked(session, vm, present.node, question)
         question.ask_at = now + _delay(question)
     return replace(found, after=question.ask_at - now)
+
+
+def _is_open(vm: ProxmoxVM) -> bool:
+    """Whether somebody still waits for the answer."""
+    return matters(vm) and not vm.status.cloud_init_done and vm.spec.management == "Manage"
 
 
 def _impossible(member: Member, memory: Memory) -> FirstBoot | None:

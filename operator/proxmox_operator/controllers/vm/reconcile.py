@@ -33,7 +33,6 @@ from proxmox_operator.errors import (
     OperatorError,
     Outdated,
     Transient,
-    Waiting,
 )
 from proxmox_operator.planning.access import access_of
 from proxmox_operator.planning.lifecycle import (
@@ -108,7 +107,8 @@ class VMReconciler:
             return await self._abandon(vm, keeper, member)
         if is_paused(member.cluster.metadata.annotations):
             return await self._paused(keeper, f"ProxmoxCluster {member.name}")
-        _refuse_leaving(vm, member)
+        if vm.status.vmid is None and vm.metadata.deletion_timestamp is None:
+            member.refuse_new()
         with self._fleet.turn(member, vm_key(vm)) as ours:
             if not ours:
                 return Outcome.again(5.0)  # woken earlier by a pass that ends
@@ -379,14 +379,6 @@ class VMReconciler:
                 del member.keys[vmid]
                 for waiting in member.longing_for({vmid}):
                     self._context.queue.add(waiting)
-
-
-def _refuse_leaving(vm: ProxmoxVM, member: Member) -> None:
-    """Nothing new is made in a cluster that is being deleted: its deletion would never end."""
-    new = vm.status.vmid is None and vm.metadata.deletion_timestamp is None
-    if new and member.cluster.metadata.deletion_timestamp is not None:
-        message = f"ProxmoxCluster {member.name} is being deleted: name another in a new object"
-        raise Waiting(message, reason="ClusterNotReady")
 
 
 def _owes_addresses(vm: ProxmoxVM, memory: Memory) -> bool:

@@ -5,7 +5,6 @@ a second does not write ten times.
 """
 
 from proxmox_operator.api import MAX_ADDRESSES, HAStatus, ProxmoxVM, VMStatus
-from proxmox_operator.api.names import PAUSED
 from proxmox_operator.controllers.context import Context, key_of
 from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.controllers.vm.observe import MOVING, Observer
@@ -96,10 +95,9 @@ class StatusKeeper:
     async def paused(self, what: str) -> None:
         """Say that nothing is done, and leave the rest of the status as it was."""
         status = VMStatus.model_validate(self.raw.get("status") or {})
-        message = f"{what} is paused: nothing is read or written until the annotation {PAUSED} is removed"
         generation = self.raw["metadata"].get("generation", 0)
         conditions = report.paused_conditions(
-            status.conditions, message, generation=generation, now=self._context.now()
+            status.conditions, report.paused_message(what), generation=generation, now=self._context.now()
         )
         await self._write(status.model_copy(update={"conditions": conditions}))
 

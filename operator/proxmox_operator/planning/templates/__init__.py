@@ -3,7 +3,7 @@
 Pure, like all of ``planning``. Doing the steps is ``controllers.template.apply``'s part.
 """
 
-from proxmox_operator.planning.templates.draft import BOOT_SLOT, draft
+from proxmox_operator.planning.templates.draft import draft
 from proxmox_operator.planning.templates.facts import (
     Bury,
     Convert,
@@ -33,6 +33,7 @@ from proxmox_operator.planning.templates.report import conditions, counted, is_u
 from proxmox_operator.planning.templates.version import (
     ImageFile,
     image_file,
+    image_volume,
     marked_name,
     marked_version,
     proxmox_name,
@@ -40,7 +41,6 @@ from proxmox_operator.planning.templates.version import (
 )
 
 __all__ = [
-    "BOOT_SLOT",
     "Bury",
     "Convert",
     "CopyFacts",
@@ -68,6 +68,7 @@ __all__ = [
     "counted",
     "draft",
     "image_file",
+    "image_volume",
     "is_usable",
     "marked_name",
     "marked_version",

@@ -90,3 +90,9 @@ def image_file(image: Image) -> ImageFile | None:
         algorithm=algorithm,
         digest=digest,
     )
+
+
+def image_volume(image: Image) -> str | None:
+    """The volume that boot disks are imported from: the one that lies there, or the one that is downloaded."""
+    file = image_file(image)
+    return image.volume if file is None else file.volume
