@@ -8,7 +8,7 @@ import logging
 from math import inf
 
 from proxmox_operator.api import InvalidObject, TemplateStatus, VMTemplate
-from proxmox_operator.api.names import FINALIZER, PAUSED
+from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, Context, is_paused
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.outcome import Outcome, outcome_of
@@ -28,7 +28,13 @@ from proxmox_operator.errors import (
     Waiting,
 )
 from proxmox_operator.kube.client import Raw
-from proxmox_operator.planning.report import Verdict, paused_conditions, summarise, verdict_of_error
+from proxmox_operator.planning.report import (
+    Verdict,
+    paused_conditions,
+    paused_message,
+    summarise,
+    verdict_of_error,
+)
 from proxmox_operator.planning.templates import (
     Download,
     Plan,
@@ -104,10 +110,8 @@ class TemplateReconciler:
             return await self._abandon(key, record, member)
         if is_paused(member.cluster.metadata.annotations):
             return await self._paused(record, f"ProxmoxCluster {member.name}")
-        new = FINALIZER not in template.metadata.finalizers
-        if new and member.cluster.metadata.deletion_timestamp is not None:
-            message = f"ProxmoxCluster {member.name} is being deleted: name another in a new object"
-            raise Waiting(message, reason="ClusterNotReady")
+        if FINALIZER not in template.metadata.finalizers:
+            member.refuse_new()
         with self._fleet.turn(member, key) as ours:
             if not ours:
                 return Outcome.again(5.0)  # woken earlier by a pass that ends
@@ -200,7 +204,9 @@ class TemplateReconciler:
                 mine = file is not None and place[1] == file.volume
                 if mine and (error := result.explained()) is not None:
                     if error.reason == "ChecksumMismatch":
-                        error.message = f"{error.message} ({clip(result.exitstatus)})"
+                        # Another error: the same result is told to other VMTemplates, too. It holds no secret.
+                        message = f"{error.message} ({clip(result.exitstatus)})"
+                        error = NeedsHuman(message, reason=error.reason)
                     now, slow = self._context.clock(), self._context.settings.slow_retry
                     memory.fail(upid.split(":")[1], error, now=now, slow=slow)
                 self._context.queue.add(key)
@@ -210,26 +216,19 @@ class TemplateReconciler:
     async def _finish(
         self, record: Record, facts: TemplateFacts, todo: Plan, memory: TemplateMemory
     ) -> Outcome:
-        template, now = record.template, self._context.now()
+        template = record.template
         await record.write(
             observed_generation=template.metadata.generation,
             conditions=conditions(
-                template.status.conditions, facts, todo, generation=template.metadata.generation, now=now
+                template.status.conditions,
+                facts,
+                todo,
+                generation=template.metadata.generation,
+                now=self._context.now(),
             ),
             copies_ready=counted(facts, todo),
         )
-        settling = [
-            (each.settles_at - now).total_seconds()
-            for each in facts.copies
-            if each.settles_at is not None and each.settles_at > now
-        ]
-        waits = (
-            [LOOK_AGAIN if any(each.waits for each in todo.troubles) else LOOK_LATER] if todo.troubles else []
-        )
-        waits += [max(0.05, memory.again_at - self._context.clock())] if memory.again_at < inf else []
-        waits += [max(0.05, min(settling))] if settling and todo.working else []
-        waits += [UNWATCHED] if any(each.working and each.copy.upid is None for each in facts.copies) else []
-        return Outcome.again(min(waits)) if waits else Outcome.done()
+        return next_look(facts, todo, memory, clock=self._context.clock())
 
     async def _failed(self, raw: Raw, error: OperatorError) -> Outcome:
         outcome = outcome_of(error)
@@ -259,13 +258,12 @@ class TemplateReconciler:
         return outcome
 
     async def _paused(self, record: Record, what: str) -> Outcome:
-        message = f"{what} is paused: nothing is read or written until the annotation {PAUSED} is removed"
         template = record.template
         try:
             await record.write(
                 conditions=paused_conditions(
                     template.status.conditions,
-                    message,
+                    paused_message(what),
                     generation=template.metadata.generation,
                     now=self._context.now(),
                 )
@@ -303,6 +301,28 @@ class TemplateReconciler:
             for waiting, (template, _) in member.copies_awaited.items():
                 if template == name:
                     self._context.queue.add(waiting)
+
+
+def next_look(facts: TemplateFacts, todo: Plan, memory: TemplateMemory, *, clock: float) -> Outcome:
+    """When to look again at what no task and no change in the inventory wakes us for.
+
+    Judged by the time of the facts: what the plan waits for is waited for, though that time has passed meanwhile.
+    """
+    settling = [
+        (each.settles_at - facts.now).total_seconds()
+        for each in facts.copies
+        if each.settles_at is not None and each.settles_at > facts.now
+    ]
+    waits = []
+    if todo.troubles:
+        waits.append(LOOK_AGAIN if any(each.waits for each in todo.troubles) else LOOK_LATER)
+    if memory.again_at < inf:
+        waits.append(max(0.05, memory.again_at - clock))
+    if settling and todo.working:
+        waits.append(max(0.05, min(settling)))
+    if any(each.working and each.copy.upid is None for each in facts.copies):
+        waits.append(UNWATCHED)
+    return Outcome.again(min(waits)) if waits else Outcome.done()
 
 
 def _await_source(key: Key, member: Member, facts: TemplateFacts, todo: Plan) -> None:
