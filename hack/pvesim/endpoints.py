@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from .http import ENDPOINT, Http
+from .http import Http
 from .pki import server_context
 
 IDLE_SECONDS = 5.0
@@ -47,15 +47,14 @@ class Listener:
         """Listen, on the same port as before."""
         if self._runner is not None:
             return
-        app: web.Application = self.server._build_app()
-        app[ENDPOINT] = self.node
-        runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_SECONDS, shutdown_timeout=0.0)
-        await runner.setup()
         context = server_context(self.server.cluster_name, self.node, key_usage=self.server.key_usage)
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", self.port))
         self.port = sock.getsockname()[1]
+        app = self.server.application(self.node, self.port)
+        runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_SECONDS, shutdown_timeout=0.0)
+        await runner.setup()
         # Not aiohttp's own site: pveproxy drops a connection when it closes it, and does not wait for the
         # client's half of the TLS shutdown.
         self._socket = await asyncio.get_running_loop().create_server(

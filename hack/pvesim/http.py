@@ -24,7 +24,6 @@ from .core import Values
 from .recorder import Answer, Call, DropAfter, DropBefore, Interceptor, Late, Recorder, is_mutating, masked
 from .validation import bad_booleans
 
-ENDPOINT = web.AppKey("endpoint", str)
 REQUESTS_PER_CONNECTION = 100
 VOLUME = re.compile(r"/api2/\w+(/nodes/[^/]+/storage/[^/]+/content)/(.+)")
 HA_RULES = "/cluster/ha/rules"
@@ -46,14 +45,24 @@ class Http(Backups):
         self.hung: dict[str, asyncio.Event] = {}
         self._served: weakref.WeakKeyDictionary[asyncio.BaseTransport, int] = weakref.WeakKeyDictionary()
         self._routes: dict[tuple[str, str], Route] = {}
+        self._app: web.Application | None = None
+        self.nodes_of_ports: dict[int, str] = {}
         self.rebind()
 
     def rebind(self) -> None:
         """Collect the routes of all areas (again, for a copy of a server)."""
+        self._app = None
         self._routes = {}
         for name in sorted(dir(type(self))):
             if name.startswith("_table_"):
                 self._routes |= {(method, path): handler for method, path, handler in getattr(self, name)()}
+
+    def application(self, node: str, port: int) -> web.Application:
+        """What answers on this port, as this node; made once, since it has some thousand routes."""
+        self.nodes_of_ports[port] = node
+        if self._app is None:
+            self._app = self._build_app()
+        return self._app
 
     # ---------------------------------------------------------------- requests
 
@@ -70,7 +79,9 @@ class Http(Backups):
     async def _middleware(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]
     ) -> Any:
-        endpoint = request.app[ENDPOINT]
+        if (address := request.get_extra_info("sockname")) is None:
+            raise ConnectionResetError("the client is gone")
+        endpoint = self.nodes_of_ports[address[1]]
         self.answering.set(endpoint)
         while resumed := self.hung.get(endpoint):
             await resumed.wait()

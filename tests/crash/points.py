@@ -4,8 +4,10 @@ A :class:`Switch` stands in both doors of one operator. It notes each call as a 
 path with roles instead of ids) and its ordinal among the calls of that name, and kills the operator at one of them:
 
 - ``before``: the operator dies, the call is never sent;
-- ``answer lost``: the call is executed, the operator is dead when the answer comes;
+- ``answer lost`` (calls with an effect): the call is executed, the operator is dead when the answer comes;
 - ``late`` (writes): the operator dies, the call is still on its way; :meth:`Switch.deliver` executes it later.
+
+A read whose answer is lost leaves behind what a read that was never sent does: ``before`` covers it.
 
 From the moment of death nothing of that operator reaches a server, whatever its ``finally`` blocks try: both doors
 refuse.
@@ -244,12 +246,20 @@ class _KubeDoor:
 
 
 def news(known: list[Point], run: list[Point], mode: Mode) -> list[Point]:
-    """The points of a run that are not known yet; for ``late`` only writes are points."""
+    """The points of a run that are not known yet, and are points in this mode."""
     old = set(known)
     return [
         point
         for point in run
         if point not in old
-        and (point.writes or mode is not Mode.LATE)
+        and _counts_in(mode, point)
         and (point.ordinal <= POLLS or not _POLL.match(point.name))
     ]
+
+
+def _counts_in(mode: Mode, point: Point) -> bool:
+    """Whether dying there in this mode is another case than one that is played anyway."""
+    told_once = mode is Mode.LOST and point.name.endswith(
+        "/agent/exec-status"
+    )  # the agent forgets what it told
+    return point.writes or told_once or mode is Mode.BEFORE

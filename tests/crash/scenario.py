@@ -107,7 +107,7 @@ class Run:
             self._bury_and_inherit()
             if not self.owed and reached():
                 return True
-            time.sleep(0.025)
+            time.sleep(0.05)
         return False
 
     def _bury_and_inherit(self) -> None:

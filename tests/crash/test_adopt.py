@@ -29,7 +29,7 @@ def test_a_vm_is_let_go_as_it_was_wherever_the_operator_dies(
 
 
 @pytest.mark.timeout(480)
-@pytest.mark.parametrize("mode", [Mode.LOST, Mode.LATE])
+@pytest.mark.parametrize("mode", list(Mode))
 def test_no_mark_is_left_of_an_object_that_was_deleted_meanwhile_wherever_the_operator_dies(
     mode: Mode, new_stage: Callable[[], Stage], record_property: Callable[[str, object], None]
 ) -> None:

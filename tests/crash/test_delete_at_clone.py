@@ -11,7 +11,7 @@ from crash.stage import Stage
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("mode", [Mode.LOST, Mode.LATE])
+@pytest.mark.parametrize("mode", list(Mode))
 def test_a_vm_about_to_be_made_is_deleted_without_a_trace_wherever_the_operator_dies(
     mode: Mode, new_stage: Callable[[], Stage], record_property: Callable[[str, object], None]
 ) -> None:

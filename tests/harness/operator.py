@@ -1,20 +1,22 @@
 """The operator's composition root in a thread of the test's process, against a real API server and the simulator.
 
-It is the operator of production but for the watch: objects are listed every few milliseconds instead, so
-that starting and killing one costs nothing. `tests/integration/test_process.py` runs the real process.
+It is the operator of production but for kopf: a watch of our own is there at once, and costs nothing to kill.
+`tests/integration/test_process.py` runs the real process.
 """
 
 import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from harness.watch import watch
 from proxmox_operator.controllers.manager import Manager
 from proxmox_operator.engine.settings import Settings
-from proxmox_operator.kube.client import Kube, Transport
+from proxmox_operator.kube.client import Transport
 from proxmox_operator.kube.login import log_in
 from proxmox_operator.kube.resources import OWN_KINDS
 from proxmox_operator.kube.transport import AioTransport
@@ -105,28 +107,18 @@ class RunningOperator:
         transport, eyes = AioTransport(configuration), AioTransport(configuration)
         self.manager = Manager(self.settings, self._wrap(transport), connect=self._connect, rng=Random(1))
         self._prepare(self.manager)
-        feed = asyncio.create_task(self._feed(self.manager, Kube(eyes)))
+        namespaces = self.settings.watch_namespaces or ("",)
+        feeds = [
+            asyncio.create_task(watch(eyes, resource, namespace, partial(self.manager.observe, kind)))
+            for kind, resource in OWN_KINDS.items()
+            for namespace in (namespaces if resource.namespaced else ("",))
+        ]
         self._started.set_result(None)
         try:
             await self.manager.run()
         finally:
-            feed.cancel()
-            await asyncio.gather(feed, return_exceptions=True)
+            for feed in feeds:
+                feed.cancel()
+            await asyncio.gather(*feeds, return_exceptions=True)
             await transport.close()
             await eyes.close()
-
-    async def _feed(self, manager: Manager, kube: Kube) -> None:
-        """Stands in for the watch."""
-        known: dict[str, dict[str, Any]] = {}
-        namespaces = self.settings.watch_namespaces or ("",)
-        while True:
-            seen: dict[str, dict[str, Any]] = {}
-            for kind, resource in OWN_KINDS.items():
-                for namespace in namespaces if resource.namespaced else ("",):
-                    for raw in (await kube.list(resource, namespace=namespace)).items:
-                        seen[raw["metadata"]["uid"]] = raw
-                        manager.observe(kind, "MODIFIED", raw)
-            for uid in known.keys() - seen.keys():
-                manager.observe(known[uid]["kind"], "DELETED", known[uid])
-            known = seen
-            await asyncio.sleep(0.03)
