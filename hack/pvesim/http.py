@@ -120,6 +120,8 @@ class Http(Backups):
         verdict = intercept(call) if intercept is not None else None
         if verdict is None:
             return self._closing_rules(request, await execute())
+        if isinstance(verdict, Answer | DropBefore):
+            self.drop_upload(values)
         return await self._follow(verdict, request, call, execute)
 
     async def _follow(

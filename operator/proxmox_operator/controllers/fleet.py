@@ -62,9 +62,13 @@ class Coming:
     def leave(self, key: Key) -> None:
         """This VMTemplate no longer waits for it."""
         if self.owners.pop(key, None) is not None and not self.owners:
-            self.cancelled = True
-            if self.source is not None:
-                self.source.close()
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End an upload; a task of Proxmox goes on."""
+        self.cancelled = True
+        if self.source is not None:
+            self.source.close()
 
 
 @dataclass(kw_only=True)
@@ -220,6 +224,8 @@ class Fleet:
         member = self._members.pop(name, None)
         if member is not None and member.session is not None:
             self._context.metrics.forget_cluster(name)
+            for coming in member.downloads.values():
+                coming.cancel()
             await member.session.close()
 
     async def close(self) -> None:
