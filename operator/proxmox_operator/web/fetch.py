@@ -76,6 +76,7 @@ class Fetched:
     def close(self) -> None:
         """Let go of the connection."""
         self._wire.cut()
+        self._response.close()
         self._session.close()
 
 
