@@ -53,6 +53,7 @@ class _Reply:
     stall: int | None = None
     times: int | None = None
     content_type: str = "application/octet-stream"
+    sized: bool = True
 
 
 class ImageServer:
@@ -61,6 +62,7 @@ class ImageServer:
     def __init__(self, *, tls: bool = False) -> None:
         self.ca_pem = pki.authority("images", key_usage=True).pem
         self.requests: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []
         self._replies: dict[str, _Reply] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -98,14 +100,16 @@ class ImageServer:
         stall: int | None = None,
         times: int | None = None,
         content_type: str = "application/octet-stream",
+        sized: bool = True,
     ) -> str:
         """From now on ``path`` answers this; the URL.
 
         :param cut: the connection ends after so many bytes of the body.
         :param stall: nothing comes after so many bytes of the body, and the connection stays.
         :param times: how many answers are cut or stall before one is whole; None: all of them.
+        :param sized: whether the answer tells its length; one that does not ends with the connection.
         """
-        self._replies[path] = _Reply(body, status, "", cut, stall, times, content_type)
+        self._replies[path] = _Reply(body, status, "", cut, stall, times, content_type, sized)
         return self.url + path
 
     def redirect(self, path: str, to: str) -> str:
@@ -137,6 +141,7 @@ class ImageServer:
                 self._start(server._take("HEAD", self.path)[0])
 
             def do_GET(self) -> None:
+                server.headers.append(dict(self.headers))
                 reply, length, hangs = server._take("GET", self.path)
                 self._start(reply)
                 self.wfile.write(reply.body[:length])
@@ -146,7 +151,8 @@ class ImageServer:
 
             def _start(self, reply: _Reply) -> None:
                 self.send_response(reply.status)
-                self.send_header("Content-Length", str(len(reply.body)))
+                if reply.sized:
+                    self.send_header("Content-Length", str(len(reply.body)))
                 self.send_header("Content-Type", reply.content_type)
                 if reply.location:
                     self.send_header("Location", reply.location)

@@ -22,6 +22,7 @@ from fakepve.server import API, GENERIC, USER, error, params
 from .backups import Backups
 from .core import Values
 from .recorder import Answer, Call, DropAfter, DropBefore, Interceptor, Late, Recorder, is_mutating, masked
+from .uploads import CutShort
 from .validation import bad_booleans
 
 REQUESTS_PER_CONNECTION = 100
@@ -97,6 +98,10 @@ class Http(Backups):
             values = await (self.receive_upload(request) if upload else params(request))
         except PveError as problem:
             return self._refuse(problem)
+        except CutShort:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()  # never sent
         call = self.recorder.add(
             endpoint=endpoint,
             method=request.method,
@@ -126,6 +131,8 @@ class Http(Backups):
         verdict = intercept(call) if intercept is not None else None
         if verdict is None:
             return self._closing_rules(request, await execute())
+        if isinstance(verdict, Answer | DropBefore):
+            self.drop_upload(values)
         return await self._follow(verdict, request, call, execute)
 
     async def _follow(

@@ -2,15 +2,20 @@
 
 Facts: file_upload_multipart of PVE::APIServer::AnyEvent (pve-http-server 6) and upload of PVE::API2::Storage::Status
 (pve-storage 9.1.7). The bytes go to a temporary file as they come, before anything but the login is checked; the form
-fields stand before the file, which may be of any size. Unlike a download, an upload takes the place of a file that has
-its name.
+fields stand before the file, which may be of any size. A client that leaves, or rests for 5 s, before the last byte
+leaves nothing. The task belongs to the node that was spoken to, which copies the file to the other one. Unlike a
+download, an upload takes the place of a file that has its name: cp writes to it in place, so that half of it is listed
+meanwhile, and stays where the worker is killed.
 """
 
+import asyncio
 import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
-from aiohttp import BodyPartReader, web
+from aiohttp import BodyPartReader, ClientError, web
+from fakepve.model import PveError, TaskError
 
 from . import images
 from .core import Values, die
@@ -21,8 +26,15 @@ FIELDS = frozenset({"content", "checksum", "checksum-algorithm"})
 TEMPORARY = "/var/tmp/pveupload-"  # noqa: S108 - a path on the simulated node
 
 
+class CutShort(Exception):
+    """The client has left in the middle of an upload, or rested for too long."""
+
+
 class Uploads(Downloads):
     """POST storage/{storage}/upload."""
+
+    upload_patience = 5.0
+    """Seconds without a byte (the timeout of the handle of PVE::APIServer::AnyEvent), whatever the time scale."""
 
     def _table_uploads(self) -> list[tuple[str, str, Any]]:
         return [("POST", "/nodes/{node}/storage/{storage}/upload", self._upload_post)]
@@ -35,10 +47,19 @@ class Uploads(Downloads):
         """The parameters of a multipart request; `tmpfilename` names the temporary file on the node.
 
         :raises PveError: 500: the file is in a field of another name, or its length is not known beforehand.
+        :raises CutShort: nothing of it is left.
         """
         if request.content_length is None:
             raise die("upload without content length header not supported")
         values: Values = {}
+        try:
+            await self._receive(request, values)
+        except (ClientError, ConnectionError, ValueError, TimeoutError) as error:
+            self.drop_upload(values)
+            raise CutShort from error
+        return values
+
+    async def _receive(self, request: web.Request, values: Values) -> None:
         async for part in await request.multipart():
             if not isinstance(part, BodyPartReader):
                 continue
@@ -50,9 +71,8 @@ class Uploads(Downloads):
                 values["filename"] = part.filename
                 values["tmpfilename"] = TEMPORARY + secrets.token_hex(16)
                 with self._temporary(values["tmpfilename"]).open("wb") as sink:
-                    while chunk := await part.read_chunk(CHUNK):
+                    while chunk := await asyncio.wait_for(part.read_chunk(CHUNK), self.upload_patience):
                         sink.write(chunk)
-        return values
 
     def drop_upload(self, values: Values) -> None:
         """The request was refused: nobody needs the temporary file."""
@@ -77,7 +97,7 @@ class Uploads(Downloads):
             finally:
                 self.drop_upload(v)
 
-        return await self.task(node, "imgcopy", "", user, body)
+        return await self.task(self.answering.get(), "imgcopy", "", user, body)
 
     async def _store_upload(self, v: Values, name: str) -> None:
         sid, node, shown = v["storage"], v["node"], v["tmpfilename"]
@@ -94,9 +114,18 @@ class Uploads(Downloads):
             f"file size is: {received.stat().st_size}",
         ):
             self.say(line)
-        await self.checkpoint("upload:copying")
-        await self.work()
-        if received.stat().st_size > self.sizes[sid] - self.used(sid, node):
-            raise die(f"import failed: cp: error writing '{target}': No space left on device")
-        await self.put_file(sid, node, name, received)
+        copy = self.begin_file(sid, node, name)
+        try:
+            size = received.stat().st_size
+            if size > self.sizes[sid] - self.used(sid, node):
+                raise die(f"import failed: cp: error writing '{target}': No space left on device")
+            with received.open("rb") as source, copy.path.open("wb", buffering=0) as sink:
+                sink.write(source.read(min(CHUNK, size // 2)))
+                await self.checkpoint("upload:copying")
+                await self.work()
+                await asyncio.to_thread(shutil.copyfileobj, source, sink)
+        except (PveError, TaskError):
+            self.remove_file(sid, node, copy)
+            raise
+        await self.finish_file(sid, node, copy, name)
         self.say("finished file import successfully")

@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -43,8 +44,8 @@ _POLL = re.compile(
 )
 _SEED = re.compile(r"^pvm-seed-\d+-\w+\.iso$")
 
-_CHECKSUM = re.compile(r"-[0-9a-f]{16}(?=\.)")
-"""In the name of a downloaded image."""
+_CHECKSUM = re.compile(r"-[0-9a-f]{16}(?=(-uploaded)?\.)")
+"""In the name of a downloaded or uploaded image."""
 
 
 class Mode(StrEnum):
@@ -190,7 +191,8 @@ class _PveDoor:
         if mode is Mode.LOST:
             self._deliver(request)
         if mode is Mode.LATE:
-            self._switch.keep(late=lambda: self._deliver(request))
+            whole = _read(request)
+            self._switch.keep(late=lambda: self._deliver(whole))
         self._switch.died.set()
         raise proxmox.Lost("the operator is dead")
 
@@ -213,6 +215,15 @@ class _PveDoor:
 
     def close(self) -> None:
         self._inner.close()
+
+
+def _read(request: Request) -> Request:
+    """The same, with the bytes of a stream in hand: they are under way already."""
+    if request.stream is None:
+        return request
+    key, stream = request.stream
+    pieces = iter(list(stream.pieces))
+    return replace(request, params={**request.params, key: replace(stream, pieces=pieces)})
 
 
 class _KubeDoor:

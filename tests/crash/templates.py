@@ -29,8 +29,11 @@ class TemplateStage(Stage):
 
     resource = VM_TEMPLATES
 
-    def __init__(self, control_plane: Cluster, kube: KubeApi, namespace: str) -> None:
+    def __init__(
+        self, control_plane: Cluster, kube: KubeApi, namespace: str, *, via: str = "Proxmox"
+    ) -> None:
         super().__init__(control_plane, kube, namespace)
+        self._via = via
         self.NAME = f"debian-{namespace}"
         self.server = ImageServer()
         self._images = {path: qcow2(2 * GIB, path.encode()) for path in PATHS}
@@ -55,7 +58,8 @@ class TemplateStage(Stage):
 
     def _image(self) -> Raw:
         checksum = f"sha256:{self._digest()}"
-        return {"url": self.server.url + self._path, "checksum": checksum, "storage": IMAGES}
+        url = self.server.url + self._path
+        return {"url": url, "checksum": checksum, "storage": IMAGES, "via": self._via}
 
     def _digest(self) -> str:
         return hashlib.sha256(self._images[self._path]).hexdigest()
@@ -117,7 +121,7 @@ class TemplateStage(Stage):
         status = raw["status"]
         (copy,) = status["copies"]
         mark = read_mark(vm["description"] or "")
-        file = f"import/debian-{self._digest()[:16]}.qcow2"
+        file = f"import/debian-{self._digest()[:16]}{'-uploaded' if self._via == 'Operator' else ''}.qcow2"
         volume = next((each for each in world.volumes_of(vmid) if "cloudinit" not in each.name), None)
         image = next((each for each in world.files if each.name == file), None)
         facts: dict[str, tuple[object, object]] = {

@@ -9,7 +9,7 @@
         name = templates.make(storage="local-lvm")     # from an image of its own, which is served on a loopback port
         templates.wait_ready(name)
 
-Images are downloaded to a local storage of each node, made for the test, which takes nothing else.
+Images come to a local storage of each node, made for the test, which takes nothing else; ``via`` says how.
 """
 
 import hashlib
@@ -30,6 +30,7 @@ class Templates:
         self.world = world
         self.server = ImageServer()
         self.storage = world.name("images")
+        self.via = "Proxmox"
         self._made: list[str] = []
 
     def __enter__(self) -> Self:
@@ -51,7 +52,8 @@ class Templates:
         """``spec.image`` of an image that is being served, with these faults; another ``salt`` is another image."""
         data = qcow2(gib * GIB, salt.encode())
         url = self.server.serve(path, data, **faults)
-        return {"url": url, "checksum": f"sha256:{hashlib.sha256(data).hexdigest()}", "storage": self.storage}
+        checksum = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        return {"url": url, "checksum": checksum, "storage": self.storage, "via": self.via}
 
     def files(self, node: str) -> list[str]:
         """What lies on the image storage of a node, half-downloaded files too."""

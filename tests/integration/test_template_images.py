@@ -17,6 +17,13 @@ def templates(world: World) -> Iterator[Templates]:
         yield templates
 
 
+@pytest.fixture(params=["Proxmox", "Operator"])
+def via(request: pytest.FixtureRequest, templates: Templates) -> str:
+    """Both ways in which an image comes to a node."""
+    templates.via = str(request.param)
+    return templates.via
+
+
 def one_node(templates: Templates, **spec: Any) -> str:
     """A VMTemplate that wants a copy on pve1 only."""
     return templates.make(nodes=["pve1"], **spec)
@@ -30,17 +37,18 @@ def nothing_is_left(world: World, templates: Templates, name: str) -> None:
 
 
 def test_an_image_with_another_checksum_is_refused_and_nothing_is_left(
-    world: World, templates: Templates
+    world: World, templates: Templates, via: str
 ) -> None:
     image = templates.image() | {"checksum": "sha256:" + "0" * 64}
     name = one_node(templates, image=image)
     found = templates.wait_reason(name, "ChecksumMismatch")
     assert "spec.image.checksum" in found.message
+    assert f"!= expect '{'0' * 64}'" in found.message
     nothing_is_left(world, templates, name)
     assert templates.condition(name, "Stalled").status == "True"
 
 
-def test_a_corrected_checksum_is_tried_at_once(templates: Templates) -> None:
+def test_a_corrected_checksum_is_tried_at_once(templates: Templates, via: str) -> None:
     image = templates.image()
     name = one_node(templates, image=image | {"checksum": "sha256:" + "0" * 64})
     templates.wait_reason(name, "ChecksumMismatch")
@@ -54,10 +62,16 @@ def test_a_corrected_checksum_is_tried_at_once(templates: Templates) -> None:
     ids=["is not there", "is cut in the middle", "stalls"],
 )
 def test_an_image_that_cannot_be_fetched_is_said_and_nothing_is_left(
-    world: World, templates: Templates, faults: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+    world: World,
+    templates: Templates,
+    via: str,
+    faults: dict[str, Any],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(world.sim.server, "download_tries", 2)
     monkeypatch.setattr("pvesim.wget.READ_TIMEOUT", 5)
+    monkeypatch.setattr("proxmox_operator.web.fetch.STALL", 0.5)
     name = one_node(templates, image=templates.image(**faults))
     found = templates.wait_reason(name, "DownloadFailed")
     assert words in found.message
@@ -65,12 +79,15 @@ def test_an_image_that_cannot_be_fetched_is_said_and_nothing_is_left(
     nothing_is_left(world, templates, name)
 
 
-def test_a_download_that_was_cut_once_is_tried_again(templates: Templates) -> None:
+def test_a_download_that_was_cut_once_is_tried_again(
+    templates: Templates, via: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxmox_operator.controllers.template.memory.AGAIN", 0.2)
     name = one_node(templates, image=templates.image(cut=100, times=1))
     assert list(templates.wait_ready(name)) == ["pve1"]
 
 
-def test_a_redirect_is_followed(templates: Templates) -> None:
+def test_a_redirect_is_followed(templates: Templates, via: str) -> None:
     image = templates.image(path="/real.qcow2")
     url = templates.server.redirect("/latest.qcow2", "/real.qcow2")
     name = one_node(templates, image=image | {"url": url})
@@ -78,13 +95,16 @@ def test_a_redirect_is_followed(templates: Templates) -> None:
     assert templates.files("pve1")[0].startswith("latest-")
 
 
-def test_what_is_no_disk_image_is_not_made_into_a_template(world: World, templates: Templates) -> None:
+def test_what_is_no_disk_image_is_not_made_into_a_template(
+    world: World, templates: Templates, via: str
+) -> None:
     text = b"<html>not an image</html>"
     url = templates.server.serve("/page.qcow2", text)
     image = {
         "url": url,
         "checksum": f"sha256:{hashlib.sha256(text).hexdigest()}",
         "storage": templates.storage,
+        "via": via,
     }
     name = one_node(templates, image=image)
     found = templates.wait_reason(name, "ImageInvalid")
@@ -116,14 +136,14 @@ def test_a_storage_that_is_full_is_said(world: World, templates: Templates) -> N
     templates.wait_ready(name)
 
 
-def test_two_templates_of_one_image_download_it_once_for_each_node(templates: Templates) -> None:
+def test_two_templates_of_one_image_download_it_once_for_each_node(templates: Templates, via: str) -> None:
     image = templates.image()
     first, second = (templates.make(image=image, hardware={"cpu": {"cores": cores}}) for cores in (1, 2))
     assert templates.wait_ready(first).keys() == templates.wait_ready(second).keys()
     assert templates.server.count("/debian-12.qcow2") == 3
 
 
-def test_the_image_stays_while_another_template_needs_it(templates: Templates) -> None:
+def test_the_image_stays_while_another_template_needs_it(templates: Templates, via: str) -> None:
     image = templates.image()
     first, second = (templates.make(image=image, nodes=["pve1"], revision=text) for text in "ab")
     templates.wait_ready(first)

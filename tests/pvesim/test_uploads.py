@@ -1,21 +1,26 @@
 """Uploads: files that a client sends through any node."""
 
+import contextlib
 import hashlib
 import io
+import threading
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from imageserver import GIB, qcow2
 from pvesim import PveSim
-from pvesim.client import Api, ApiError
+from pvesim.client import Api, ApiError, eventually
 
 IMAGE = qcow2(3 * GIB)
 SHA256 = hashlib.sha256(IMAGE).hexdigest()
 NAME = "import/debian.qcow2"
 PATH = "/nodes/pve1/storage/local/upload"
+CONTENT = "/nodes/pve1/storage/local/content"
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
 
@@ -34,9 +39,11 @@ def upload(
     return upid
 
 
-def test_an_upload_is_a_task_and_a_file_of_the_node_it_was_meant_for(sim: PveSim, api: Api) -> None:
+def test_an_upload_is_a_task_of_the_node_spoken_to_and_a_file_of_the_one_it_was_meant_for(
+    sim: PveSim, api: Api
+) -> None:
     upid = upload(api, node="pve2", checksum=SHA256, **{"checksum-algorithm": "sha256"})
-    assert (api.ended(upid), upid.split(":")[1], upid.split(":")[5:7]) == ("OK", "pve2", ["imgcopy", ""])
+    assert (api.ended(upid), upid.split(":")[1], upid.split(":")[5:7]) == ("OK", "pve1", ["imgcopy", ""])
     path = sim.image_path(f"local:{NAME}", "pve2")
     assert path is not None
     assert path.read_bytes() == IMAGE
@@ -146,3 +153,47 @@ def test_an_upload_is_recorded_without_its_bytes(sim: PveSim, api: Api) -> None:
     assert call.params["filename"] == "debian.qcow2"
     assert call.params["content"] == "import"
     assert set(call.params) == {"content", "filename", "tmpfilename"}
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["a client that leaves", "a client that rests"])
+def test_an_upload_that_is_cut_leaves_nothing(
+    sim: PveSim, api: Api, monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    monkeypatch.setattr(sim.server, "upload_patience", 60.0 if leaves else 0.2)
+    head = b'--b\r\nContent-Disposition: form-data; name="filename"; filename="x.iso"\r\n\r\n'
+    begun, over = threading.Event(), threading.Event()
+
+    class Body:
+        len = 1_000_000
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield head + bytes(500_000)
+            eventually(lambda: list(sim.server.scratch.path.iterdir()))
+            begun.set()
+            if leaves:
+                raise InterruptedError
+            over.wait(60)
+
+    def send() -> None:
+        with contextlib.suppress(requests.ConnectionError, InterruptedError):
+            api.request("POST", PATH, data=Body(), headers=FORM)
+
+    client = threading.Thread(target=send)
+    client.start()
+    assert begun.wait(10)
+    eventually(lambda: not list(sim.server.scratch.path.iterdir()))
+    over.set()
+    client.join()
+    assert sim.world().files == ()
+    assert not sim.recorder.matching("POST", r"/upload$")
+
+
+def test_half_of_an_uploaded_file_is_listed_while_it_is_copied_and_stays_where_the_worker_is_killed(
+    sim: PveSim, api: Api
+) -> None:
+    with sim.hold("upload:copying") as hold:
+        upid = upload(api)
+        assert hold.reached.wait(10)
+        assert [item["size"] for item in api.get(CONTENT)] == [len(IMAGE) // 2]
+        assert [task.upid for task in sim.kill_tasks("imgcopy")] == [upid]
+    assert [item["size"] for item in api.get(CONTENT)] == [len(IMAGE) // 2]

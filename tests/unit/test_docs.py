@@ -7,7 +7,7 @@ import doctables
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATOR = ROOT / "operator" / "proxmox_operator"
-OF_TEMPLATES = (OPERATOR / "planning" / "templates", OPERATOR / "controllers" / "template")
+OF_TEMPLATES = (OPERATOR / "planning" / "templates", OPERATOR / "controllers" / "template", OPERATOR / "web")
 
 REASON = re.compile(r'reason(?:: str)? ?=,? ?"([A-Z]\w+)"|return "([A-Z]\w+)", |(?:True|False), "([A-Z]\w+)"')
 EVENT = re.compile(r'\.event\(\s*"([A-Z]\w+)"')

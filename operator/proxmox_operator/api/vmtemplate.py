@@ -75,6 +75,11 @@ class Image(Wire):
             field=".volume",
         ),
         Rule(
+            cel="!has(self.volume) || self.via == 'Proxmox'",
+            message="spec.image.volume lies on a storage already, so nothing is uploaded: remove via",
+            field=".volume",
+        ),
+        Rule(
             cel=r"!has(self.url) || has(self.format) || self.url.matches('[.](qcow2|raw|vmdk|img)$')",
             message=(
                 "spec.image.url does not end in .qcow2, .img, .raw or .vmdk: set format; a compressed image cannot be "
@@ -85,8 +90,11 @@ class Image(Wire):
     )
 
     url: ImageURL | None = None
-    """Where the Proxmox nodes themselves download the image from: a file whose content does not change. Needs checksum
-    and storage. Default: none; either url or volume is set."""
+    """Where the image is downloaded from, by whom via says: a file whose content does not change. Needs checksum and
+    storage. Default: none; either url or volume is set."""
+    via: Literal["Proxmox", "Operator"] = "Proxmox"
+    """Who downloads it: Proxmox, each node by itself; or Operator, for nodes that do not reach the URL: the operator
+    fetches it and uploads it to each, which needs Proxmox VE 8.4. Default: Proxmox."""
     checksum: Checksum | None = None
     """Checksum as published beside the image: sha256: or sha512: and hex digits; Proxmox deletes a file that has
     another. Default: none; it is needed with url."""
@@ -223,7 +231,7 @@ class TemplateImage(Wire):
     """Image that was downloaded for this template."""
 
     node: str
-    """Node that it was downloaded by."""
+    """Node that it was downloaded by, or uploaded to."""
     volume: str
     """Proxmox volume such as local:import/debian-12-0123456789ab.qcow2."""
 

@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 from proxmox_operator.api import InvalidObject, ProxmoxCluster
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, VM_KIND, Context, key_of
+from proxmox_operator.controllers.template.memory import TemplateMemory
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import NeedsHuman, NotReadYet, OperatorError, Unreachable, Waiting
 from proxmox_operator.kube.client import Raw
 from proxmox_operator.planning.identity import Signs
+from proxmox_operator.planning.templates import ImageFile
+from proxmox_operator.proxmox.client import UPLOADS
 from proxmox_operator.proxmox.permissions import Feature, Permissions
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.traces import traces
+from proxmox_operator.web.fetch import Fetched
 
 CURSOR_BLOCK = 16
 """VMIDs by which the persisted cursor runs ahead, so that most creations need no write of their own."""
@@ -34,6 +38,39 @@ class Promise:
     space: Mapping[str, int]
 
 
+Place = tuple[str, str]
+"""Where a file lies: its node ("" where the storage is shared) and its volume id."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Coming:
+    """An image on its way to ``node``. ``upid`` is the task that fetches it, or puts it into place: None until there is
+    one.
+
+    Of an upload (``job``) ``owners`` are the VMTemplates that wait for just this ``file``, each with the memory that a
+    failure is kept in; one that nobody waits for any more is cancelled.
+    """
+
+    node: str
+    file: ImageFile | None = None
+    upid: str | None = None
+    job: asyncio.Task[None] | None = None
+    source: Fetched | None = None
+    owners: dict[Key, TemplateMemory] = field(default_factory=dict)
+    cancelled: bool = False
+
+    def leave(self, key: Key) -> None:
+        """This VMTemplate no longer waits for it."""
+        if self.owners.pop(key, None) is not None and not self.owners:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End an upload; a task of Proxmox goes on."""
+        self.cancelled = True
+        if self.source is not None:
+            self.source.close()
+
+
 @dataclass(kw_only=True)
 class Member:
     """One Proxmox cluster as this process knows it.
@@ -46,10 +83,11 @@ class Member:
     that wait for a VM which is not theirs yet, by its VMID (None: for any); ``copies_awaited`` are ProxmoxVMs that wait
     for a copy of a VMTemplate, with its name and the node they are placed on (None: for any copy). ``passes`` counts
     objects being worked on now; ``queued`` are those that wait until one of them is done (:meth:`Fleet.turn`).
-    ``downloads`` are images that a node is fetching, by node and volume, with the task's UPID: the same image of two
-    VMTemplates is fetched once. ``cluster`` is the object at its newest (``raw``), ``acted_on`` as the cluster's own
-    last pass saw it, which can hang for minutes. ``major`` is the version of Proxmox VE, ``granted`` what the
-    credentials may do, ``lacking`` what only some VMs ask for and the credentials are not enough for, with the remedy.
+    ``downloads`` are images on their way, by place: the same image of two VMTemplates is fetched once; ``whole`` are
+    places of uploaded files that are known to be so; ``uploading`` bounds the uploads at once. ``cluster`` is the
+    object at its newest (``raw``), ``acted_on`` as the cluster's own last pass saw it, which can hang for minutes.
+    ``major`` is the version of Proxmox VE, ``granted`` what the credentials may do, ``lacking`` what only some VMs ask
+    for and the credentials are not enough for, with the remedy.
     """
 
     name: str
@@ -66,7 +104,9 @@ class Member:
     swept_at: float = 0.0
     awaited: dict[Key, int | None] = field(default_factory=dict)
     copies_awaited: dict[Key, tuple[str, str | None]] = field(default_factory=dict)
-    downloads: dict[tuple[str, str], str] = field(default_factory=dict)
+    downloads: dict[Place, Coming] = field(default_factory=dict)
+    whole: set[Place] = field(default_factory=set)
+    uploading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
     cursor: int | None = None
     major: int | None = None
     granted: Permissions = field(default_factory=dict)
@@ -184,6 +224,8 @@ class Fleet:
         member = self._members.pop(name, None)
         if member is not None and member.session is not None:
             self._context.metrics.forget_cluster(name)
+            for coming in member.downloads.values():
+                coming.cancel()
             await member.session.close()
 
     async def close(self) -> None:

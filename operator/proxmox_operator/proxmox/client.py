@@ -7,9 +7,9 @@ only when it is certain that nothing was done. Knows nothing of VMs (vm.py) or t
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from .credentials import Endpoint
 from .endpoint import EndpointHealth, EndpointState, NextEndpoint, not_sent, summary, wrong_cluster
 from .errors import NotQuorate, classify_response
 from .identity import ClusterIdentity, Proof, read_proof
-from .request import Method, ParamValue, Request, split_path
+from .request import Method, ParamValue, Request, Stream, split_path
 from .transport import CALL_TIMEOUT, Lost, NotSent, Refused, Transport
 
 PROOF_INTERVAL = 30.0
@@ -30,6 +30,9 @@ PROOF_INTERVAL = 30.0
 
 CLUSTER_THREADS = 2
 """Threads for cluster-wide calls (inventory, proofs), so that nodes that hang cannot starve them."""
+
+UPLOADS = 2
+"""Streams that are sent at once; they take minutes, and have threads of their own."""
 
 _GATEWAY = frozenset({502, 503, 504})
 """Statuses by which the endpoint itself, or a proxy before it, says that it cannot work now."""
@@ -109,6 +112,7 @@ class PveClient:
         self._clock = clock
         self._node_pool = ThreadPoolExecutor(self.limits.threads, thread_name_prefix=f"pve-{name}")
         self._cluster_pool = ThreadPoolExecutor(CLUSTER_THREADS, thread_name_prefix=f"pve-{name}-cluster")
+        self._stream_pool = ThreadPoolExecutor(UPLOADS, thread_name_prefix=f"pve-{name}-uploads")
         self._node_slots: dict[str, asyncio.Semaphore] = {}
         self._node_breakers: dict[str, Breaker] = {}
         self._preferred = 0
@@ -190,9 +194,9 @@ class PveClient:
         return self.health()
 
     async def close(self) -> None:
-        """Start nothing more; calls under way end by themselves within their time-out."""
+        """Start nothing more; calls under way end by themselves within their time-out, and streams are cut."""
         self._closed = True
-        for pool in (self._node_pool, self._cluster_pool):
+        for pool in (self._node_pool, self._cluster_pool, self._stream_pool):
             pool.shutdown(wait=False, cancel_futures=True)
         for candidate in self._endpoints:
             candidate.transport.close()
@@ -273,6 +277,8 @@ class PveClient:
         """Run ``work`` in a worker thread and keep the circuits; NextEndpoint where another endpoint may be
         tried."""
         pool = self._node_pool if request is not None and request.node is not None else self._cluster_pool
+        if request is not None and request.stream is not None:
+            pool = self._stream_pool
         if self._closed:
             raise self._reconnecting()
         try:
@@ -330,11 +336,15 @@ class PveClient:
         return error
 
     def _send(self, transport: Transport, request: Request, actor: audit.Actor | None) -> Any:
-        """In the worker thread: nothing comes between the fence and the send."""
+        """In the worker thread: nothing comes between the fence and the send, of a stream: of what completes it."""
         started = time.perf_counter()
         result, answer = "Error", None
         try:
-            with self._fence.writing(CALL_TIMEOUT) if request.mutating else nullcontext():
+            with ExitStack() as writing:
+                if request.stream is not None:
+                    request = self._guarding(request, *request.stream, writing)
+                elif request.mutating:
+                    writing.enter_context(self._fence.writing(CALL_TIMEOUT))
                 answer = transport.send(request)
             result = "ok"
         except Refused as refused:
@@ -343,12 +353,30 @@ class PveClient:
             )
             result = error.reason
             raise
+        except errors.OperatorError as error:
+            result = error.reason
+            raise
         except (NotSent, Lost, LeadershipLost) as failure:
             result = type(failure).__name__
             raise
         finally:
             self._record(request, actor, result, answer, time.perf_counter() - started)
         return answer
+
+    def _guarding(self, request: Request, key: str, stream: Stream, writing: ExitStack) -> Request:
+        """The same, cut when the client is closed, and completed only behind the fence, which could not outlast all of
+        it: Proxmox acts when it has the last byte."""
+
+        def pieces() -> Iterator[bytes]:
+            for piece in stream.pieces:
+                if self._closed:
+                    raise self._reconnecting()
+                yield piece
+            if self._closed or self.frozen():
+                raise self._reconnecting()
+            writing.enter_context(self._fence.writing(CALL_TIMEOUT))
+
+        return replace(request, params={**request.params, key: replace(stream, pieces=pieces())})
 
     def _record(
         self, request: Request, actor: audit.Actor | None, result: str, answer: object, seconds: float

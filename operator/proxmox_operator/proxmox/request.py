@@ -6,7 +6,7 @@ another call: parts are checked here, once, for everybody. Not here: sending (tr
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import BinaryIO, Literal
@@ -22,7 +22,19 @@ class File:
     data: bytes = field(repr=False)
 
 
-ParamValue = str | int | float | bool | Sequence[str] | File | None
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The one parameter that is a file too large for memory: ``pieces`` yields its ``size`` bytes, once.
+
+    What ``pieces`` raises ends the call, with that error, before Proxmox has all of it: then it does nothing.
+    """
+
+    name: str
+    size: int
+    pieces: Iterator[bytes] = field(repr=False)
+
+
+ParamValue = str | int | float | bool | Sequence[str] | File | Stream | None
 WireValue = str | int | float | list[str] | BinaryIO
 
 _PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:@!+=~-]{0,255}\Z", re.ASCII)
@@ -56,10 +68,19 @@ class Request:
 
     @property
     def node(self) -> str | None:
-        """The node whose API workers the call keeps busy; None for cluster-wide calls."""
+        """The node whose API workers the call keeps busy; None for cluster-wide calls, and for a stream: the endpoint
+        takes it in beside its other work, and asks a worker for a moment at the end.
+        """
+        if self.stream is not None:
+            return None
         if len(self.path) > 1 and self.path[0] == "nodes" and self.path[1] != "localhost":
             return self.path[1]
         return None
+
+    @property
+    def stream(self) -> tuple[str, Stream] | None:
+        """The parameter that is a stream, and its name."""
+        return next(((key, each) for key, each in self.params.items() if isinstance(each, Stream)), None)
 
     @property
     def target(self) -> str:
@@ -90,10 +111,12 @@ class _Named(BytesIO):
 
 
 def wire_params(params: Mapping[str, ParamValue]) -> dict[str, WireValue]:
-    """Parameters as Proxmox reads them: booleans 1/0, None left out, sequences as repeated keys, files opened."""
+    """Parameters as Proxmox reads them: booleans 1/0, None left out, sequences as repeated keys, files opened; a stream
+    is left out, as form.py has to send it.
+    """
     wire: dict[str, WireValue] = {}
     for key, value in params.items():
-        if value is None:
+        if value is None or isinstance(value, Stream):
             continue
         if isinstance(value, bool):
             wire[key] = int(value)

@@ -89,6 +89,7 @@ def test_another_volume_or_another_vm_is_another_version():
     [
         {"image": IMAGE | {"url": "http://mirror.example.org/other-name.img"}},
         {"image": IMAGE | {"storage": "nas"}},
+        {"image": IMAGE | {"via": "Operator"}},
         {"distribution": "OnDemand"},
         {"nodes": ["pve1"]},
         {"keepVersions": 0},
@@ -160,6 +161,14 @@ def test_other_contents_are_other_files():
     files = [image_file(Image.model_validate(image)) for image in images]
     assert len({file.name for file in files}) == 3
     assert files[2].algorithm == "sha512"
+
+
+def test_an_uploaded_file_is_never_taken_for_a_downloaded_one():
+    """It is listed before it is whole."""
+    file = image_file(Image.model_validate(IMAGE | {"via": "Operator"}))
+    assert file.uploaded
+    assert file.name == "debian-12-a1b2c3d4e5f60718-uploaded.qcow2"
+    assert not image_file(Image.model_validate(IMAGE)).uploaded
 
 
 def test_an_image_that_lies_on_a_storage_is_not_downloaded():

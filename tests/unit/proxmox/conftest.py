@@ -27,8 +27,8 @@ async def open_session() -> AsyncIterator[Open]:
 
     def open_one(sim: PveSim, **options: Any) -> ClusterSession:
         credentials = TokenCredentials(sim.token_id, sim.token_secret)
-        settings = {"tls": TLSSettings(sim.ca_pem)} | options
-        session = ClusterSession("lab", list(sim.urls), credentials, **settings)
+        settings: dict[str, Any] = {"credentials": credentials, "tls": TLSSettings(sim.ca_pem)} | options
+        session = ClusterSession("lab", list(sim.urls), **settings)
         sessions.append(session)
         return session
 

@@ -105,7 +105,7 @@ def client_over(
     try:
         yield client
     finally:
-        for pool in (client._node_pool, client._cluster_pool):
+        for pool in (client._node_pool, client._cluster_pool, client._stream_pool):
             pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -5,6 +5,7 @@ from a table.
 import asyncio
 import logging
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -12,7 +13,7 @@ from proxmox_operator import errors
 from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.client import Limits
 from proxmox_operator.proxmox.identity import ClusterIdentity, WrongCluster
-from proxmox_operator.proxmox.request import Request
+from proxmox_operator.proxmox.request import Request, Stream
 from proxmox_operator.proxmox.transport import CALL_TIMEOUT, Lost, NotSent, Refused
 
 from .fakes import HOME, FakeClock, MockTransport, client_over, until
@@ -385,6 +386,130 @@ async def test_frozen_writes_are_refused_with_the_reason_and_reads_go_on():
         await client.call(ping)
     assert caught.value.reason == "WritesFrozen"
     assert transport.asked(POST_START) == 0
+
+
+class CountedLease:
+    def __init__(self):
+        self.writing_now = 0
+
+    @contextmanager
+    def writing(self, seconds):
+        assert seconds == CALL_TIMEOUT
+        self.writing_now += 1
+        yield
+        self.writing_now -= 1
+
+
+UPLOAD = ("nodes", "pve1", "storage", "local", "upload")
+POST_UPLOAD = "POST /nodes/pve1/storage/local/upload"
+
+
+def read(stream):
+    """What a transport does with a stream that it sends."""
+    return b"".join(stream.pieces)
+
+
+async def test_a_stream_is_under_the_fence_from_its_last_byte_on_and_not_before():
+    fence, seen = CountedLease(), []
+
+    def pieces():
+        for piece in (b"ab", b"c"):
+            seen.append(fence.writing_now)
+            yield piece
+
+    def answer(request):
+        assert read(request.params["filename"]) == b"abc"
+        seen.append(fence.writing_now)
+        return UPID
+
+    transport = MockTransport({POST_UPLOAD: answer})
+    with client_over(transport, fence=fence) as client:
+        assert await client.post(UPLOAD, filename=Stream("x", 3, pieces())) == UPID
+    assert seen == [0, 0, 1]
+    assert fence.writing_now == 0
+
+
+@pytest.mark.parametrize(
+    ("fence", "frozen", "kind"),
+    [
+        (LostLease(), None, errors.LeadershipLost),
+        (CountedLease(), "half of the guests vanished", errors.Transient),
+    ],
+    ids=["without the lease", "while writes are frozen"],
+)
+async def test_a_stream_is_not_completed(fence, frozen, kind):
+    done = []
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def pieces():
+        yield b"a"
+        begun.set()
+        goes_on.wait(10)
+
+    def answer(request):
+        read(request.params["filename"])
+        done.append(request)
+
+    transport = MockTransport({POST_UPLOAD: answer})
+    with client_over(transport, fence=fence) as client:
+        call = asyncio.ensure_future(client.post(UPLOAD, filename=Stream("x", 1, pieces())))
+        await until(begun.is_set)
+        client.frozen = lambda: frozen
+        goes_on.set()
+        with pytest.raises(kind):
+            await call
+    assert done == []
+
+
+async def test_a_stream_is_cut_when_the_client_is_closed():
+    begun = threading.Event()
+
+    def pieces():
+        while True:
+            yield b"a"
+            begun.set()
+
+    transport = MockTransport({POST_UPLOAD: lambda request: read(request.params["filename"])})
+    with client_over(transport) as client:
+        call = asyncio.ensure_future(client.post(UPLOAD, filename=Stream("x", 1, pieces())))
+        await until(begun.is_set)
+        await client.close()
+        with pytest.raises(errors.Transient) as caught:
+            await call
+    assert caught.value.reason == "Reconnecting"
+
+
+async def test_streams_take_no_place_of_other_calls_on_their_node_nor_of_cluster_wide_ones():
+    goes_on = threading.Event()
+
+    def pieces():
+        goes_on.wait(10)
+        yield b"a"
+
+    def answer(request):
+        return read(request.params["filename"]) and UPID
+
+    transport = MockTransport({POST_UPLOAD: answer, POST_START: UPID, "GET /version": {}})
+    with client_over(transport, limits=Limits(calls_per_node=1, threads=1)) as client:
+        calls = [client.post(UPLOAD, filename=Stream("x", 1, pieces())) for _ in range(6)]
+        uploads = [asyncio.ensure_future(call) for call in calls]
+        await until(lambda: transport.asked(POST_UPLOAD) == 2)
+        async with asyncio.timeout(5):
+            assert await client.post(START) == UPID
+            assert await client.get("version") == {}
+        goes_on.set()
+        assert await asyncio.gather(*uploads) == [UPID] * 6
+
+
+async def test_what_a_stream_raises_is_the_error_of_the_call():
+    def pieces():
+        yield b"a"
+        raise errors.NeedsHuman("another checksum", reason="ChecksumMismatch")
+
+    transport = MockTransport({POST_UPLOAD: lambda request: read(request.params["filename"])})
+    with client_over(transport) as client, pytest.raises(errors.NeedsHuman) as caught:
+        await client.post(UPLOAD, filename=Stream("x", 2, pieces()))
+    assert caught.value.reason == "ChecksumMismatch"
 
 
 async def test_a_closed_client_says_that_it_is_being_renewed():

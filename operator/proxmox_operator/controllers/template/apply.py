@@ -9,10 +9,11 @@ from uuid import uuid4
 
 from proxmox_operator.api import TemplateCopy, TemplateImage
 from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, Context, key_of
-from proxmox_operator.controllers.fleet import Fleet, Member
+from proxmox_operator.controllers.fleet import Coming, Fleet, Member
 from proxmox_operator.controllers.template.memory import TemplateMemory
 from proxmox_operator.controllers.template.observe import TemplateObserver
 from proxmox_operator.controllers.template.record import Record
+from proxmox_operator.controllers.template.uploads import Upload
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import NeedsHuman, Outdated
 from proxmox_operator.planning.identity import Owner, render_description, render_tombstone
@@ -150,10 +151,15 @@ class TemplateApplier:
         place = self._observer.place_of(node, file.volume)
         if place in downloads:
             return
-        downloads[place] = ""
+        coming = downloads[place] = Coming(node=node, file=file)
         try:
             await self._note_image(node, file.volume)
-            downloads[place] = await self._session.files.download_image(
+            if file.uploaded:
+                coming.owners[key_of(self._record.raw)] = self._memory
+                Upload(self._context, self._member, self._session, place, coming).start(file)
+                self._record.event("Uploading", f"uploading {file.url} to {file.volume} on {node}")
+                return
+            coming.upid = await self._session.files.download_image(
                 node,
                 file.storage,
                 url=file.url,
@@ -162,7 +168,7 @@ class TemplateApplier:
                 algorithm=file.algorithm,
             )
         finally:
-            if not downloads[place]:
+            if coming.upid is None and coming.job is None:
                 del downloads[place]
             self._context.wake_users(self._member.name, TEMPLATE_KIND)
         self._record.event("Downloading", f"{node} downloads {file.url} to {file.volume}")
@@ -309,6 +315,7 @@ class TemplateApplier:
         """One that may not be deleted is left, and said to be."""
         try:
             await self._session.files.delete(image.node, image.volume)
+            self._member.whole.discard(self._observer.place_of(image.node, image.volume))
         except NeedsHuman as error:
             message = f"image {image.volume} on {image.node} is no longer needed and stays: {error.message}"
             self._record.event("ImageLeft", message, warning=True)

@@ -9,9 +9,12 @@ from proxmox_operator.proxmox.resources import Inventory, StorageInfo
 IMPORTS_SINCE = (8, 3)
 """Version of Proxmox VE whose API imports disks from images on a storage."""
 
+UPLOADS_SINCE = (8, 4)
+"""Version whose API takes uploads of such images (pve-storage 8.3.6)."""
+
 
 def refusal_of_image(
-    member: Member, inventory: Inventory, field: str, node: str, volume: str
+    member: Member, inventory: Inventory, field: str, node: str, volume: str, *, uploaded: bool
 ) -> tuple[str, str | None]:
     """Reason and message, None where nothing stands in the way; ``field`` is what a person would change."""
     storage = volume.partition(":")[0]
@@ -21,6 +24,12 @@ def refusal_of_image(
         message = (
             f"spec.image: Proxmox VE {version} imports no images through its API, 8.3 and newer do: upgrade it, or "
             "use spec.fromVM"
+        )
+        return "ImportNotSupported", message
+    if uploaded and version is not None and _version(version) < UPLOADS_SINCE:
+        message = (
+            f"spec.image.via: Proxmox VE {version} takes no uploads of images, 8.4 and newer do: upgrade it, or set "
+            "via to Proxmox"
         )
         return "ImportNotSupported", message
     if found is None or not found.available:

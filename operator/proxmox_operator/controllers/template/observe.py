@@ -10,7 +10,7 @@ from math import inf
 
 from proxmox_operator.api import InvalidObject, TemplateCopy, TemplateImage, VMTemplate
 from proxmox_operator.controllers.context import TEMPLATE_KIND, VM_KIND, Context
-from proxmox_operator.controllers.fleet import Member
+from proxmox_operator.controllers.fleet import Coming, Member, Place
 from proxmox_operator.controllers.template.images import refusal_of_image
 from proxmox_operator.controllers.template.memory import TemplateMemory
 from proxmox_operator.errors import Forbidden, OperatorError, Unreachable
@@ -68,7 +68,7 @@ class TemplateObserver:
         }
         nodes = {}
         for name in inventory.nodes:
-            node = self._node(template, name, storage, volume)
+            node = self._node(template, name, storage, volume, file)
             if volume is not None and name in lacking and node.online and node.refusal is None:
                 node = await self._with_image(node, volume, file)
             nodes[name] = node
@@ -218,7 +218,9 @@ class TemplateObserver:
 
     # Nodes
 
-    def _node(self, template: VMTemplate, name: str, storage: str, volume: str | None) -> NodeFacts:
+    def _node(
+        self, template: VMTemplate, name: str, storage: str, volume: str | None, file: ImageFile | None
+    ) -> NodeFacts:
         inventory, info = self.inventory, self.inventory.nodes[name]
         if not info.online:
             return NodeFacts(name=name, online=False)
@@ -230,7 +232,10 @@ class TemplateObserver:
         elif volume is not None:
             lying = template.spec.image is not None and template.spec.image.volume is not None
             field = "spec.image.volume" if lying else "spec.image.storage"
-            reason, refusal = refusal_of_image(self._member, inventory, field, name, volume)
+            uploaded = file is not None and file.uploaded
+            reason, refusal = refusal_of_image(
+                self._member, inventory, field, name, volume, uploaded=uploaded
+            )
         elif (why := self._refusal_of_source(template, name)) is not None:
             reason, refusal = why
         return NodeFacts(name=name, online=True, refusal=refusal, reason=reason)
@@ -256,7 +261,10 @@ class TemplateObserver:
         """Whether the image is there, or on its way; a storage that cannot be looked at is its node's trouble alone."""
         try:
             listed = await self._session.files.images(node.name, volume.partition(":")[0])
-            if volume in listed or file is None:
+            trusted = (
+                file is None or not file.uploaded or self.place_of(node.name, volume) in self._member.whole
+            )
+            if (volume in listed and trusted) or file is None:
                 return replace(node, image=volume in listed)
             downloading = await self._is_coming(node.name, volume)
         except OperatorError as error:
@@ -273,10 +281,10 @@ class TemplateObserver:
         if place not in self._member.downloads:
             for task in await self._session.tasks.active(node):
                 if task.upid.type == "download" and task.upid.id == volume.rpartition("/")[2]:
-                    self._member.downloads[place] = task.upid.text
+                    self._member.downloads[place] = Coming(node=node, upid=task.upid.text)
         return place in self._member.downloads
 
-    def place_of(self, node: str, volume: str) -> tuple[str, str]:
+    def place_of(self, node: str, volume: str) -> Place:
         """What tells one file from another: its volume id, and its node unless the storage is shared."""
         storage = self.inventory.storages.get((volume.partition(":")[0], node))
         return ("" if storage is not None and storage.shared else node), volume

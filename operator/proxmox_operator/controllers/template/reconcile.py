@@ -10,7 +10,7 @@ from math import inf
 from proxmox_operator.api import InvalidObject, TemplateStatus, VMTemplate
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, Context, is_paused
-from proxmox_operator.controllers.fleet import Fleet, Member
+from proxmox_operator.controllers.fleet import Coming, Fleet, Member, Place
 from proxmox_operator.controllers.outcome import Outcome, outcome_of
 from proxmox_operator.controllers.template.apply import TemplateApplier
 from proxmox_operator.controllers.template.memory import TemplateMemory
@@ -134,6 +134,7 @@ class TemplateReconciler:
             await self._name_version(record, member)
             facts = await observer.facts(record.template)
             todo = plan(facts)
+            _await_uploads(key, member, memory, observer, facts)
             taken = [await self._take(applier, facts, step, memory) for step in todo.steps]
             self._watch_downloads(key, record.template, member, memory)
             if any(isinstance(step, Release) for step in todo.steps):
@@ -192,15 +193,17 @@ class TemplateReconciler:
         remembered for its node."""
         session, image = member.usable(), of.spec.image
         file = image_file(image) if image is not None else None
-        for place, upid in list(member.downloads.items()):
-            if not upid or upid in memory.results:
+        for place, coming in list(member.downloads.items()):
+            if coming.upid is None or coming.upid in memory.results:
                 continue
-            memory.results[upid] = None
+            memory.results[coming.upid] = None
 
-            def ended(result: TaskResult, place: tuple[str, str] = place, upid: str = upid) -> None:
-                if member.downloads.get(place) == upid:
+            def ended(result: TaskResult, place: Place = place, coming: Coming = coming) -> None:
+                if member.downloads.get(place) is coming:
                     del member.downloads[place]
-                memory.results.pop(upid, None)
+                    if coming.job is not None and result.error is None:
+                        member.whole.add(place)
+                memory.results.pop(result.upid, None)
                 mine = file is not None and place[1] == file.volume
                 if mine and (error := result.explained()) is not None:
                     if error.reason == "ChecksumMismatch":
@@ -208,10 +211,10 @@ class TemplateReconciler:
                         message = f"{error.message} ({clip(result.exitstatus)})"
                         error = NeedsHuman(message, reason=error.reason)
                     now, slow = self._context.clock(), self._context.settings.slow_retry
-                    memory.fail(upid.split(":")[1], error, now=now, slow=slow)
+                    memory.fail(coming.node, error, now=now, slow=slow)
                 self._context.queue.add(key)
 
-            session.tasks.watch(upid, ended)
+            session.tasks.watch(coming.upid, ended)
 
     async def _finish(
         self, record: Record, facts: TemplateFacts, todo: Plan, memory: TemplateMemory
@@ -285,6 +288,8 @@ class TemplateReconciler:
         self._memories.pop(key, None)
         for member in self._fleet:
             member.awaited.pop(key, None)
+            for coming in member.downloads.values():
+                coming.leave(key)
             for vmid in [vmid for vmid, owner in member.keys.items() if owner == key]:
                 del member.keys[vmid]
         return Outcome.done()
@@ -323,6 +328,23 @@ def next_look(facts: TemplateFacts, todo: Plan, memory: TemplateMemory, *, clock
     if any(each.working and each.copy.upid is None for each in facts.copies):
         waits.append(UNWATCHED)
     return Outcome.again(min(waits)) if waits else Outcome.done()
+
+
+def _await_uploads(
+    key: Key, member: Member, memory: TemplateMemory, observer: TemplateObserver, facts: TemplateFacts
+) -> None:
+    """Keep up the uploads of just the file that a copy waits for, and let go of those it no longer does."""
+    file = facts.file if facts.template.metadata.deletion_timestamp is None else None
+    awaited = {
+        observer.place_of(node.name, file.volume)
+        for node in facts.nodes.values()
+        if file is not None and node.downloading
+    }
+    for place, coming in member.downloads.items():
+        if place in awaited and coming.file == file:
+            coming.owners[key] = memory
+        else:
+            coming.leave(key)
 
 
 def _await_source(key: Key, member: Member, facts: TemplateFacts, todo: Plan) -> None:

@@ -120,7 +120,7 @@ class Hold:
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """Have a node fetch the image."""
+    """Have a node fetch the image, or upload it there."""
 
     node: str
     file: ImageFile

@@ -22,6 +22,7 @@ from proxmox_operator.planning.templates.facts import (
     There,
     Trouble,
 )
+from proxmox_operator.planning.templates.version import ImageFile
 
 
 def plan(facts: TemplateFacts) -> Plan:
@@ -134,12 +135,16 @@ def _downloads(facts: TemplateFacts, nodes: tuple[str, ...]) -> list[Next]:
             message = f"spec.image.volume: {facts.volume} is not there for {known.name}: upload it, or correct the name"
             found.append(Trouble(where=known.name, reason="ImageNotFound", message=message))
         elif known.downloading:
-            found.append(f"{known.name} downloads {facts.file.name}")
+            found.append(_coming(known.name, facts.file))
         elif known.failed is not None:
             found.append(failure(known.name, known.failed))
         else:
             found.append(Download(node=known.name, file=facts.file))
     return found
+
+
+def _coming(node: str, file: ImageFile) -> str:
+    return f"the operator uploads {file.name} to {node}" if file.uploaded else f"{node} downloads {file.name}"
 
 
 def _tended(facts: TemplateFacts, nodes: tuple[str, ...]) -> list[Next]:
@@ -177,7 +182,9 @@ def _deleting(facts: TemplateFacts) -> Plan:
             found.append(next_of(facts, each, wanted=False))
     if not found:
         found += [DeleteImage(image=image) for image in facts.unused]
-        found += [f"{image.node} downloads {image.volume}, which is deleted then" for image in facts.coming]
+        found += [
+            f"{image.volume} is on its way to {image.node}, and is deleted then" for image in facts.coming
+        ]
         found = found or [Release()]
     result = _plan(found)
     for trouble in result.troubles:

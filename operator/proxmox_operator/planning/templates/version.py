@@ -55,9 +55,11 @@ def proxmox_name(template: str, version: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFile:
-    """A file that Proxmox downloads: ``algorithm`` and ``digest`` are what it verifies.
+    """A file that Proxmox downloads, or the operator uploads: ``algorithm`` and ``digest`` are what is verified.
 
-    The name holds the checksum, so a file of this name has this content, or Proxmox refuses it.
+    The name holds the checksum, so a file of this name has this content, or Proxmox refuses it. An uploaded one has
+    another name: Proxmox copies it into place under that name, so that it can be there and not be whole, which a
+    downloaded one cannot.
     """
 
     url: str
@@ -65,6 +67,7 @@ class ImageFile:
     name: str
     algorithm: str
     digest: str
+    uploaded: bool = False
 
     @property
     def volume(self) -> str:
@@ -83,12 +86,15 @@ def image_file(image: Image) -> ImageFile | None:
     extension = image.format or path.name.rpartition(".")[2].replace("img", "qcow2")
     stem = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem if path.parts[1:] else "image")[:80].lstrip(".-")
     algorithm, _, digest = image.checksum.partition(":")
+    uploaded = image.via == "Operator"
+    mark = f"{digest[:_SUM_DIGITS]}{'-uploaded' if uploaded else ''}"
     return ImageFile(
         url=image.url,
         storage=image.storage,
-        name=f"{stem or 'image'}-{digest[:_SUM_DIGITS]}.{extension}",
+        name=f"{stem or 'image'}-{mark}.{extension}",
         algorithm=algorithm,
         digest=digest,
+        uploaded=uploaded,
     )
 
 
