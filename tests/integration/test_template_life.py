@@ -172,7 +172,9 @@ def test_a_copy_turned_into_a_vm_is_converted_again(world: World, templates: Tem
     vmid = templates.wait_ready(name)["pve1"]
     world.sim.edit_config(vmid, delete="template")
     templates.wait_until(lambda: world.sim.world().vm(vmid).template, "a template again", name)
-    assert templates.wait_ready(name) == {"pve1": vmid}
+    templates.wait_until(
+        lambda: templates.copies(name, state="Ready") == {"pve1": vmid}, "the copy is ready", name
+    )
 
 
 def test_a_foreign_vm_in_place_of_a_copy_is_left_alone(world: World, templates: Templates) -> None:

@@ -195,6 +195,8 @@ class VMReconciler:
                 if work.seed is not None:
                     raise _of_upload(error)  # without the log: it tells the checksum of what is secret
                 raise work.result.explained() or error
+        if recorded is not None:
+            memory.resume(recorded)  # recorded late by an earlier process, while this one was at another task
         if memory.work is None or memory.work.action != "Moving":
             self._end_move(vm, member)
 
