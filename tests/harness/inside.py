@@ -9,7 +9,7 @@ from typing import Any
 from pvesim.client import Api, ApiError, eventually
 
 # A guest under emulation on a machine that has other things to do; a reboot within one QEMU takes thrice a boot.
-BOOT_SECONDS = 800.0
+BOOT_SECONDS = 1500.0
 COMMAND_SECONDS = 600.0
 
 
