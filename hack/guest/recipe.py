@@ -100,6 +100,11 @@ ExecStart=-udevadm trigger --type=devices --action=add --sysname-match=ttyS0
 """,
         False,
     ),
+    # A guest has no login on its console where the device takes longer than systemd's 90 s, as it does on a busy host.
+    "etc/systemd/system.conf.d/guest.conf": (
+        "[Manager]\nDefaultTimeoutStartSec=30min\nDefaultDeviceTimeoutSec=30min\n",
+        False,
+    ),
     "etc/systemd/journald.conf.d/guest.conf": ("[Journal]\nStorage=volatile\n", False),
     "etc/cloud/cloud.cfg.d/95-guest.cfg": (
         """\
