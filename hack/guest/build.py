@@ -14,7 +14,7 @@ from pathlib import Path
 
 import builtonce
 from guest import recipe
-from guest.host import BUILDING, RUNNING, GuestImageError, ensure, missing, say, search_path
+from guest.host import BUILDING, RUNNING, GuestImageError, NotHereError, ensure, missing, say, search_path
 
 GRUB = Path("/usr/lib/grub/i386-pc")
 IMAGE = "debian-12.qcow2"
@@ -32,13 +32,14 @@ def cache_dir() -> Path:
 def image() -> Path:
     """The image, a qcow2 that boots by itself; built if it is not in the cache (minutes, once).
 
-    :raises GuestImageError: it cannot be built here.
+    :raises NotHereError: it is not in the cache, and this machine cannot build it.
+    :raises GuestImageError: building it failed.
     """
     finished = cache_dir() / IMAGE
     if finished.exists():
         return finished
     if os.geteuid() != 0:
-        raise GuestImageError(
+        raise NotHereError(
             "the guest image is built by root: run `PYTHONPATH=hack python -m guest build` as root"
         )
     ensure(BUILDING)

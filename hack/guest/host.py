@@ -16,6 +16,7 @@ BUILDING = {
     "mke2fs": "e2fsprogs",
     "sfdisk": "fdisk",
     "grub-mkimage": "grub-common",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     "/usr/lib/grub/i386-pc/boot.img": "grub-pc-bin",
     "qemu-img": "qemu-utils",
 }
@@ -23,6 +24,7 @@ RUNNING = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
     "setpriv": "util-linux",
+    "openssl": "openssl",
     "ssh": "openssh-client",
 }
 SBIN = "/usr/sbin:/sbin"
@@ -30,6 +32,10 @@ SBIN = "/usr/sbin:/sbin"
 
 class GuestImageError(Exception):
     """The guest image cannot be had; the text is one line that says what to do."""
+
+
+class NotHereError(GuestImageError):
+    """Nothing is broken: this machine lacks something that only a person can give it."""
 
 
 def say(line: str) -> None:
@@ -52,14 +58,15 @@ def missing(programs: Iterable[str]) -> list[str]:
 def ensure(programs: dict[str, str]) -> None:
     """Install the packages of the programs that are missing.
 
-    :raises GuestImageError: this is not a Debian machine, we are not root, or apt-get fails.
+    :raises NotHereError: this is not a Debian machine, or we are not root.
+    :raises GuestImageError: apt-get fails.
     """
     packages = sorted({programs[program] for program in missing(programs)})
     if not packages:
         return
     wanted = " ".join(packages)
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise GuestImageError(f"real guests need {wanted}: as root, apt-get install {wanted}")
+        raise NotHereError(f"real guests need {wanted}: as root, apt-get install {wanted}")
     say(f"installing {wanted}")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):

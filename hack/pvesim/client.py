@@ -75,9 +75,12 @@ class Api:
         found: dict[str, Any] = self.get(f"/nodes/{upid.split(':')[1]}/tasks/{upid}/status")
         return found
 
-    def ended(self, upid: str) -> str:
-        """The exit status of a task, once it has ended."""
-        eventually(lambda: self.status(upid)["status"] == "stopped")
+    def ended(self, upid: str, *, seconds: float = 60.0) -> str:
+        """The exit status of a task, once it has ended.
+
+        :raises AssertionError: it did not within `seconds`.
+        """
+        eventually(lambda: self.status(upid)["status"] == "stopped", seconds=seconds)
         return str(self.status(upid)["exitstatus"])
 
     def log(self, upid: str) -> list[str]:

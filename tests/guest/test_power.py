@@ -32,12 +32,6 @@ def boot_id(vm: Inside) -> str | None:
         return None
 
 
-def ended(api: Api, upid: str) -> str:
-    """The exit status of a task for which the guest takes its time."""
-    eventually(lambda: api.status(upid)["status"] == "stopped", seconds=BOOT_SECONDS)
-    return api.ended(upid)
-
-
 def test_a_guest_that_reboots_itself_keeps_its_process_and_what_is_pending(
     sim: PveSim, api: Api, vm: Inside
 ) -> None:
@@ -53,7 +47,7 @@ def test_a_reboot_through_the_api_is_another_process_with_what_was_pending(
     sim: PveSim, api: Api, vm: Inside
 ) -> None:
     process = sim.door(100).pid
-    assert ended(api, api.post(f"{ONE}/status/reboot", timeout=180)) == "OK"
+    assert api.ended(api.post(f"{ONE}/status/reboot", timeout=300), seconds=BOOT_SECONDS) == "OK"
     eventually(lambda: running(sim), seconds=30)
     vm.wait_booted()
     assert sim.door(100).pid != process
@@ -73,11 +67,11 @@ def test_without_an_agent_a_shutdown_is_by_acpi_and_fails_while_nobody_listens(
     api.set(100, delete="agent")
     assert api.ended(api.post(f"{ONE}/status/start")) == "OK"
     # The boot loader knows no ACPI.
-    assert (
-        ended(api, api.post(f"{ONE}/status/shutdown", timeout=1)) == "VM quit/powerdown failed - got timeout"
+    assert api.ended(api.post(f"{ONE}/status/shutdown", timeout=1)) == (
+        "VM quit/powerdown failed - got timeout"
     )
     assert running(sim)
     log = sim.door(100).console_log
     eventually(lambda: "login:" in log.read_text(errors="replace"), seconds=BOOT_SECONDS)
-    assert ended(api, api.post(f"{ONE}/status/shutdown", timeout=180)) == "OK"
+    assert api.ended(api.post(f"{ONE}/status/shutdown", timeout=300), seconds=BOOT_SECONDS) == "OK"
     assert not running(sim)

@@ -9,8 +9,8 @@ from typing import Any
 from pvesim.client import Api, ApiError, eventually
 
 # A guest under emulation on a machine that has other things to do; a reboot within one QEMU takes thrice a boot.
-BOOT_SECONDS = 800.0
-COMMAND_SECONDS = 200.0
+BOOT_SECONDS = 1500.0
+COMMAND_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class Inside:
     def wait_booted(self) -> None:
         """Wait for the agent."""
         eventually(self.answers, seconds=BOOT_SECONDS)
+
+    def wait_first_boot(self) -> None:
+        """Wait for the agent, and for cloud-init's last word."""
+        self.wait_booted()
+        self.read("until [ -e /run/cloud-init/result.json ]; do sleep 1; done")
 
     def start(self, *command: str, stdin: str = "") -> int:
         """Start a command; its process id in the guest."""

@@ -124,6 +124,53 @@ def test_every_make_target_sets_itself_up_and_says_what_it_is_for():
             assert targets[name].split()[0] == "bootstrap", f"{name} does not set itself up"
 
 
+PRETENDS = """\
+#!/bin/sh
+echo "$*" >>"$0.log"
+case "$*" in
+    *--ignore*) exit $ALL_OTHERS ;;
+    *"guest build"*) exit $IMAGE ;;
+    *tests/guest*) exit $GUESTS ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("others", "image", "guests", "ran", "passed"),
+    [
+        (0, 0, 0, True, True),
+        (1, 0, 0, True, False),
+        (0, 0, 1, True, False),
+        (0, 3, 0, False, True),
+        (1, 3, 0, False, False),
+        (0, 1, 0, False, False),
+    ],
+)
+def test_make_test_boots_guests_whatever_went_before_and_fails_with_either(
+    tmp_path: Path, others: int, image: int, guests: int, ran: bool, passed: bool
+):
+    python = tmp_path / "python"
+    python.write_text(PRETENDS)
+    python.chmod(0o755)
+    environment = os.environ | {"ALL_OTHERS": str(others), "IMAGE": str(image), "GUESTS": str(guests)}
+    command = ["make", "-C", str(ROOT), "test", f"PY={python}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    calls = Path(f"{python}.log").read_text()
+    assert ("loadscope tests/guest" in calls, done.returncode == 0) == (ran, passed), (
+        done.stdout + done.stderr
+    )
+    assert ("SKIPPED: tests/guest" in done.stdout) == (image == 3)
+
+
+@pytest.mark.parametrize(("ci", "status"), [("", 3), ("true", 1)])
+def test_a_machine_that_cannot_have_real_guests_is_told_what_it_lacks_and_ci_fails(ci: str, status: int):
+    environment = {"PATH": "/nowhere", "PYTHONPATH": str(ROOT / "hack"), "CI": ci}
+    command = [sys.executable, "-m", "guest", "build"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert "qemu-system-x86" in done.stderr
+
+
 TESTS_THAT_HIDE = """
 import pytest
 def test_calls_skip(): pytest.skip("no time")
