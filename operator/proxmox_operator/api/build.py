@@ -35,7 +35,7 @@ PackageName = Annotated[
 ]
 FilePath = Annotated[
     str,
-    Field(max_length=400),
+    Field(max_length=200),
     Matches(
         pattern="^(/[A-Za-z0-9_@%+=:,.-]+)+$",
         also="!self.matches('/[.][.]?(/|$)')",
@@ -98,8 +98,8 @@ class BuildStep(Wire):
         Rule(
             cel=f"!has(self.script) || size(bytes(self.script)) <= {MAX_SCRIPT}",
             message=(
-                f"script of a build step must not have more than {MAX_SCRIPT} bytes: make two steps of it, or have it fetch "
-                "the rest"
+                f"script of a build step must not have more than {MAX_SCRIPT} bytes: make two steps of it, or have it "
+                "fetch the rest"
             ),
             field=".script",
         ),

@@ -30,7 +30,7 @@ _SAID = "proxmox-operator-build"
 _ANSWER = re.compile(rf"^{_SAID} (running|rebooted|ended (\d{{1,3}}))$")
 
 _RUNNER = """\
-# proxmox-operator build step {number}
+# {said} step {number}
 umask 077
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
@@ -175,10 +175,10 @@ def _step(step: BuildStep) -> str:
 
 def _file(file: BuildFile) -> str:
     """A file is whole, with owner and mode, before it is in its place."""
-    path, new = shlex.quote(file.path), shlex.quote(f"{file.path}.pve-build")
-    folder = shlex.quote(file.path.rpartition("/")[0] or "/")
     content = base64.encodebytes(file.content.encode()).decode().rstrip()
     return (
-        f"mkdir -p {folder}\nbase64 -d > {new} <<'FILE'\n{content}\nFILE\n"
-        f"chown {file.owner} {new}\nchmod {file.mode} {new}\nmv -f {new} {path}\n"
+        f"path={shlex.quote(file.path)}\n"
+        'mkdir -p "${path%/*}/"\n'
+        f"base64 -d > \"$path.new\" <<'FILE'\n{content}\nFILE\n"
+        f'chown {file.owner} "$path.new"\nchmod {file.mode} "$path.new"\nmv -f "$path.new" "$path"\n'
     )

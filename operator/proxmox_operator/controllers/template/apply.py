@@ -253,8 +253,13 @@ class TemplateApplier:
         self._record.event("MakingCopy", f"making copy {copy.vmid} of version {copy.version} on {copy.node}")
 
     async def _convert(self, facts: TemplateFacts, copy: TemplateCopy) -> None:
-        """A clone has the tags of its source; those of the spec are added while it is still a VM."""
+        """A clone has the tags of its source; those of the spec are added while it is still a VM.
+
+        No digest guards the call: that it is no draft, which was never sealed, is read live just before.
+        """
         spec, vms = facts.template.spec, self._session.vms
+        if (await self._live(copy)).draft:
+            raise Outdated(f"copy {copy.vmid} is still to be built")
         if spec.from_vm is not None and spec.tags:
             config = await vms.config(copy.node, copy.vmid)
             tags = sorted({*parse_tags(config.raw.get("tags", "")), *spec.tags})

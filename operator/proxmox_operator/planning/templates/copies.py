@@ -5,7 +5,11 @@ Nothing is done on what is :class:`Unclear`. Which copies are wanted is ``plan``
 
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.templates.building import (
+    discard,
+    is_unbuilt,
+    next_of_unbuilt,
     progress,
+    running,
 )
 from proxmox_operator.planning.templates.facts import (
     Again,
@@ -100,12 +104,13 @@ def _next_of_present(facts: TemplateFacts, each: CopyFacts, there: There, *, wan
         )
         return Trouble(where=copy.node, reason="CopyTurnedVM", message=message)
     if not wanted:
-        return _remove(facts, each)
+        return discard(each, there) if there.draft and copy.state != "Ready" else _remove(facts, each)
+    if is_unbuilt(facts, each, there):
+        return next_of_unbuilt(facts, each, there)
     if there.is_template:
         return None if copy.state == "Ready" else Finish(copy=copy)
     if there.running:
-        message = f"copy {copy.vmid} on {there.node} was started before it was a template: shut it down"
-        return Trouble(where=copy.node, reason="CopyRunning", message=message)
+        return running(copy)
     if each.failed is not None:
         return failure(copy.node, each.failed)
     if copy.build is not None and copy.build.seed is not None:
