@@ -3,7 +3,9 @@
 The runner is all that a call of the guest agent brings: ``sh`` with this text on its standard input, so nothing of it
 is in an argument list. It begins a step whose folder is not there yet, and else only tells how the step stands: whoever
 lost an answer, or died, sends the same text again. The folders are in ``/run``, where only root reads them and a reboot
-of the guest forgets them: a step after the first that does not find them says so. POSIX sh alone is relied on.
+of the guest forgets them: a step after the first that does not find them says so. POSIX sh alone is relied on. Where
+there is systemd a step is a unit of its own, so that it outlives an agent that is restarted, as by an upgrade of its
+package.
 
 Source: ``guest-exec`` of the QEMU guest agent ends when the process has closed its output, so a step has none of it.
 """
@@ -29,10 +31,13 @@ MAX_WORDS = 400
 _SAID = "proxmox-operator-build"
 _ANSWER = re.compile(rf"^{_SAID} (running|rebooted|ended (\d{{1,3}}))$")
 
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The agent gives a command next to none."""
+
 _RUNNER = """\
 # {said} step {number}
 umask 077
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+PATH={path}
 export PATH
 base={folder}
 d=$base/{number}
@@ -45,6 +50,7 @@ cat > "$d/run" <<'RUN'
 cd /
 exec </dev/null >"$1/out" 2>&1
 umask 022
+PATH={path}
 HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 export HOME LC_ALL DEBIAN_FRONTEND PATH
 set -f
@@ -54,11 +60,10 @@ $interpreter "$1/step"
 echo $? > "$1/code.new"
 mv "$1/code.new" "$1/code"
 RUN
-if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
-systemd-run --quiet --no-block --collect --setenv=PATH="$PATH" /bin/sh "$d/run" "$d" </dev/null >/dev/null 2>&1
-else
-setsid /bin/sh "$d/run" "$d" </dev/null >/dev/null 2>&1 &
-fi
+(
+  [ -d /run/systemd/system ] && systemd-run --quiet --no-block --collect /bin/sh "$d/run" "$d" ||
+    exec setsid /bin/sh "$d/run" "$d"
+) </dev/null >/dev/null 2>&1 &
 fi
 if [ -f "$d/code" ]; then echo "{said} ended $(cat "$d/code")"; else echo "{said} running"; fi
 tail -c 2000 "$d/out" 2>/dev/null
@@ -119,6 +124,7 @@ def runner(build: Build, number: int, *, folder: str = FOLDER) -> str:
         number=number,
         folder=folder,
         said=_SAID,
+        path=_PATH,
         begin=begin,
         payload=base64.encodebytes(script.encode()).decode().rstrip(),
     )
