@@ -140,6 +140,28 @@ class TemplateStage(Stage):
         ]
 
 
+class BuiltStage(TemplateStage):
+    """Its copy is built: one step, between the boot and the sealing."""
+
+    def usual(self) -> Raw:
+        steps = [{"name": "web", "script": "echo hello\n"}]
+        return {**super().usual(), "build": {"steps": steps, "seedStorage": "local"}}
+
+    def _complaints_of_copy(self, vmid: int, world: World) -> list[str]:
+        found, guest = super()._complaints_of_copy(vmid, world), self.sim.vm(vmid).guest_os
+        if found:
+            return found
+        facts: dict[str, tuple[object, object]] = {
+            "steps that ran": (guest.ran, [0, 1, 2]),
+            "sealed": (guest.sealed, True),
+            "draft": ("+draft" in self.sim.vm(vmid).config["description"], False),
+            "build": (self.copies()[0].get("build"), None),
+        }
+        return [
+            f"{what} is {is_!r}, wanted {wanted!r}" for what, (is_, wanted) in facts.items() if is_ != wanted
+        ]
+
+
 class OfATemplate(OnOneStage):
     """Ends as it began; a stage on which that is not so is not used again."""
 
@@ -172,6 +194,12 @@ class MakeAndDelete(OfATemplate):
 
     def prepare(self, stage: Stage) -> None:
         """Nothing is there before the first run."""
+
+
+class BuildAndDelete(MakeAndDelete):
+    """The same of one whose copy is built."""
+
+    name = "template built and deleted"
 
 
 class Replace(OfATemplate):

@@ -112,11 +112,7 @@ def test_a_copy_is_booted_changed_sealed_and_converted(world: World, templates: 
 
 def test_the_condition_says_how_far_a_copy_is(world: World, templates: Templates) -> None:
     name = make(templates, SCRIPT, "echo one\nsleep infinity\n")
-    told = "on pve1: step 2 of 2 (b)"
-    templates.wait_until(
-        lambda: told in templates.condition(name).message, "it says which step it is at", name
-    )
-    assert templates.condition(name).reason == "Making"
+    assert wait_told(templates, name, "on pve1: step 2 of 2 (b)").reason == "Making"
 
 
 def test_where_no_cloud_init_drive_is_wanted_none_is_there(world: World, templates: Templates) -> None:

@@ -1,6 +1,7 @@
 """The build of a copy: phase by phase, what it fails of, and what may never become a template."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -43,8 +44,8 @@ from unit.planning.making_templates import (
     planned as planned_for,
 )
 
-STEPS = [{"name": "web", "packages": ["nginx"]}, {"name": "tidy", "script": "true\n"}]
-BUILD = {"steps": STEPS, "network": {"bridge": "vmbr0"}, "seedStorage": "local"}
+STEPS: list[dict[str, Any]] = [{"name": "web", "packages": ["nginx"]}, {"name": "tidy", "script": "true\n"}]
+BUILD: dict[str, Any] = {"steps": STEPS, "network": {"bridge": "vmbr0"}, "seedStorage": "local"}
 VERSION = version_of(a_spec(build=BUILD), storage=STORAGE)
 SEED = "local:iso/pvm-seed-10000-1b2c3d4e.iso"
 OFF = There(node="pve1", owner=Owner.OURS, complete=True, draft=True)

@@ -1,5 +1,7 @@
 """What holds for every plan for a copy that is built, whatever the facts are."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +72,7 @@ LOOKS = st.one_of(
 
 @st.composite
 def all_facts(draw):
-    spec = {"build": BUILD | {"keepFailed": draw(FLAG)}} if draw(mostly(True, False)) else {}
+    spec: dict[str, Any] = {"build": BUILD | {"keepFailed": draw(FLAG)}} if draw(mostly(True, False)) else {}
     template = a_template(
         nodes=["pve1"],
         deleting=draw(FLAG),
