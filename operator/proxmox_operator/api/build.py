@@ -112,7 +112,7 @@ class BuildStep(Wire):
     Default: none; one of packages, files and script is set."""
     files: Annotated[tuple[BuildFile, ...], Field(min_length=1, max_length=20)] | None = None
     """Files that are written, 1 to 20. Default: none; one of packages, files and script is set."""
-    script: Annotated[str, Field(min_length=1, max_length=MAX_SCRIPT)] | None = None
+    script: Annotated[str, Field(max_length=MAX_SCRIPT)] | None = None
     """Script for /bin/sh -e, or for what its first line names after #!. It fails the build by an exit code other than
     0, and must not reboot the guest. Default: none; one of packages, files and script is set."""
 

@@ -121,7 +121,7 @@ class TemplateApplier:
             del self._memory.results[copy.upid]
             self._memory.answered.add(copy.vmid)
             self._ended(copy, result)
-            build = copy.build if result.explained() is not None else after_task(copy, self._memory)
+            build = after_task(copy, self._memory, succeeded=result.explained() is None)
             ended.append(copy.model_copy(update={"upid": None, "since": self._now(), "build": build}))
         if ended:
             await self._record.put(ended)

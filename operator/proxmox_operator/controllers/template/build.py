@@ -40,13 +40,13 @@ Working = Callable[[TemplateCopy, str], Awaitable[None]]
 """Records the task that works on a copy, and has it watched."""
 
 
-def after_task(copy: TemplateCopy, memory: TemplateMemory) -> CopyBuild | None:
-    """The build of a copy whose task has succeeded. What other tasks bring about is seen of the VM itself."""
-    build = copy.build
-    if build is None:
-        return None
-    if copy.vmid in memory.seedless:
-        memory.seedless.discard(copy.vmid)
+def after_task(copy: TemplateCopy, memory: TemplateMemory, *, succeeded: bool) -> CopyBuild | None:
+    """The build of a copy whose task has ended. What other tasks bring about is seen of the VM itself."""
+    build, unseeded = copy.build, copy.vmid in memory.seedless
+    memory.seedless.discard(copy.vmid)
+    if build is None or not succeeded:
+        return build
+    if unseeded:
         return build.model_copy(update={"seed": None})
     uploaded = copy.state == "Building" and build.phase == "Seeding"
     return build.model_copy(update={"phase": "Attaching"}) if uploaded else build
