@@ -9,6 +9,7 @@ from typing import Self
 
 from controlplane import Cluster
 from crash.living import OnOneStage
+from crash.points import Point
 from crash.scenario import Act
 from crash.stage import Stage
 from harness.kubeapi import KubeApi, Raw
@@ -197,9 +198,15 @@ class MakeAndDelete(OfATemplate):
 
 
 class BuildAndDelete(MakeAndDelete):
-    """The same of one whose copy is built."""
+    """The same of one whose copy is built.
+
+    It dies at writes, and at answers that are told once: to die at another read is to die after the write before it.
+    """
 
     name = "template built and deleted"
+
+    def concerns(self, point: Point) -> bool:
+        return point.writes or "exec-status" in point.name
 
 
 class Replace(OfATemplate):
