@@ -44,8 +44,8 @@ FilePath = Annotated[
 ]
 FileMode = Annotated[
     str,
-    Field(max_length=4),
-    Matches(pattern="^[0-7]{3,4}$", message='mode must be octal digits in quotes, such as "0644"'),
+    Field(max_length=5),
+    Matches(pattern="^0?[0-7]{3,4}$", message='mode must be octal digits in quotes, such as "0644"'),
 ]
 FileOwner = Annotated[
     str,
