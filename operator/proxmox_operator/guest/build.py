@@ -98,7 +98,7 @@ if command -v cloud-init >/dev/null; then cloud-init clean --logs; fi
 rm -f /etc/ssh/ssh_host_*key /etc/ssh/ssh_host_*key.pub
 : > /etc/machine-id
 if [ -f /var/lib/dbus/machine-id ] && ! [ -L /var/lib/dbus/machine-id ]; then rm -f /var/lib/dbus/machine-id; fi
-rm -f /var/lib/systemd/random-seed /root/.bash_history
+rm -f /var/lib/systemd/random-seed "$HOME/.bash_history"
 if command -v apt-get >/dev/null; then apt-get clean; rm -rf /var/lib/apt/lists/*; fi
 for manager in dnf yum zypper; do
   if command -v $manager >/dev/null; then $manager clean --all >/dev/null 2>&1 || $manager clean all || true; fi
