@@ -152,6 +152,14 @@ def test_the_seal_comes_after_the_last_step():
     )
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_what_the_guest_is_given_is_read_by_a_shell(number):
+    text = runner(a_build({"packages": ["nginx"]}), number)
+    payload = text.partition("<<'STEP'\n")[2].partition("\nSTEP\n")[0]
+    for script in (text, base64.b64decode(payload).decode()):
+        subprocess.run(("/bin/sh", "-n"), input=script, text=True, check=True, timeout=LONG)
+
+
 @pytest.mark.parametrize(
     "out", ["", "hello", "proxmox-operator-build ended", "proxmox-operator-build ended 12345", "x" * 100_000]
 )
