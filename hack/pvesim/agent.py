@@ -57,7 +57,10 @@ class Agent(Snapshots):
             vm = self.load_config(v["node"], v["vmid"])
             await self._assert_agent(vm)
             if command == "exec":
-                return {"pid": agent_exec.run(vm.guest_os, _argv(v["command"]))}
+                pid, powers_off = agent_exec.run(vm.guest_os, _argv(v["command"]), v.get("input-data") or "")
+                if powers_off:
+                    await self.power_off(vm)
+                return {"pid": pid}
             if command == "exec-status":
                 return agent_exec.result(vm.guest_os, int(v["pid"]))
             if command in REFUSED:

@@ -1,4 +1,4 @@
-"""What a guest without a machine behind it runs for `guest-exec`: `cloud-init status`, and nothing else.
+"""What a guest without a machine behind it runs for `guest-exec`: `cloud-init status`, a shell, and nothing else.
 
 Facts: PVE::API2::Qemu::Agent (exec, exec-status). qemu-ga forgets a process once its end was told: the second question
 is an error. `cloud-init status` exits with 1 on an error, and prints its answer all the same; before version 22.3 it
@@ -8,27 +8,35 @@ knows no --format.
 import json
 from typing import Any
 
+from . import guest_shell
 from .core import Values, die
 from .model import Guest
 
 USAGE = "usage: /usr/bin/cloud-init status [-h] [-l] [-w]\nerror: unrecognized arguments: --format json\n"
 
 
-def run(guest: Guest, command: list[str]) -> int:
-    """guest-exec: the process ID of a command that has ended already.
+def run(guest: Guest, command: list[str], stdin: str) -> tuple[int, bool]:
+    """guest-exec: the process ID of a command that has ended already, and whether it powers the guest off.
 
-    :raises PveError: 500, "Agent error", for whatever is not `cloud-init status`.
+    :raises PveError: 500, "Agent error", for whatever is neither `cloud-init status` nor `/bin/sh -s`.
     """
-    if command[:2] != ["cloud-init", "status"] or guest.blocks_exec:
+    if guest.blocks_exec or (command != ["/bin/sh", "-s"] and command[:2] != ["cloud-init", "status"]):
         raise die("Agent error: The command guest-exec has been disabled for this instance")
+    if command == ["/bin/sh", "-s"]:
+        answer = guest_shell.run(guest, stdin)
+        return _started(guest, answer.result), answer.powers_off
     if guest.cloud_init is None:
         raise die(
             "Agent error: Guest agent command failed, error was 'Failed to execute child process "
             '"cloud-init" (No such file or directory)\''
         )
+    return _started(guest, _status(guest.cloud_init, "--format" in command, old=guest.old_cloud_init)), False
+
+
+def _started(guest: Guest, answer: Values) -> int:
     pid = 1000 + guest.executed
     guest.executed += 1
-    guest.processes[pid] = _status(guest.cloud_init, "--format" in command, old=guest.old_cloud_init)
+    guest.processes[pid] = answer
     return pid
 
 

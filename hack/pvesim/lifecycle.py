@@ -50,7 +50,14 @@ BOOT_DISKS = ("ide", "sata", "scsi", "virtio")
 
 
 class Lifecycle(MoveDisk):
-    """POST /nodes/{node}/qemu, DELETE /nodes/{node}/qemu/{vmid}, POST .../template."""
+    """POST /nodes/{node}/qemu, DELETE /nodes/{node}/qemu/{vmid}, POST .../template.
+
+    `new_guest` is what is on every disk that a VM is created with.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.new_guest = Guest()
 
     def _table_lifecycle(self) -> list[tuple[str, str, Any]]:
         one = "/nodes/{node}/qemu/{vmid}"
@@ -106,7 +113,7 @@ class Lifecycle(MoveDisk):
         if existing is not None:
             kind = "VM" if self.vm(vmid) else "CT"
             raise die(f"{kind} {vmid} already exists on node '{existing.node}'")
-        vm = SimVm(vmid, node, {"lock": "create"}, Guest())
+        vm = SimVm(vmid, node, {"lock": "create"}, self.new_guest.copy())
         self.vms.append(vm)
         return vm
 

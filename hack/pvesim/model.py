@@ -13,6 +13,16 @@ STUB_DESCRIPTION = " qmclone temporary file"
 
 
 @dataclass
+class Step:
+    """A step of a build that a guest has begun: when it ends (monotonic), how, and what it has said."""
+
+    ends: float
+    code: int = 0
+    output: str = ""
+    reboots: bool = False
+
+
+@dataclass
 class Guest:
     """What the disk image holds and how the operating system in it behaves. A clone gets a copy.
 
@@ -39,6 +49,16 @@ class Guest:
     executed: int = 0
     # results of guest-exec that nobody has asked for yet, by process ID
     processes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    # the steps of a build that have begun since it booted, by number (in /run); those that ever ran on this disk; and
+    # whether it was made ready for cloning since it last booted
+    steps: dict[int, Step] = field(default_factory=dict)
+    ran: list[int] = field(default_factory=list)
+    sealed: bool = False
+
+    def boot(self) -> None:
+        """What was in memory is gone, and the disk is that of one machine again."""
+        self.steps.clear()
+        self.sealed = False
 
     def mount(self, slot: str, mountpoint: str, kind: str = "ext4") -> None:
         """A file system of a disk is mounted; the agent's get-fsinfo shows it while QEMU has the disk."""
@@ -62,7 +82,9 @@ class Guest:
 
     def copy(self) -> "Guest":
         """The guest of a clone: the same image, not hung, with its own disks."""
-        return replace(self, hung=False, mounts={}, torn=[], executed=0, processes={})
+        return replace(
+            self, hung=False, mounts={}, torn=[], executed=0, processes={}, steps={}, ran=[*self.ran]
+        )
 
 
 class SimVm(FakeVm):  # type: ignore[misc]
@@ -147,6 +169,7 @@ class SimVm(FakeVm):  # type: ignore[misc]
 
     def power_on(self, pid: int) -> None:
         """QEMU runs with the config as it is now."""
+        self.guest_os.boot()
         self.qemu = dict(self.config)
         self.status = self.qmpstatus = "running"
         self.started_at = time.time()

@@ -37,7 +37,7 @@ SPAN = {"start": 10000, "end": 19999}
 that begins may leave a block unused."""
 
 POLL_INTERVAL = 0.15
-PATIENCE = 15.0
+PATIENCE = 60.0
 FIRST_LOOK = 0.04
 """Seconds after which the operator looks at a task first; 0.1 in production."""
 TASK_SECONDS = 0.1

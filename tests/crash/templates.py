@@ -9,6 +9,7 @@ from typing import Self
 
 from controlplane import Cluster
 from crash.living import OnOneStage
+from crash.points import Point
 from crash.scenario import Act
 from crash.stage import Stage
 from harness.kubeapi import KubeApi, Raw
@@ -144,6 +145,28 @@ class TemplateStage(Stage):
         ]
 
 
+class BuiltStage(TemplateStage):
+    """Its copy is built: one step, between the boot and the sealing."""
+
+    def usual(self) -> Raw:
+        steps = [{"name": "web", "script": "echo hello\n"}]
+        return {**super().usual(), "build": {"steps": steps, "seedStorage": "local"}}
+
+    def _complaints_of_copy(self, vmid: int, world: World) -> list[str]:
+        found, guest = super()._complaints_of_copy(vmid, world), self.sim.vm(vmid).guest_os
+        if found:
+            return found
+        facts: dict[str, tuple[object, object]] = {
+            "steps that ran": (guest.ran, [0, 1, 2]),
+            "sealed": (guest.sealed, True),
+            "draft": ("+draft" in self.sim.vm(vmid).config["description"], False),
+            "build": (self.copies()[0].get("build"), None),
+        }
+        return [
+            f"{what} is {is_!r}, wanted {wanted!r}" for what, (is_, wanted) in facts.items() if is_ != wanted
+        ]
+
+
 class OfATemplate(OnOneStage):
     """Ends as it began; a stage on which that is not so is not used again."""
 
@@ -176,6 +199,18 @@ class MakeAndDelete(OfATemplate):
 
     def prepare(self, stage: Stage) -> None:
         """Nothing is there before the first run."""
+
+
+class BuildAndDelete(MakeAndDelete):
+    """The same of one whose copy is built.
+
+    It dies at writes, and at answers that are told once: to die at another read is to die after the write before it.
+    """
+
+    name = "template built and deleted"
+
+    def concerns(self, point: Point) -> bool:
+        return point.writes or "exec-status" in point.name
 
 
 class Replace(OfATemplate):

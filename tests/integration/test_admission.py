@@ -76,8 +76,9 @@ WHOLE: dict[str, Json] = {
                     "uuid": "6a1c9c53-3f0e-4c7d-9d0b-1f6f5a0c7e11",
                     "version": "0123456789",
                     "storage": "ceph",
-                    "state": "Ready",
+                    "state": "Building",
                     "since": NOW,
+                    "build": {"phase": "Running", "begun": NOW},
                 }
             ],
             "images": [{"node": "pve1", "volume": "local:import/debian-12-0123456789abcdef.qcow2"}],

@@ -74,7 +74,7 @@ def test_an_example_of_a_template_reaches_ready_with_a_local_image_in_its_place(
     if (source := spec.get("fromVM")) is not None:
         lab.sim.add_vm(source["vmid"], node="pve2")
         lab.look()
-    copies = templates.wait_ready(apply_template(templates, path))
+    copies = templates.wait_ready(apply_template(templates, path), timeout=60)
     if spec.get("distribution") == "OnDemand":
         assert copies == {}
     elif spec.get("storage") == "ceph":

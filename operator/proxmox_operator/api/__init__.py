@@ -4,6 +4,7 @@ Not here: anything that decides (``planning``) or talks to anybody.
 """
 
 from proxmox_operator.api.access import AccessGrant, BridgeGrant, LabelRequirement, LabelSelector, MaxSizes
+from proxmox_operator.api.build import Build, BuildFile, BuildStep, CopyBuild
 from proxmox_operator.api.cloudinit import DNS, MAX_USER_DATA, CloudInit, SecretKeyRef, UserDataRef
 from proxmox_operator.api.conditions import Condition, find_condition, set_condition
 from proxmox_operator.api.devices import Display, PCIDevice, Startup, USBDevice
@@ -81,12 +82,16 @@ __all__ = [
     "Availability",
     "BootDisk",
     "BridgeGrant",
+    "Build",
+    "BuildFile",
+    "BuildStep",
     "Clone",
     "CloudInit",
     "ClusterRef",
     "ClusterSpec",
     "ClusterStatus",
     "Condition",
+    "CopyBuild",
     "Defaults",
     "DetachedDisk",
     "Disk",

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AwareDatetime, Field
 
 from proxmox_operator.api.base import ListMap, Matches, Rule, Status, Wire
+from proxmox_operator.api.build import Build, CopyBuild
 from proxmox_operator.api.conditions import Conditions
 from proxmox_operator.api.devices import Machine, OSType
 from proxmox_operator.api.hardware import CPU, Firmware, Memory
@@ -155,6 +156,16 @@ class TemplateSpec(Wire):
             field=".hardware",
         ),
         Rule(
+            cel="!has(self.build) || has(self.image)",
+            message="spec.build works on an image: set spec.image, or prepare the VM of spec.fromVM by hand",
+            field=".build",
+        ),
+        Rule(
+            cel="!has(self.build) || !has(self.hardware) || !has(self.hardware.agent) || self.hardware.agent",
+            message="spec.build talks to the guest by its agent: set spec.hardware.agent to true, or remove it",
+            field=".build",
+        ),
+        Rule(
             cel=(
                 "has(self.clusterRef) == has(oldSelf.clusterRef)"
                 " && (!has(self.clusterRef) || self.clusterRef == oldSelf.clusterRef)"
@@ -175,6 +186,8 @@ class TemplateSpec(Wire):
     hardware: Hardware | None = None
     """Hardware of the template; a change makes a new version. Default: as each of its fields says; that of the VM with
     fromVM."""
+    build: Build | None = None
+    """What is done in the guest before it becomes a template; a change makes a new version. Default: nothing."""
     storage: StorageName | None = None
     """Proxmox storage of the templates' disks; another one makes a new version. Default: defaults.storage of the
     ProxmoxCluster."""
@@ -203,7 +216,7 @@ class TemplateSpec(Wire):
     Delete."""
 
 
-CopyState = Literal["Creating", "Converting", "Ready", "Removing"]
+CopyState = Literal["Creating", "Building", "Failed", "Converting", "Ready", "Removing"]
 
 
 class TemplateCopy(Wire):
@@ -220,11 +233,13 @@ class TemplateCopy(Wire):
     storage: str
     """Storage of its disks."""
     state: CopyState
-    """How far it is; Ready ones are cloned."""
+    """How far it is; Ready ones are cloned. Failed: its build has failed, and it is kept or about to be destroyed."""
     since: AwareDatetime
     """When it came into this state, or a call about it was made last."""
     upid: str | None = None
     """Proxmox's id of the task that works on it; absent while none does, or its answer is awaited."""
+    build: CopyBuild | None = None
+    """Its build; absent before, and once it is ready."""
 
 
 class TemplateImage(Wire):

@@ -36,7 +36,12 @@ def seed_image(user_data: bytes, meta_data: Mapping[str, Any], network_config: s
 
 def empty_image(meta_data: Mapping[str, Any]) -> bytes:
     """An image for the same instance that holds nothing: for a seed that may not be deleted."""
-    return seed_image(b"#cloud-config\n{}\n", meta_data, None)
+    return seed_image(cloud_config({}), meta_data, None)
+
+
+def cloud_config(data: Mapping[str, Any]) -> bytes:
+    """User data that says this."""
+    return b"#cloud-config\n" + _yaml(data).encode()
 
 
 def network_text(config: Mapping[str, Any] | None) -> str | None:

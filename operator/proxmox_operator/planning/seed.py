@@ -80,8 +80,14 @@ def storage_of(vm: ProxmoxVM, default: str | None) -> str | None:
 
 def location(vm: ProxmoxVM, storage: str, node: str, *, shared: bool) -> Location:
     """Where the seed goes. The name is the VM's own: an upload that is repeated replaces it."""
-    name = _file_name(vm.status.vmid or 0, vm.status.uuid or "")
-    return Location(volume=f"{storage}:iso/{name}", node=node, shared=shared)
+    return Location(
+        volume=seed_volume(storage, vm.status.vmid or 0, vm.status.uuid or ""), node=node, shared=shared
+    )
+
+
+def seed_volume(storage: str, vmid: int, uuid: str) -> str:
+    """The volume of the seed of one very VM."""
+    return f"{storage}:iso/{_file_name(vmid, uuid)}"
 
 
 def is_seed(volume: str, vmid: int | None = None) -> bool:

@@ -25,10 +25,14 @@ class Feature(StrEnum):
     MOVE = "moving VMs"
     SEED = "user data of cloud-init"
     EXEC = "asking cloud-init how far it is"
+    BUILD = "building templates"
 
 
 OPTIONAL = frozenset({Feature.HA, Feature.MOVE, Feature.SEED, Feature.EXEC})
 """Features that only VMs need whose spec asks for them: said there, and not asked of every cluster."""
+
+_OF_TEMPLATES = frozenset({Feature.BUILD})
+"""Features that only a VMTemplate needs whose spec asks for them: it asks for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,9 @@ class Scope:
     storages: Collection[str] = ()
     bridges: Collection[str] = ()
     templates: Collection[int] = ()
-    features: Collection[Feature] = tuple(feature for feature in Feature if feature not in OPTIONAL)
+    features: Collection[Feature] = tuple(
+        feature for feature in Feature if feature not in OPTIONAL | _OF_TEMPLATES
+    )
 
     @property
     def vms(self) -> str:
@@ -99,6 +105,14 @@ def needs(scope: Scope, major: int) -> Iterable[Need]:
             yield f"/storage/{storage}", ("Datastore.AllocateTemplate",), Feature.SEED
     if Feature.EXEC in features:
         yield scope.vms, ("VM.Monitor" if major < 9 else "VM.GuestAgent.Unrestricted",), Feature.EXEC
+    if Feature.BUILD in features:
+        for kind in ("PowerMgmt", "Config.CDROM", "Config.Options"):
+            yield scope.vms, (f"VM.{kind}",), Feature.BUILD
+        yield scope.vms, ("VM.Monitor" if major < 9 else "VM.GuestAgent.Unrestricted",), Feature.BUILD
+        for storage in scope.storages:
+            yield f"/storage/{storage}", ("Datastore.AllocateTemplate",), Feature.BUILD
+        if scope.bridges:
+            yield scope.vms, ("VM.Config.Network",), Feature.BUILD
 
 
 def missing(granted: Permissions, scope: Scope, major: int) -> list[MissingPrivilege]:

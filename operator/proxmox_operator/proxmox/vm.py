@@ -401,12 +401,16 @@ class VMs:
         data = await self._agents.call(vmid, Request("GET", _vm(node, vmid, "agent", "get-fsinfo")))
         return parse_filesystems(data)
 
-    async def agent_exec(self, node: str, vmid: int, command: Sequence[str]) -> int:
+    async def agent_exec(
+        self, node: str, vmid: int, command: Sequence[str], *, stdin: str | None = None
+    ) -> int:
         """``POST .../agent/exec`` of an argv list, run as root without a shell: the process ID in the guest.
 
-        Raises AgentRefused where the agent, or the guest, will not run it, AgentUnavailable as above.
+        ``stdin`` (``input-data``) is ASCII of at most 64 KiB. Raises AgentRefused where the agent, or the guest, will
+        not run it, AgentUnavailable as above.
         """
-        request = Request("POST", _vm(node, vmid, "agent", "exec"), {"command": list(command)})
+        params: dict[str, ParamValue] = {"command": list(command), "input-data": stdin}
+        request = Request("POST", _vm(node, vmid, "agent", "exec"), params)
         return int((await self._agents.call(vmid, request))["pid"])
 
     async def agent_result(self, node: str, vmid: int, pid: int) -> ExecResult | None:

@@ -103,6 +103,20 @@ def test_a_missing_privilege_reads_as_a_sentence():
     assert text == "Datastore.AllocateSpace on /storage/ceph (for cloning and deleting VMs)"
 
 
+def test_a_build_needs_power_the_agent_and_a_place_for_its_seed_and_a_network_only_with_one():
+    def asked(major, *bridges):
+        scope = Scope(pool="k8s", storages=("local",), bridges=bridges, features=(Feature.BUILD,))
+        return {(path, privilege) for path, (privilege,), _ in needs(scope, major)}
+
+    pool = "/pool/k8s"
+    common = {(pool, f"VM.{name}") for name in ("PowerMgmt", "Config.CDROM", "Config.Options")}
+    common.add(("/storage/local", "Datastore.AllocateTemplate"))
+    assert asked(9) == common | {(pool, "VM.GuestAgent.Unrestricted")}
+    assert asked(8) == common | {(pool, "VM.Monitor")}
+    assert asked(9, "vmbr0") - asked(9) == {(pool, "VM.Config.Network")}
+    assert Feature.BUILD not in Scope().features
+
+
 def test_a_pool_scope_asks_on_the_pool_and_not_on_all_vms():
     paths = {path for path, _, _ in needs(Scope(pool="k8s"), 9)}
     assert "/pool/k8s" in paths

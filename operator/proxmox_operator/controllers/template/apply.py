@@ -10,6 +10,7 @@ from uuid import uuid4
 from proxmox_operator.api import TemplateCopy, TemplateImage
 from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, Context, key_of
 from proxmox_operator.controllers.fleet import Coming, Fleet, Member
+from proxmox_operator.controllers.template.build import Builder, after_task
 from proxmox_operator.controllers.template.memory import TemplateMemory
 from proxmox_operator.controllers.template.observe import TemplateObserver
 from proxmox_operator.controllers.template.record import Record
@@ -19,6 +20,8 @@ from proxmox_operator.errors import NeedsHuman, Outdated
 from proxmox_operator.planning.identity import Owner, render_description, render_tombstone
 from proxmox_operator.planning.propstring import parse_tags
 from proxmox_operator.planning.templates import (
+    Again,
+    BuildOn,
     Bury,
     Convert,
     Create,
@@ -26,12 +29,15 @@ from proxmox_operator.planning.templates import (
     Destroy,
     Download,
     Drop,
+    FailBuild,
     Finish,
     Hold,
     Keep,
     Release,
+    RemoveSeed,
     Reserve,
     Step,
+    Stop,
     TemplateFacts,
     There,
     draft,
@@ -61,6 +67,7 @@ class TemplateApplier:
         self._observer = observer
         self._memory = memory
         self._record = record
+        self._builder = Builder(context, member, session, observer, memory, record, self._working)
 
     async def apply(self, facts: TemplateFacts, step: Step) -> None:
         """Carry out one step. Raises the errors of the doors it uses."""
@@ -73,10 +80,20 @@ class TemplateApplier:
                 await self._reserve(facts, step)
             case Create():
                 await self._create(facts, step.copy)
+            case BuildOn():
+                await self._builder.build_on(facts, step)
+            case FailBuild():
+                await self._builder.fail(step)
+            case Stop():
+                await self._builder.stop(step.copy)
+            case RemoveSeed():
+                await self._builder.remove_seed(step.copy)
+            case Again():
+                await self._record.change(step.copy, state="Creating", since=self._now(), build=None)
             case Convert():
                 await self._convert(facts, step.copy)
             case Finish():
-                await self._record.change(step.copy, state="Ready", since=self._now())
+                await self._record.change(step.copy, state="Ready", since=self._now(), build=None)
                 self._record.event("CopyReady", f"copy {step.copy.vmid} on {step.copy.node} is ready")
             case Destroy():
                 await self._destroy(step.copy)
@@ -105,7 +122,8 @@ class TemplateApplier:
             del self._memory.results[copy.upid]
             self._memory.answered.add(copy.vmid)
             self._ended(copy, result)
-            ended.append(copy.model_copy(update={"upid": None, "since": self._now()}))
+            build = after_task(copy, self._memory, succeeded=result.explained() is None)
+            ended.append(copy.model_copy(update={"upid": None, "since": self._now(), "build": build}))
         if ended:
             await self._record.put(ended)
 
@@ -207,7 +225,7 @@ class TemplateApplier:
             await self._note_image(copy.node, facts.file.volume)
         copy = await self._record.change(copy, since=self._now())
         mark, vms, pool = (
-            self._observer.mark(facts.template, copy),
+            self._observer.mark(facts.template, copy, draft=spec.build is not None),
             self._session.vms,
             self._member.cluster.spec.pool,
         )
@@ -241,8 +259,13 @@ class TemplateApplier:
         self._record.event("MakingCopy", f"making copy {copy.vmid} of version {copy.version} on {copy.node}")
 
     async def _convert(self, facts: TemplateFacts, copy: TemplateCopy) -> None:
-        """A clone has the tags of its source; those of the spec are added while it is still a VM."""
+        """A clone has the tags of its source; those of the spec are added while it is still a VM.
+
+        No digest guards the call: that it is no draft, which was never sealed, is read live just before.
+        """
         spec, vms = facts.template.spec, self._session.vms
+        if (await self._live(copy)).draft:
+            raise Outdated(f"copy {copy.vmid} is still to be built")
         if spec.from_vm is not None and spec.tags:
             config = await vms.config(copy.node, copy.vmid)
             tags = sorted({*parse_tags(config.raw.get("tags", "")), *spec.tags})
@@ -305,9 +328,7 @@ class TemplateApplier:
     async def _drop(self, copy: TemplateCopy, told: str | None) -> None:
         await self._record.drop(copy)
         self._member.forget(copy.vmid, key_of(self._record.raw))
-        self._memory.in_use.pop(copy.vmid, None)
-        self._memory.failures.pop(copy.vmid, None)
-        self._memory.doubted.discard(copy.vmid)
+        self._memory.forget(copy.vmid)
         if told is not None:
             self._record.event("CopyDropped", told)
 

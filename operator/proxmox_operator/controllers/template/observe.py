@@ -11,6 +11,7 @@ from math import inf
 from proxmox_operator.api import InvalidObject, TemplateCopy, TemplateImage, VMTemplate
 from proxmox_operator.controllers.context import TEMPLATE_KIND, VM_KIND, Context
 from proxmox_operator.controllers.fleet import Coming, Member, Place
+from proxmox_operator.controllers.template.buildable import refusal_of_build
 from proxmox_operator.controllers.template.images import refusal_of_image
 from proxmox_operator.controllers.template.memory import TemplateMemory
 from proxmox_operator.errors import Forbidden, OperatorError, Unreachable
@@ -27,13 +28,18 @@ from proxmox_operator.planning.templates import (
     Unclear,
     image_file,
     image_volume,
+    is_draft,
     marked_name,
 )
+from proxmox_operator.planning.templates.draft import CLOUD_INIT_SLOT
 from proxmox_operator.proxmox.errors import NotHere
 from proxmox_operator.proxmox.resources import Inventory
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.tasks import UPID
 from proxmox_operator.proxmox.vm import Presence
+
+_UNSETTLED = ("Creating", "Building", "Failed", "Removing")
+"""States in which a call whose answer was lost is not repeated, or forgotten, at once."""
 
 _PENDING_LOCKS = frozenset({"clone", "create", "destroyed"})
 
@@ -106,13 +112,13 @@ class TemplateObserver:
             raise Unreachable("the inventory has not been read")
         return inventory
 
-    def mark(self, template: VMTemplate, copy: TemplateCopy) -> Mark:
-        """The mark of a copy."""
+    def mark(self, template: VMTemplate, copy: TemplateCopy, *, draft: bool = False) -> Mark:
+        """The mark of a copy; ``draft``: as long as it is to be built."""
         return Mark(
             cluster_id=self._context.cluster_id,
             namespace_uid="",
             namespace="",
-            name=marked_name(template.metadata.name, copy.version),
+            name=marked_name(template.metadata.name, copy.version, draft=draft),
             uid=template.metadata.uid,
             vmid=copy.vmid,
             uuid=copy.uuid,
@@ -138,15 +144,23 @@ class TemplateObserver:
             silent = self._silent(UPID.parse(copy.upid).node)
             return CopyFacts(copy=copy, standing=silent or Gone(), working=silent is None)
         standing = await self.standing(template, copy)
+        clock, build = self._context.clock(), copy.build
+        look, look_due = (
+            self._memory.look(copy.vmid, build.step, clock) if build is not None else (None, True)
+        )
+        calls = build.phase != "Running" if copy.state == "Building" and build is not None else True
         span = timedelta(seconds=self._context.settings.takeover_delay)
         known = copy.vmid in self._memory.unsent | self._memory.answered
         return CopyFacts(
             copy=copy,
             standing=standing,
             working=isinstance(standing, There) and await self._is_worked_on(template, copy, standing),
-            failed=self._memory.failed(copy.vmid, self._context.clock()),
-            settles_at=None if known or copy.state not in ("Creating", "Removing") else copy.since + span,
+            failed=self._memory.failed(copy.vmid, clock),
+            settles_at=None if known or not calls or copy.state not in _UNSETTLED else copy.since + span,
             making=tuple(makers.get(copy.vmid, ())),
+            look=look,
+            look_due=look_due,
+            build_failed=self._memory.build_failed(copy.vmid, clock),
         )
 
     async def standing(self, template: VMTemplate, copy: TemplateCopy, *, live: bool = False) -> Standing:
@@ -165,13 +179,18 @@ class TemplateObserver:
         try:
             if node in self.inventory.nodes:
                 config = await self._session.vms.config(node, copy.vmid)
+                signs = signs_of(config.raw)
+                draft = signs.mark is not None and is_draft(signs.mark.name)
+                seed = copy.build.seed if copy.build is not None else None
                 return There(
                     node=node,
-                    owner=owner(self.mark(template, copy), signs_of(config.raw), lock=config.lock),
+                    owner=owner(self.mark(template, copy, draft=draft), signs, lock=config.lock),
                     lock=config.lock,
                     is_template=config.is_template,
                     complete=bool(disks.drives(config.raw)),
                     running=not config.is_template and await self._runs(node, copy.vmid),
+                    draft=draft,
+                    seeded=seed is not None and config.raw.get(CLOUD_INIT_SLOT, "").partition(",")[0] == seed,
                 )
         except NotHere:
             self._session.inventory.poke()
@@ -238,6 +257,8 @@ class TemplateObserver:
             )
         elif (why := self._refusal_of_source(template, name)) is not None:
             reason, refusal = why
+        if refusal is None and template.spec.build is not None:
+            reason, refusal = refusal_of_build(self._member, inventory, template.spec.build, name)
         return NodeFacts(name=name, online=True, refusal=refusal, reason=reason)
 
     def _refusal_of_source(self, template: VMTemplate, node: str) -> tuple[str, str] | None:

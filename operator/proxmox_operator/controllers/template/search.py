@@ -1,17 +1,20 @@
 """Finding the copies of a VMTemplate whose status was lost (restored from a backup, re-applied from Git).
 
 Read are the configs of guests in the range that VMIDs come from, which no known object owns: templates, and VMs that
-were to become ones. A mark that names this template and stands on its own VMID is a copy; anything else is not.
+were to become ones. A mark that names this template and stands on its own VMID is a copy; anything else is not. A
+draft, as its mark calls what was never sealed, is only found to be destroyed: how far its build had come is not known
+any more.
 """
 
-from proxmox_operator.api import TemplateCopy
+from proxmox_operator.api import CopyBuild, TemplateCopy
 from proxmox_operator.controllers.context import Context, key_of
 from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.controllers.template.record import Record
 from proxmox_operator.errors import Forbidden, Waiting
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.identity import signs_of
-from proxmox_operator.planning.templates import marked_version
+from proxmox_operator.planning.seed import attached_seed
+from proxmox_operator.planning.templates import is_draft, marked_version
 from proxmox_operator.proxmox.errors import NotHere
 from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.session import ClusterSession
@@ -64,7 +67,7 @@ async def _copy_of(context: Context, session: ClusterSession, name: str, guest: 
     version = marked_version(name, mark.name) if mark is not None else None
     if mark is None or version is None or mark.vmid != guest.vmid or mark.cluster_id != context.cluster_id:
         return None
-    drives = disks.drives(config.raw)
+    drives, seed = disks.drives(config.raw), attached_seed(config.raw, guest.vmid, mark.uuid)
     slot = disks.boot_slot(config.raw)
     return TemplateCopy(
         node=guest.node,
@@ -72,6 +75,7 @@ async def _copy_of(context: Context, session: ClusterSession, name: str, guest: 
         uuid=mark.uuid,
         version=version,
         storage=drives[slot].storage if slot is not None else "",
-        state="Ready" if config.is_template else "Creating",
+        state="Removing" if is_draft(mark.name) else "Ready" if config.is_template else "Creating",
         since=context.now(),
+        build=CopyBuild(phase="Attaching", begun=context.now(), seed=seed) if seed is not None else None,
     )

@@ -3,9 +3,16 @@
 Nothing is done on what is :class:`Unclear`. Which copies are wanted is ``plan``'s part.
 """
 
-from proxmox_operator.errors import NeedsHuman, OperatorError
 from proxmox_operator.planning.identity import Owner
+from proxmox_operator.planning.templates.building import (
+    discard,
+    is_unbuilt,
+    next_of_unbuilt,
+    progress,
+    running,
+)
 from proxmox_operator.planning.templates.facts import (
+    Again,
     Convert,
     CopyFacts,
     Create,
@@ -14,20 +21,21 @@ from proxmox_operator.planning.templates.facts import (
     Finish,
     Gone,
     Keep,
-    Step,
+    Next,
+    RemoveSeed,
     TemplateFacts,
     There,
     Trouble,
     Unclear,
+    failure,
 )
-
-Next = Step | Trouble | str | None
-"""What comes next of one copy: a step, what stands in the way, what is awaited, or nothing."""
 
 
 def next_of(facts: TemplateFacts, each: CopyFacts, *, wanted: bool) -> Next:
     """The next step of one copy; ``wanted``: it is to be kept, or made."""
     copy = each.copy
+    if each.working and copy.state == "Building":
+        return progress(facts, copy)
     if each.working:
         return f"{_DOING[copy.state]} copy {copy.vmid} on {copy.node}"
     match each.standing:
@@ -42,15 +50,27 @@ def next_of(facts: TemplateFacts, each: CopyFacts, *, wanted: bool) -> Next:
             return _next_of_present(facts, each, there, wanted=wanted)
 
 
-_DOING = {"Creating": "making", "Converting": "converting", "Ready": "looking at", "Removing": "removing"}
+_DOING = {
+    "Creating": "making",
+    "Failed": "stopping",
+    "Converting": "converting",
+    "Ready": "looking at",
+    "Removing": "removing",
+}
 
 
 def _next_of_gone(facts: TemplateFacts, each: CopyFacts, *, wanted: bool) -> Next:
-    copy = each.copy
-    if copy.state in ("Ready", "Converting"):
+    copy, build = each.copy, each.copy.build
+    if copy.state in ("Ready", "Converting") and build is None:
         return Drop(copy=copy, told=f"copy {copy.vmid} on {copy.node} no longer exists in Proxmox")
     if each.settles_at is not None and facts.now < each.settles_at:
         return f"a call about copy {copy.vmid} may still take effect"
+    if build is not None and build.seed is not None:
+        return failure(copy.node, each.failed) if each.failed is not None else RemoveSeed(copy=copy)
+    if copy.state in ("Building", "Failed", "Converting"):
+        return Drop(copy=copy, told=f"copy {copy.vmid} on {copy.node} no longer exists in Proxmox")
+    if copy.state == "Removing" and wanted and build is not None and build.failure is not None:
+        return failure(copy.node, each.build_failed) if each.build_failed is not None else Again(copy=copy)
     if copy.state == "Removing" or not wanted:
         return Drop(copy=copy)
     if each.failed is not None:
@@ -76,7 +96,7 @@ def _next_of_present(facts: TemplateFacts, each: CopyFacts, there: There, *, wan
     if (
         copy.state == "Ready"
         and not there.is_template
-        and (there.running or not there.complete or not wanted)
+        and (there.running or there.draft or not there.complete or not wanted)
     ):
         message = (
             f"copy {copy.vmid} on {there.node} was turned into a VM, which is left alone: shut it down and convert it "
@@ -84,14 +104,18 @@ def _next_of_present(facts: TemplateFacts, each: CopyFacts, there: There, *, wan
         )
         return Trouble(where=copy.node, reason="CopyTurnedVM", message=message)
     if not wanted:
-        return _remove(facts, each)
+        half_built = copy.state != "Ready" and (there.draft or copy.build is not None)
+        return discard(each, there) if half_built else _remove(facts, each)
+    if is_unbuilt(facts, each, there):
+        return next_of_unbuilt(facts, each, there)
     if there.is_template:
         return None if copy.state == "Ready" else Finish(copy=copy)
     if there.running:
-        message = f"copy {copy.vmid} on {there.node} was started before it was a template: shut it down"
-        return Trouble(where=copy.node, reason="CopyRunning", message=message)
+        return running(copy)
     if each.failed is not None:
         return failure(copy.node, each.failed)
+    if copy.build is not None and copy.build.seed is not None:
+        return RemoveSeed(copy=copy)
     return Convert(copy=copy) if there.complete else Destroy(copy=copy)
 
 
@@ -119,12 +143,6 @@ def awaits_image(facts: TemplateFacts, each: CopyFacts) -> bool:
         and known is not None
         and known.image is not True
     )
-
-
-def failure(where: str, error: OperatorError) -> Trouble:
-    """What an attempt failed of, as what stands in the way."""
-    waits = not isinstance(error, NeedsHuman)
-    return Trouble(where=where, reason=error.reason, message=error.message, waits=waits)
 
 
 def few(names: tuple[str, ...]) -> str:

@@ -3,7 +3,7 @@
 Hardware is put into words of Proxmox by the same functions as that of a ProxmoxVM.
 """
 
-from proxmox_operator.api import Hardware, Metadata, ProxmoxVM, TemplateSpec
+from proxmox_operator.api import Build, Hardware, Metadata, ProxmoxVM, TemplateSpec
 from proxmox_operator.api.proxmoxvm import Clone, Source, VMSpec
 from proxmox_operator.errors import NeedsHuman
 from proxmox_operator.planning.identity import Mark
@@ -12,6 +12,7 @@ from proxmox_operator.planning.vmconfig import Wanted, diff
 
 BOOT_SLOT = "scsi0"
 CLOUD_INIT_SLOT = "ide2"
+NETWORK_SLOT = "net0"
 
 _CONTROLLERS = {"VirtIOSCSISingle": "virtio-scsi-single", "VirtIOSCSI": "virtio-scsi-pci", "LSI": "lsi"}
 
@@ -21,7 +22,8 @@ def draft(
 ) -> dict[str, str]:
     """Keys and values of the create call of a copy whose boot disk is imported from ``volume`` to ``storage``.
 
-    Raises NeedsHuman for hardware that no VM can have.
+    One that is to be built has no cloud-init drive yet, beside which its seed would be a second one. Raises NeedsHuman
+    for hardware that no VM can have.
     """
     hardware = spec.hardware or Hardware()
     options = "discard=on" + (",iothread=1" if hardware.scsi_controller == "VirtIOSCSISingle" else "")
@@ -46,11 +48,21 @@ def draft(
             "boot": f"order={BOOT_SLOT}",
         }
     )
-    if hardware.cloud_init_drive:
+    if spec.build is not None:
+        config |= build_network(spec.build)
+    elif hardware.cloud_init_drive:
         config[CLOUD_INIT_SLOT] = f"{storage}:cloudinit"
     if spec.tags:
         config["tags"] = ";".join(sorted(spec.tags))
     return config
+
+
+def build_network(build: Build) -> dict[str, str]:
+    """The network device of a guest that is being built."""
+    if build.network is None:
+        return {}
+    tag = f",tag={build.network.vlan}" if build.network.vlan is not None else ""
+    return {NETWORK_SLOT: f"virtio,bridge={build.network.bridge}{tag}"}
 
 
 def _as_vm(hardware: Hardware, name: str) -> ProxmoxVM:

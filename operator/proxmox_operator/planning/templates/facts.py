@@ -7,9 +7,11 @@ pass, since copies on different nodes do not wait for each other.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from proxmox_operator.api import TemplateCopy, TemplateImage, VMTemplate
-from proxmox_operator.errors import OperatorError
+from proxmox_operator.api.build import BuildPhase
+from proxmox_operator.errors import NeedsHuman, OperatorError
 from proxmox_operator.planning.identity import Owner
 from proxmox_operator.planning.templates.version import ImageFile
 
@@ -29,7 +31,10 @@ class Unclear:
 
 @dataclass(frozen=True, kw_only=True)
 class There:
-    """It exists. ``complete``: it has the disk that it boots from."""
+    """It exists. ``complete``: it has the disk that it boots from.
+
+    ``draft``: its mark says that it is still to be built. ``seeded``: it has the seed of its build in a drive.
+    """
 
     node: str
     owner: Owner
@@ -37,9 +42,22 @@ class There:
     is_template: bool = False
     complete: bool = False
     running: bool = False
+    draft: bool = False
+    seeded: bool = False
 
 
 Standing = Gone | Unclear | There
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What the guest said last of the step that is on record: Ended with ``code``, Rebooted since the build began;
+    Silent: its agent does not answer, Refused: it runs no commands. ``output`` are its last words, short.
+    """
+
+    state: Literal["Running", "Ended", "Rebooted", "Silent", "Refused"]
+    code: int = 0
+    output: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +66,8 @@ class CopyFacts:
 
     ``failed`` is why the last attempt at it failed, as long as it is not to be tried again. ``settles_at``: before this
     time a call whose answer was lost may still take effect. ``making`` are ProxmoxVMs that are being cloned from it.
+    ``look``: how its build stands in the guest, None where this process has not asked; ``look_due``: it is to be asked
+    now. ``build_failed`` is why its last build failed, as long as it is not to be tried again.
     """
 
     copy: TemplateCopy
@@ -56,6 +76,9 @@ class CopyFacts:
     failed: OperatorError | None = None
     settles_at: datetime | None = None
     making: tuple[str, ...] = ()
+    look: Look | None = None
+    look_due: bool = True
+    build_failed: OperatorError | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +164,46 @@ class Create:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildOn:
+    """Do what this phase of the copy's build consists of, or do it again. It is recorded first; ``step`` as in the
+    status."""
+
+    copy: TemplateCopy
+    phase: BuildPhase
+    step: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailBuild:
+    """Record that the build has failed, and of what."""
+
+    copy: TemplateCopy
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """Pull the plug of a draft that is to be destroyed."""
+
+    copy: TemplateCopy
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveSeed:
+    """Delete the seed of the copy's build, which no VM has in a drive any more."""
+
+    copy: TemplateCopy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Again:
+    """Make the copy anew, under the same VMID, after its build has failed."""
+
+    copy: TemplateCopy
+
+
+@dataclass(frozen=True, kw_only=True)
 class Convert:
     """Have the VM converted to a template."""
 
@@ -200,6 +263,11 @@ Step = (
     | Download
     | Reserve
     | Create
+    | BuildOn
+    | FailBuild
+    | Stop
+    | RemoveSeed
+    | Again
     | Convert
     | Finish
     | Destroy
@@ -223,6 +291,16 @@ class Trouble:
     message: str
     waits: bool = False
     unknown: bool = False
+
+
+Next = Step | Trouble | str | None
+"""What comes next of one copy: a step, what stands in the way, what is awaited, or nothing."""
+
+
+def failure(where: str, error: OperatorError) -> Trouble:
+    """What an attempt failed of, as what stands in the way."""
+    waits = not isinstance(error, NeedsHuman)
+    return Trouble(where=where, reason=error.reason, message=error.message, waits=waits)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,14 @@ what is :class:`Unclear`.
 
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.planning.identity import Owner
-from proxmox_operator.planning.templates.copies import Next, awaits_image, failure, few, next_of
+from proxmox_operator.planning.templates.copies import awaits_image, few, next_of
 from proxmox_operator.planning.templates.facts import (
     Bury,
     Create,
     DeleteImage,
     Download,
     Hold,
+    Next,
     Plan,
     Release,
     Reserve,
@@ -21,6 +22,7 @@ from proxmox_operator.planning.templates.facts import (
     TemplateFacts,
     There,
     Trouble,
+    failure,
 )
 from proxmox_operator.planning.templates.version import ImageFile
 
@@ -176,7 +178,8 @@ def _deleting(facts: TemplateFacts) -> Plan:
     found: list[Next] = []
     for each in facts.copies:
         ours = isinstance(each.standing, There) and each.standing.owner in (Owner.OURS, Owner.UNMARKED)
-        if retain and ours and each.copy.state in ("Ready", "Removing") and not each.working:
+        finished = each.copy.build is None and not (isinstance(each.standing, There) and each.standing.draft)
+        if retain and ours and finished and each.copy.state in ("Ready", "Removing") and not each.working:
             found.append(Bury(copy=each.copy))
         else:
             found.append(next_of(facts, each, wanted=False))

@@ -12,7 +12,10 @@ DIGITS = 10
 """Hex digits of a version: names, tags and columns hold it."""
 
 _SUM_DIGITS = 16
-_VERSION = re.compile(r"^(?P<template>.+)@(?P<version>[0-9a-f]{10})$")
+_DRAFT = "+draft"
+_VERSION = re.compile(r"^(?P<template>.+)@(?P<version>[0-9a-f]{10})([+]draft)?$")
+_NO_SHAPE = {"timeout", "seed_storage", "keep_failed"}
+"""Fields of ``spec.build`` that do not shape the result."""
 
 
 def version_of(spec: TemplateSpec, *, storage: str) -> str:
@@ -29,6 +32,9 @@ def version_of(spec: TemplateSpec, *, storage: str) -> str:
         "format": file.name.rpartition(".")[2] if file is not None else None,
         "fromVM": spec.from_vm.vmid if spec.from_vm is not None else None,
         "hardware": (spec.hardware or Hardware()).model_dump(mode="json", exclude_defaults=True),
+        "build": spec.build.model_dump(mode="json", exclude=_NO_SHAPE, exclude_defaults=True)
+        if spec.build
+        else None,
         "storage": storage,
         "revision": spec.revision,
     }
@@ -36,9 +42,18 @@ def version_of(spec: TemplateSpec, *, storage: str) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
-def marked_name(template: str, version: str) -> str:
-    """How a mark names a copy: no object is called so, so no ProxmoxVM takes it for its own."""
-    return f"{template}@{version}"
+def marked_name(template: str, version: str, *, draft: bool = False) -> str:
+    """How a mark names a copy: no object is called so, so no ProxmoxVM takes it for its own.
+
+    ``draft``: it is still to be built. It is called otherwise until it is sealed, so that one whose status was lost is
+    never taken for a finished one.
+    """
+    return f"{template}@{version}{_DRAFT if draft else ''}"
+
+
+def is_draft(marked: str) -> bool:
+    """Whether the name in a mark is that of a copy that is still to be built."""
+    return marked.endswith(_DRAFT)
 
 
 def marked_version(template: str, marked: str) -> str | None:

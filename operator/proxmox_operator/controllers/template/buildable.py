@@ -1,0 +1,34 @@
+"""Why a node cannot build a copy, and the remedy: looked at before one is made."""
+
+from proxmox_operator.api import Build
+from proxmox_operator.controllers.fleet import Member
+from proxmox_operator.proxmox.permissions import Feature, Scope, remedy
+from proxmox_operator.proxmox.resources import Inventory
+
+
+def seed_storage(member: Member, build: Build) -> str | None:
+    """The storage that the seed of the boot is uploaded to."""
+    return build.seed_storage or member.cluster.spec.defaults.seed_storage
+
+
+def refusal_of_build(member: Member, inventory: Inventory, build: Build, node: str) -> tuple[str, str | None]:
+    """Reason and message, None where nothing stands in the way."""
+    field, storage = "spec.build.seedStorage", seed_storage(member, build)
+    if storage is None:
+        message = "name a storage that takes ISO images, or set defaults.seedStorage on the ProxmoxCluster"
+        return "StorageNotChosen", f"{field}: {message}"
+    found = inventory.storages.get((storage, node))
+    if found is None or not found.available or "iso" not in found.content:
+        message = (
+            f"storage {storage} is not available on {node}, or takes no ISO images: add iso to its content"
+        )
+        return "StorageNotUsable", f"{field}: {message}, or name another one"
+    scope = Scope(
+        pool=member.cluster.spec.pool,
+        storages=(storage,),
+        bridges=(build.network.bridge,) if build.network is not None else (),
+        features=(Feature.BUILD,),
+    )
+    if (lack := remedy(member.granted, scope, member.major or 0)) is not None:
+        return "PermissionDenied", f"spec.build: {lack}"
+    return "", None
