@@ -29,7 +29,8 @@ demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become
 test: bootstrap  ## All tests: a real API server of our own, the simulator, and real guests where they can be had
 	@$(OWN) $(HACK) $(PY) -m controlplane build
 	@failed=0; \
-	$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope tests --ignore tests/guest $(ARGS) $(PASSED) || failed=1; \
+	$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope --no-loadscope-reorder tests --ignore tests/guest $(ARGS) $(PASSED) \
+		|| failed=1; \
 	$(HACK) $(PY) -m guest build >/dev/null; case $$? in \
 		0) $(OWN) $(GUEST_TESTS) $(PASSED) || failed=1 ;; \
 		3) echo "SKIPPED: tests/guest, which boots real guests: this machine lacks what is named above" ;; \

@@ -7,8 +7,10 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 import guest
 from controlplane import Cluster, open_cluster
@@ -43,6 +45,17 @@ def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         del report.wasxfail
     report.outcome = "failed"
     report.longrepr = f"skipped or xfailed, and no test here may be: {reason or 'no reason given'}"
+
+
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Modules stay together, as their tests share a world; a crash test has a stage of its own, and takes minutes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith("tests/crash/") else nodeid.rsplit("::", 1)[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    return _Scheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_report_header() -> list[str]:
