@@ -8,13 +8,10 @@ import pytest
 
 import guest
 from controlplane import Cluster
-from harness.inside import Inside
+from harness.inside import BOOT_SECONDS, Inside
 from harness.templates import Templates
 from harness.world import World
 from pvesim.client import Api
-
-BOOT = 800.0
-"""Seconds for a boot and what comes after it, under emulation and beside other tests."""
 
 IDENTITY = "cat /etc/machine-id /etc/ssh/ssh_host_*_key.pub"
 STEPS: list[dict[str, Any]] = [
@@ -50,7 +47,7 @@ def test_a_vm_from_a_built_template_has_what_was_built_in_and_an_identity_of_its
             "storage": templates.storage,
         }
         built = templates.make(image=image, build={"steps": STEPS, "timeout": "25m"})
-        templates.wait_ready(built, timeout=BOOT)
+        templates.wait_ready(built, timeout=BOOT_SECONDS)
         assert not world.sim.files("local", "pve1"), "the seed is deleted"
         name = world.make(
             "built",
@@ -60,7 +57,7 @@ def test_a_vm_from_a_built_template_has_what_was_built_in_and_an_identity_of_its
             cloudInit={"user": "ops"},
             readiness={"agent": True, "cloudInit": True},
         )
-        vm = Inside(api, world.wait_ready(name, timeout=BOOT))
+        vm = Inside(api, world.wait_ready(name, timeout=BOOT_SECONDS))
         assert vm.read("cat /etc/built/by.conf; stat -c %a:%U /etc/built/by.conf").endswith("640:root")
         at_build, now = vm.read("cat /etc/built/identity"), vm.read(IDENTITY)
         assert len(at_build.splitlines()) == len(now.splitlines()) > 1

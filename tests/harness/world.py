@@ -365,13 +365,14 @@ class World:
         timeout: float = PATIENCE,
     ) -> None:
         """Poll until the predicate holds. Fails with ``what``, and with what the object ``name`` says of itself."""
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
         while not predicate():
             if self.operator is not None and self.operator.error is not None:
                 raise AssertionError(f"the operator ended: {self.operator.error!r}")
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > timeout:
                 raise AssertionError(f"not within {timeout:g} s: {what}{self._explain(name, namespace)}")
-            time.sleep(0.03)
+            time.sleep(max(0.03, min(waited / 50, 1.0)))  # what takes long is not asked for all the time
 
     def _explain(self, name: str | None, namespace: str | None) -> str:
         if name is None:
