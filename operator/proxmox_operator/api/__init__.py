@@ -5,7 +5,14 @@ Not here: anything that decides (``planning``) or talks to anybody.
 
 from proxmox_operator.api.access import AccessGrant, BridgeGrant, LabelRequirement, LabelSelector, MaxSizes
 from proxmox_operator.api.build import Build, BuildFile, BuildStep, CopyBuild
-from proxmox_operator.api.cloudinit import DNS, MAX_USER_DATA, CloudInit, SecretKeyRef, UserDataRef
+from proxmox_operator.api.cloudinit import (
+    BEGINNINGS,
+    DNS,
+    MAX_USER_DATA,
+    CloudInit,
+    SecretKeyRef,
+    UserDataRef,
+)
 from proxmox_operator.api.conditions import Condition, find_condition, set_condition
 from proxmox_operator.api.devices import Display, PCIDevice, Startup, USBDevice
 from proxmox_operator.api.hardware import CPU, Firmware, Memory
@@ -71,6 +78,7 @@ from proxmox_operator.api.vmtemplate import (
 )
 
 __all__ = [
+    "BEGINNINGS",
     "CPU",
     "DNS",
     "MAX_ADDRESSES",

@@ -58,14 +58,20 @@ Resolver = Annotated[
 MAX_USER_DATA = 65536
 """Bytes of user data, and of network data."""
 
+BEGINNINGS = (
+    "#cloud-config", "#!", "#include", "#cloud-boothook", "#part-handler", "## template:",
+    "Content-Type:", "MIME-Version:",
+)  # fmt: skip
+"""How user data begins that cloud-init reads (``cloudinit.handlers.INCLUSION_TYPES_MAP``, and MIME messages)."""
+
 UserData = Annotated[
     str,
     Field(max_length=MAX_USER_DATA),
     Rule(
-        cel="['#', 'Content-Type:', 'MIME-Version:'].exists(begin, self.startsWith(begin))",
+        cel=f"{list(BEGINNINGS)}.exists(begin, self.startsWith(begin))",
         message=(
-            "userData must begin with #cloud-config, with #! where it is a script, or be a MIME message: cloud-init "
-            "ignores anything else"
+            "userData must begin with #cloud-config, with #! where it is a script, or be a MIME message (or begin with "
+            "#include, #cloud-boothook, #part-handler, ## template:): cloud-init ignores anything else"
         ),
     ),
 ]

@@ -13,7 +13,7 @@ from pycdlib import PyCdlib
 from pycdlib.dates import DirectoryRecordDate
 from pycdlib.dr import DirectoryRecord
 
-from proxmox_operator.api import MAX_USER_DATA
+from proxmox_operator.api import BEGINNINGS, MAX_USER_DATA
 from proxmox_operator.errors import NeedsHuman
 
 _EPOCH = bytes((70, 1, 1, 0, 0, 0, 0))
@@ -23,7 +23,7 @@ _DESCRIPTORS = (16, 17)
 _DATES = 813
 """Offset of the four dates in a volume descriptor (ECMA-119, 8.4.26)."""
 
-_BEGINNINGS = (b"#", b"Content-Type:", b"MIME-Version:", b"\x1f\x8b")
+_GZIP = b"\x1f\x8b"
 
 
 def seed_image(user_data: bytes, meta_data: Mapping[str, Any], network_config: str | None) -> bytes:
@@ -54,7 +54,7 @@ def checked(user_data: bytes, field: str) -> bytes:
     if len(user_data) > MAX_USER_DATA:
         message = f"{field}: user data of {len(user_data)} bytes is more than {MAX_USER_DATA}: have it fetch the rest"
         raise NeedsHuman(message, reason="UserDataTooLarge")
-    if not user_data.startswith(_BEGINNINGS):
+    if not user_data.startswith((*(begin.encode() for begin in BEGINNINGS), _GZIP)):
         message = (
             f"{field}: user data must begin with #cloud-config, with #! where it is a script, or be a MIME message: "
             "cloud-init ignores anything else"

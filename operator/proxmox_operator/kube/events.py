@@ -70,8 +70,8 @@ class EventRecorder:
 
         `instance` names this process. What is said again within `window` is counted, and the count written
         every `recount` at most. An object may say `burst` different things at once and one more every
-        `refill`. At most `capacity` Events are kept in memory. `stop` leaves `drain` to post the rest.
-        `observe` is told what became of each Event (`Metrics.event`).
+        `refill`, and as many warnings. At most `capacity` Events are kept in memory. `stop` leaves `drain` to
+        post the rest. `observe` is told what became of each Event (`Metrics.event`).
         """
         self._kube = kube
         self._instance = instance[:128]
@@ -86,7 +86,7 @@ class EventRecorder:
         self._observe = observe
         self._series: OrderedDict[_Said, _Series] = OrderedDict()
         self._unsent: OrderedDict[_Said, None] = OrderedDict()
-        self._allowances: dict[str, _Allowance] = {}
+        self._allowances: dict[tuple[str, str], _Allowance] = {}
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -133,7 +133,7 @@ class EventRecorder:
             self._unsent[said] = None
             self._observe("counted")
             return
-        if not self._allowed(said[0], now):
+        if not self._allowed(said[:2], now):
             self._observe("limited")
             return
         self._forget_old(now)
@@ -171,13 +171,14 @@ class EventRecorder:
         }
         return _Series(namespace, name, body, last=self._clock(), last_time=moment)
 
-    def _allowed(self, uid: str, now: float) -> bool:
+    def _allowed(self, whose: tuple[str, str], now: float) -> bool:
+        """Whether the object may say one more of this type: a warning is not lost behind what is only told."""
         if len(self._allowances) > self._capacity:
             full = self._burst * self._refill
             self._allowances = {
                 other: kept for other, kept in self._allowances.items() if now - kept.at < full
             }
-        allowance = self._allowances.setdefault(uid, _Allowance(float(self._burst), now))
+        allowance = self._allowances.setdefault(whose, _Allowance(float(self._burst), now))
         allowance.tokens = min(allowance.tokens + (now - allowance.at) / self._refill, float(self._burst))
         allowance.at = now
         if allowance.tokens < 1:

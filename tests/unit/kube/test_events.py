@@ -142,6 +142,14 @@ async def test_one_object_cannot_flood_and_does_not_silence_others(scene: Scene)
     await scene.until(lambda: len(scene.events) == 7)
 
 
+async def test_a_warning_is_not_lost_behind_what_is_only_told(scene: Scene):
+    for number in range(100):
+        scene.recorder.normal(VM, "StepDone", f"step {number}")
+    scene.recorder.warning(VM, "Failed", "the last one")
+    await scene.until(lambda: len(scene.events) == 6)
+    assert scene.events[-1]["reason"] == "Failed"
+
+
 async def test_an_api_server_that_is_away_costs_the_events_and_nothing_else(scene: Scene):
     scene.api.fail = Unreachable("refused")
     scene.recorder.normal(VM, "Started", "started")
