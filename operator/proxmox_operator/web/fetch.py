@@ -101,10 +101,8 @@ def fetch(url: str, wire: "Wire | None" = None) -> Fetched:
     Raises NeedsHuman or, where it may pass, Transient: DownloadFailed; NeedsHuman (ImageSizeUnknown) for an answer
     without Content-Length.
     """
-    for name in ("urllib3.connection", "urllib3.connectionpool"):
-        logging.getLogger(name).setLevel(
-            logging.ERROR
-        )  # below, they print URLs, and a redirect's may hold a secret
+    for name in ("urllib3.connection", "urllib3.connectionpool"):  # warn with URLs, which may hold secrets
+        logging.getLogger(name).setLevel(logging.ERROR)
     session, wire = _Session(), wire or Wire()
     session.auth = _nobody
     session.headers.update({"Accept-Encoding": "identity", "User-Agent": "proxmox-operator"})
