@@ -124,10 +124,18 @@ def test_nobody_listens_or_the_name_is_unknown(server: ImageServer) -> None:
     assert "no connection to images.invalid" in refused("http://images.invalid/x", Transient)
 
 
-def test_closing_ends_a_read_in_another_thread(server: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", ["http", "https", "https to the proxy"])
+def test_a_cut_ends_a_read_in_another_thread(
+    server: ImageServer, secure: ImageServer, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     monkeypatch.setattr(web, "STALL", 600.0)
+    path = "/rests"
+    if way == "https to the proxy":
+        monkeypatch.setenv("http_proxy", secure.url)
+        path = "http://images.invalid/rests"
+    url = (server if way == "http" else secure).serve(path, DATA, stall=100)
     wire = Wire()
-    fetched = fetch(server.serve("/rests", DATA, stall=100), wire)
+    fetched = fetch(path if way == "https to the proxy" else url, wire)
     pieces, ended = fetched.pieces(), threading.Event()
     assert len(next(pieces)) <= 100
 
