@@ -5,6 +5,7 @@ It is the operator of production but for kopf: a watch of our own is there at on
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,6 +22,8 @@ from proxmox_operator.kube.login import log_in
 from proxmox_operator.kube.resources import OWN_KINDS
 from proxmox_operator.kube.transport import AioTransport
 from proxmox_operator.proxmox.session import Connect, connect
+
+logger = logging.getLogger(__name__)
 
 NAMESPACE = "proxmox-operator-system"
 
@@ -113,6 +116,8 @@ class RunningOperator:
             for kind, resource in OWN_KINDS.items()
             for namespace in (namespaces if resource.namespaced else ("",))
         ]
+        for feed in feeds:
+            feed.add_done_callback(tell)
         self._started.set_result(None)
         try:
             await self.manager.run()
@@ -122,3 +127,9 @@ class RunningOperator:
             await asyncio.gather(*feeds, return_exceptions=True)
             await transport.close()
             await eyes.close()
+
+
+def tell(feed: asyncio.Task[None]) -> None:
+    """An operator that is told nothing any more fails its test in some other place."""
+    if not feed.cancelled() and (error := feed.exception()) is not None:
+        logger.error("a watch has ended", exc_info=error)

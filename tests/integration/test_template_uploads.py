@@ -13,7 +13,9 @@ from harness.kubeapi import Raw
 from harness.templates import Templates
 from harness.world import World
 from imageserver import GIB, qcow2
-from pvesim.recorder import Answer, DropAfter, DropBefore, Verdict
+from proxmox_operator.controllers.fleet import Coming
+from proxmox_operator.kube.resources import VM_TEMPLATES
+from pvesim.recorder import Answer, Call, DropAfter, DropBefore, Verdict
 from pvesim.sim import TOKEN_ID
 
 LONG = 600.0
@@ -61,6 +63,26 @@ def is_uploading(templates: Templates, name: str) -> bool:
 
 def wait_underway(world: World, templates: Templates, name: str) -> None:
     templates.wait_until(lambda: bytes_arrive(world), "an upload is under way", name)
+
+
+def jobs(world: World) -> list[Coming]:
+    """What the operator has on its way, or queued."""
+    member = (
+        world.operator.manager.fleet.get(world.cluster) if world.operator and world.operator.manager else None
+    )
+    return list(member.downloads.values()) if member is not None else []
+
+
+def pause(world: World, name: str, value: str | None) -> None:
+    annotations = {"proxmox-operator.io/paused": value}
+    world.kube.merge(VM_TEMPLATES, name, {"metadata": {"annotations": annotations}})
+
+
+def wait_seen(templates: Templates, name: str, generation: int) -> None:
+    def seen() -> bool:
+        return bool(templates.status(name).get("observedGeneration") == generation)
+
+    templates.wait_until(seen, "it was looked at again", name)
 
 
 def name_of(image: Raw) -> str:
@@ -265,3 +287,93 @@ def test_an_operator_that_ends_cuts_the_upload_and_the_next_one_begins_anew(
     world.restart()
     templates.wait_ready(name)
     assert len(templates.files("pve1")) == 1
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_storage_that_cannot_be_looked_at_ends_no_upload(world: World, templates: Templates) -> None:
+    name = templates.make(nodes=["pve1"], image=resting(templates))
+    wait_underway(world, templates, name)
+    (job,) = jobs(world)
+    failed: list[object] = []
+
+    def intercept(call: Call) -> Verdict | None:
+        if call.method == "GET" and call.path.endswith(f"/storage/{templates.storage}/content"):
+            failed.append(call)
+            return Answer(500, "got timeout")
+        return None
+
+    world.sim.intercept = intercept
+    templates.edit(name, keepVersions=2)
+    wait_seen(templates, name, 2)
+    assert failed
+    world.sim.intercept = None
+    templates.edit(name, keepVersions=3)
+    wait_seen(templates, name, 3)
+    assert jobs(world) == [job]
+    assert not job.cancelled
+    assert templates.server.count("/debian-12.qcow2") == 1
+
+
+@pytest.mark.usefixtures("patience")
+def test_an_upload_that_waits_for_its_turn_holds_up_no_deletion_and_does_not_begin_in_a_pause(
+    world: World, templates: Templates
+) -> None:
+    slow = [
+        templates.make("slow", nodes=[node], image=resting(templates, f"/slow-{node}.qcow2"))
+        for node in ("pve1", "pve2")
+    ]
+    for node in ("pve1", "pve2"):
+        is_fetched = partial(templates.server.requests.__contains__, ("GET", f"/slow-{node}.qcow2"))
+        templates.wait_until(is_fetched, "it is fetched", slow[0])
+    deleted, paused = (
+        templates.make(text, nodes=["pve3"], image=templates.image(text, path=f"/{text}.qcow2"))
+        for text in ("deleted", "paused")
+    )
+    for name in (deleted, paused):
+        templates.wait_until(partial(is_uploading, templates, name), "it waits for its turn", name)
+    templates.delete(deleted)
+    templates.wait_gone(deleted)
+    pause(world, paused, "true")
+    templates.wait_reason(paused, "Paused", "Paused")
+    templates.delete(slow[0])
+    templates.wait_gone(slow[0])
+    templates.wait_ready(templates.make("next", nodes=["pve1"]))
+    assert templates.server.count("/deleted.qcow2") == templates.server.count("/paused.qcow2") == 0
+    assert is_uploading(templates, slow[1])
+    pause(world, paused, None)
+    templates.wait_ready(paused)
+
+
+# What an earlier process has begun
+
+
+def test_what_an_earlier_process_has_sent_is_waited_for_and_not_sent_again(
+    world: World, templates: Templates
+) -> None:
+    with world.sim.hold("upload:copying") as hold:
+        name = templates.make(nodes=["pve1"], image=templates.image())
+        assert hold.reached.wait(20)
+        world.restart()
+        templates.edit(name, keepVersions=2)
+        wait_seen(templates, name, 2)
+        assert is_uploading(templates, name)
+        assert templates.server.count("/debian-12.qcow2") == 1
+    templates.wait_ready(name)
+    assert uploads(world, templates) == ["pve1"]
+
+
+def test_what_an_earlier_process_has_sent_is_deleted_with_the_object(
+    world: World, templates: Templates
+) -> None:
+    def waits() -> bool:
+        found = templates.condition(name)
+        return found is not None and "is deleted then" in found.message
+
+    with world.sim.hold("upload:copying") as hold:
+        name = templates.make(nodes=["pve1"], image=templates.image())
+        assert hold.reached.wait(20)
+        world.restart()
+        templates.delete(name)
+        templates.wait_until(waits, "it waits for the file", name)
+    templates.wait_gone(name)
+    assert templates.files("pve1") == []

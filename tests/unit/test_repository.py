@@ -162,6 +162,22 @@ def test_make_test_boots_guests_whatever_went_before_and_fails_with_either(
     assert ("SKIPPED: tests/guest" in done.stdout) == (image == 3)
 
 
+@pytest.mark.parametrize(
+    ("others", "image", "guests", "passed"),
+    [(0, 0, 5, True), (5, 0, 0, True), (5, 0, 5, False), (5, 3, 0, False), (5, 0, 1, False)],
+)
+def test_what_args_selects_may_be_in_one_of_both_runs_and_must_be_in_one(
+    tmp_path: Path, others: int, image: int, guests: int, passed: bool
+):
+    python = tmp_path / "python"
+    python.write_text(PRETENDS)
+    python.chmod(0o755)
+    environment = os.environ | {"ALL_OTHERS": str(others), "IMAGE": str(image), "GUESTS": str(guests)}
+    command = ["make", "-C", str(ROOT), "test", f"PY={python}", "ARGS=-k typo"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == passed, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(("ci", "status"), [("", 3), ("true", 1)])
 def test_a_machine_that_cannot_have_real_guests_is_told_what_it_lacks_and_ci_fails(ci: str, status: int):
     environment = {"PATH": "/nowhere", "PYTHONPATH": str(ROOT / "hack"), "CI": ci}

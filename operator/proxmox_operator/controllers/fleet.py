@@ -22,7 +22,7 @@ from proxmox_operator.proxmox.client import UPLOADS
 from proxmox_operator.proxmox.permissions import Feature, Permissions
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.traces import traces
-from proxmox_operator.web.fetch import Fetched
+from proxmox_operator.web.fetch import Wire
 
 CURSOR_BLOCK = 16
 """VMIDs by which the persisted cursor runs ahead, so that most creations need no write of their own."""
@@ -48,14 +48,15 @@ class Coming:
     one.
 
     Of an upload (``job``) ``owners`` are the VMTemplates that wait for just this ``file``, each with the memory that a
-    failure is kept in; one that nobody waits for any more is cancelled.
+    failure is kept in; one that nobody waits for any more is cancelled. ``wire`` is what it is fetched by, None as long
+    as it has not begun.
     """
 
     node: str
     file: ImageFile | None = None
     upid: str | None = None
     job: asyncio.Task[None] | None = None
-    source: Fetched | None = None
+    wire: Wire | None = None
     owners: dict[Key, TemplateMemory] = field(default_factory=dict)
     cancelled: bool = False
 
@@ -65,10 +66,12 @@ class Coming:
             self.cancel()
 
     def cancel(self) -> None:
-        """End an upload; a task of Proxmox goes on."""
+        """End an upload, which clears up after itself; a task of Proxmox goes on."""
         self.cancelled = True
-        if self.source is not None:
-            self.source.close()
+        if self.wire is not None:
+            self.wire.cut()
+        elif self.job is not None:
+            self.job.cancel()
 
 
 @dataclass(kw_only=True)

@@ -214,6 +214,12 @@ RULES: tuple[Rule, ...] = (
     _rule(r"(?:VM|CT) \d+ is running", StillRunning, "VMRunning", "it must be stopped first"),
     _rule(r"(?:VM|CT) (?:\d+ )?already running", AlreadyRunning, "AlreadyRunning", "reads its state again"),
     _rule(
+        r"write to temporary file failed",
+        errors.NeedsHuman,
+        "StorageFull",
+        "free space in /var/tmp of the node that took the upload, one of spec.endpoints of the ProxmoxCluster",
+    ),
+    _rule(
         r"No space left on device",
         errors.NeedsHuman,
         "StorageFull",

@@ -18,6 +18,8 @@ from urllib3 import HTTPSConnectionPool
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import NewConnectionError
 
+from proxmox_operator.errors import Transient
+
 from .credentials import Credentials, Endpoint, PasswordCredentials, TLSSettings, TokenCredentials
 from .form import Form
 from .request import Request, wire_params
@@ -42,6 +44,7 @@ def quieten() -> None:
         "urllib3.connectionpool",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connection").setLevel(logging.ERROR)  # warns with URLs
 
 
 class _Unproven(NewConnectionError):
@@ -58,6 +61,7 @@ class _Adapter(HTTPAdapter):
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
         self.peer: bytes | None = None
+        self._connection: HTTPSConnection | None = None
         self.proven: frozenset[bytes] = frozenset()
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
 
@@ -68,16 +72,29 @@ class _Adapter(HTTPAdapter):
         class Connection(HTTPSConnection):
             def connect(self) -> None:
                 super().connect()
+                adapter._connection = self
                 adapter.peer = (
                     self.sock.getpeercert(binary_form=True) if isinstance(self.sock, ssl.SSLSocket) else None
                 )
                 if adapter.proven and adapter.peer not in adapter.proven:
                     raise _Unproven(self, "another certificate than before")
 
+            def request(self, *args: Any, **kwargs: Any) -> None:
+                """urllib3 reads what a server says that takes no more of a body only after this error."""
+                try:
+                    super().request(*args, **kwargs)
+                except ssl.SSLError as error:
+                    raise BrokenPipeError from error
+
         class Pool(HTTPSConnectionPool):
             ConnectionCls = Connection
 
         self.poolmanager.pool_classes_by_scheme = {"https": Pool}
+
+    def allow(self, seconds: float) -> None:
+        """How long the sending of what comes next of a body may take."""
+        if self._connection is not None and self._connection.sock is not None:
+            self._connection.sock.settimeout(seconds)
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
@@ -256,19 +273,27 @@ class ProxmoxerTransport:
         return answer
 
     def _stream(self, session: _Session, request: Request) -> Any:
-        """proxmoxer has a file whole in memory. As a disk that is busy lets a node pause, bytes may take as long as an
-        answer does."""
+        """proxmoxer has a file whole in memory. What ends before Proxmox has all of it has had no effect."""
         assert request.stream is not None  # noqa: S101 - narrowed by the caller
-        form, patience = Form(wire_params(request.params), *request.stream), self._timeout[1]
-        response = requests.Session.request(
-            session.http,
-            request.method,
-            f"{self._endpoint}/api2/json{request.target}",
-            data=form,
-            headers={"Content-Type": form.content_type},
-            cookies=self._tickets.get_cookies() if self._tickets is not None else None,
-            timeout=(patience, patience),
-        )
+        form = Form(wire_params(request.params), *request.stream, session.adapter.allow)
+        try:
+            response = requests.Session.request(
+                session.http,
+                request.method,
+                f"{self._endpoint}/api2/json{request.target}",
+                data=form,
+                headers={"Content-Type": form.content_type},
+                cookies=self._tickets.get_cookies() if self._tickets is not None else None,
+                timeout=self._timeout,
+            )
+        except requests.RequestException as error:
+            if form.complete or isinstance(self._failure(error), NotSent):
+                raise
+            raise Transient(
+                f"{self._endpoint} ended the upload in the middle: see whether there is room in /var/tmp of it; tried "
+                "again",
+                reason="UploadCut",
+            ) from None
         if response.status_code >= 400:
             raise ResourceException(response.status_code, response.reason, response.reason)
         try:

@@ -135,6 +135,10 @@ class TaskTracker:
                 self._poll_node(node), name=f"tasks-{self._client.name}-{node}"
             )
 
+    def watches(self, upid: UPID) -> bool:
+        """Whether somebody is to be told of its end."""
+        return upid.text in self._watched.get(upid.node, ())
+
     async def close(self) -> None:
         """Stop watching; no task is awaited or stopped."""
         loops = list(self._loops.values())

@@ -7,10 +7,13 @@ it is the proxy that decides which addresses are spoken to. Blocks: for worker t
 """
 
 import contextlib
+import logging
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from time import monotonic
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -26,8 +29,14 @@ CONNECT_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 20.0
 """Seconds until the first byte."""
 
+BEGIN_WITHIN = 60.0
+"""Seconds until the body begins, all redirects included."""
+
 STALL = 4.0
 """Seconds without a byte after which it is given up; pveproxy cuts an upload that rests for 5 s."""
+
+LEAST, SPAN = 1024 * 1024, 60.0
+"""So many bytes come in so many seconds of waiting for them, or it is given up: an upload holds one of few places."""
 
 REDIRECTS = 10
 CHUNK = 256 * 1024
@@ -44,12 +53,12 @@ class _Forbidden(Exception):
 
 
 class Fetched:
-    """An answer whose body is an image of ``size`` bytes. Close it; that can be done from any thread, and ends
-    :meth:`pieces`.
+    """An answer whose body is an image of ``size`` bytes. Close it in the thread that reads; ``Wire.cut`` ends it from
+    any other.
     """
 
     def __init__(
-        self, session: requests.Session, response: requests.Response, wire: "_Wire", size: int
+        self, session: requests.Session, response: requests.Response, wire: "Wire", size: int
     ) -> None:
         self._session = session
         self._response = response
@@ -58,9 +67,10 @@ class Fetched:
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes, all of them; raises Transient (DownloadFailed) where the server ends or rests before."""
-        left = self.size
+        left, waited, came = self.size, 0.0, 0
         self._wire.patience(STALL)
         while left > 0:
+            began = monotonic()
             try:
                 piece = self._response.raw.read1(CHUNK, decode_content=False)
             except (ReadTimeoutError, TimeoutError):
@@ -71,6 +81,11 @@ class Fetched:
                 got = self.size - left
                 raise failed(f"the connection ended after {got} of {self.size} bytes", passing=True)
             left -= len(piece)
+            waited, came = waited + monotonic() - began, came + len(piece)
+            if came >= LEAST:
+                waited, came = 0.0, 0
+            elif waited > SPAN:
+                raise failed(f"the server sent less than {LEAST} bytes in {SPAN:g} s", passing=True)
             yield piece
 
     def close(self) -> None:
@@ -80,48 +95,66 @@ class Fetched:
         self._session.close()
 
 
-def fetch(url: str) -> Fetched:
-    """Ask for a file and return when the answer begins.
+def fetch(url: str, wire: "Wire | None" = None) -> Fetched:
+    """Ask for a file and return when the answer begins; ``wire`` can be cut meanwhile, and afterwards.
 
     Raises NeedsHuman or, where it may pass, Transient: DownloadFailed; NeedsHuman (ImageSizeUnknown) for an answer
     without Content-Length.
     """
-    session, wire = requests.Session(), _Wire()
+    for name in ("urllib3.connection", "urllib3.connectionpool"):  # warn with URLs, which may hold secrets
+        logging.getLogger(name).setLevel(logging.ERROR)
+    session, wire = _Session(), wire or Wire()
     session.auth = _nobody
     session.headers.update({"Accept-Encoding": "identity", "User-Agent": "proxmox-operator"})
     session.mount("https://", wire)
     session.mount("http://", wire)
+    limit = threading.Timer(BEGIN_WITHIN, wire.cut)
+    limit.start()
     try:
-        response = _final(session, url)
+        response = _final(session, url, wire)
         size = response.headers.get("Content-Length", "")
-        if not size.isdigit():
-            message = (
-                "spec.image.url: the server does not tell the size of the file (Content-Length), and Proxmox takes no "
-                "upload of unknown size: have it served as a plain file, or set spec.image.via to Proxmox"
-            )
-            raise NeedsHuman(message, reason="ImageSizeUnknown")
-        return Fetched(session, response, wire, int(size))
+        if size.isdigit():
+            return Fetched(session, response, wire, int(size))
+        response.close()
+        message = (
+            "spec.image.url: the server does not tell the size of the file (Content-Length), and Proxmox takes no "
+            "upload of unknown size: have it served as a plain file, or set spec.image.via to Proxmox"
+        )
+        raise NeedsHuman(message, reason="ImageSizeUnknown")
     except BaseException:
+        wire.cut()
         session.close()
         raise
+    finally:
+        limit.cancel()
 
 
-def _final(session: requests.Session, url: str) -> requests.Response:
+class _Session(requests.Session):
+    def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[Any]:
+        """None: to tell the next one, requests reads the whole body of a redirect into memory."""
+        return iter(())
+
+
+def _final(session: requests.Session, url: str, wire: "Wire") -> requests.Response:
     """The answer at the end of all redirects."""
     for _ in range(REDIRECTS + 1):
+        host = urlsplit(url).hostname or ""
         try:
             response = session.get(
                 url, stream=True, allow_redirects=False, timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT)
             )
             target = session.get_redirect_target(response)
         except (requests.RequestException, _Forbidden, ValueError) as error:
-            raise _explained(error, urlsplit(url).hostname or "") from None
+            raise (_late(host) if wire.is_cut else _explained(error, host)) from None
+        if wire.is_cut:  # what came of the headers passes for all of them
+            response.close()
+            raise _late(host)
+        if target is None and response.status_code == 200:
+            return response
+        response.close()
         if target is None:
-            if response.status_code == 200:
-                return response
             passing = response.status_code >= 500 or response.status_code in _PASSING
             raise failed(f"the server answers {response.status_code}", passing=passing)
-        response.close()
         following = urljoin(url, target)
         if urlsplit(following).scheme not in {"https", urlsplit(url).scheme}:
             raise failed("the server redirects to a URL that is not https")
@@ -142,6 +175,10 @@ def failed(why: str, *, passing: bool = False) -> OperatorError:
     return NeedsHuman(f"{message}: check the URL, and that the operator reaches it", reason="DownloadFailed")
 
 
+def _late(host: str) -> OperatorError:
+    return failed(f"{host} did not answer within {BEGIN_WITHIN:g} s", passing=True)
+
+
 def _explained(error: Exception, host: str) -> OperatorError:
     """What a failure means, in our words: the library's have the whole URL, and a redirect's may hold a secret."""
     cause: Any = getattr(error.args[0] if error.args else None, "reason", None)
@@ -159,23 +196,33 @@ def _explained(error: Exception, host: str) -> OperatorError:
     return failed(f"{host} cannot be asked ({type(error).__name__})")
 
 
-class _Wire(HTTPAdapter):
+class Wire(HTTPAdapter):
     """The connection of one fetch; knows its socket, which requests does not tell."""
 
     def __init__(self) -> None:
-        self._socket: socket.socket | None = None
+        self.is_cut = False
+        self._guard = threading.Lock()
+        self._line: socket.socket | None = None
+        self._reader: socket.socket | None = None
         super().__init__(max_retries=0)
 
     def patience(self, seconds: float) -> None:
         """How long a read may take from now on."""
-        if self._socket is not None:
-            self._socket.settimeout(seconds)
+        if self._reader is not None:
+            self._reader.settimeout(seconds)
 
     def cut(self) -> None:
-        """End what is being read, in another thread."""
-        if self._socket is not None:
+        """End it, for good, from any thread; waits for nothing."""
+        with self._guard:
+            self.is_cut = True
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._line is not None:
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+                self._line.shutdown(socket.SHUT_RDWR)
+            self._line.close()
+            self._line = None
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -190,14 +237,20 @@ class _Wire(HTTPAdapter):
         wire = self
 
         class Plain(HTTPConnection):
+            def _new_conn(self) -> socket.socket:
+                return wire._connected(self, super()._new_conn())
+
             def connect(self) -> None:
                 super().connect()
-                wire._connected(self)
+                wire._reader = self.sock
 
         class Secure(HTTPSConnection):
+            def _new_conn(self) -> socket.socket:
+                return wire._connected(self, super()._new_conn())
+
             def connect(self) -> None:
                 super().connect()
-                wire._connected(self)
+                wire._reader = self.sock
 
         class PlainPool(HTTPConnectionPool):
             ConnectionCls = Plain
@@ -207,12 +260,21 @@ class _Wire(HTTPAdapter):
 
         return {"http": PlainPool, "https": SecurePool}
 
-    def _connected(self, connection: HTTPConnection) -> None:
-        """Look at who it really is, whatever its name says now; nothing was sent to it yet."""
-        self._socket = connection.sock
-        if connection.proxy is None and is_forbidden(connection.sock.getpeername()[0]):
-            connection.close()
+    def _connected(self, connection: HTTPConnection, line: socket.socket) -> socket.socket:
+        """Look at who it really is, whatever its name says now; nothing was sent to it yet.
+
+        A duplicate is kept: it reaches the connection below whatever layers of TLS are put around the socket.
+        """
+        if connection.proxy is None and is_forbidden(line.getpeername()[0]):
+            line.close()
             raise _Forbidden
+        with self._guard:
+            self._drop()
+            if self.is_cut:
+                line.close()
+                raise ConnectionAbortedError
+            self._line = line.dup()
+        return line
 
 
 def is_forbidden(address: str) -> bool:

@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from proxmox_operator.controllers.template.memory import TemplateMemory
-from proxmox_operator.controllers.template.reconcile import LOOK_AGAIN, LOOK_LATER, UNWATCHED, next_look
+from proxmox_operator.controllers.template.observe import UNWATCHED
+from proxmox_operator.controllers.template.reconcile import LOOK_AGAIN, LOOK_LATER, next_look
 from proxmox_operator.errors import NeedsHuman
 from proxmox_operator.planning.templates import Plan, Trouble, plan
 from unit.planning.make import NOW

@@ -117,6 +117,7 @@ TEXTS = [
     ),
     ("no such volume group 'pve'", errors.Transient, "StorageUnavailable"),
     ("clone failed: No space left on device", errors.NeedsHuman, "StorageFull"),
+    ("write to temporary file failed - No space left on device", errors.NeedsHuman, "StorageFull"),
     ("not enough free space (1024 < 2048)", errors.NeedsHuman, "StorageFull"),
     ("zfs error: cannot create 'rpool/data/vm-100-disk-0': out of space", errors.NeedsHuman, "StorageFull"),
     (

@@ -9,7 +9,9 @@ import pytest
 from imageserver import GIB, qcow2
 from proxmox_operator import errors
 from proxmox_operator.proxmox.credentials import PasswordCredentials
+from proxmox_operator.proxmox.form import Form
 from proxmox_operator.proxmox.request import Stream
+from proxmox_operator.proxmox.transport import CALL_TIMEOUT, READ_TIMEOUT
 from pvesim.client import eventually
 
 IMAGE = qcow2(2 * GIB)
@@ -92,3 +94,11 @@ async def test_the_memory_does_not_grow_with_the_file(sim, open_session):
     finally:
         tracemalloc.stop()
     assert peak < count * len(PIECE) / 3
+
+
+def test_the_end_of_a_form_and_its_answer_take_no_longer_than_the_fence_is_held():
+    allowed: list[float] = []
+    form = Form({"content": "import"}, "filename", Stream("x", 2, iter([b"a", b"b"])), allowed.append)
+    told = [(allowed[-1], form.complete, piece[-4:] == b"--\r\n") for piece in form]
+    assert told[:-1] == [(READ_TIMEOUT, False, False)] * 3
+    assert told[-1] == (CALL_TIMEOUT - READ_TIMEOUT, True, True)

@@ -3,16 +3,19 @@ connection mean.
 """
 
 import asyncio
+import contextlib
 import logging
+import socket
 import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from proxmox_operator.errors import Transient
 from proxmox_operator.proxmox.credentials import Endpoint, PasswordCredentials, TLSSettings, TokenCredentials
 from proxmox_operator.proxmox.https import ProxmoxerTransport
-from proxmox_operator.proxmox.request import Request
+from proxmox_operator.proxmox.request import Request, Stream
 from proxmox_operator.proxmox.transport import Lost, NotSent, Refused
 from pvesim import Answer, DropAfter, DropBefore, PveSim
 from pvesim.pki import node_certificate, server_context
@@ -231,6 +234,53 @@ def test_no_answer_in_time_is_a_lost_answer(sim):
             transport.send(VERSION)
     finally:
         sim.endpoints["pve1"].resume()
+
+
+@contextlib.contextmanager
+def node_that_ends_uploads(answer):
+    """Takes some megabytes, answers this in the middle of the body, and closes; its URL."""
+    context = server_context("pvesim", "pve1", key_usage=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                plain, _ = listener.accept()
+                with context.wrap_socket(plain, server_side=True) as connection:
+                    taken = 0
+                    while taken < 3_000_000:
+                        taken += len(connection.recv(65536))
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def send_upload(sim, url):
+    piece, count = b"x" * 262144, 200
+    image = Stream("a.qcow2", len(piece) * count, iter([piece] * count))
+    path = ("nodes", "pve1", "storage", "local", "upload")
+    transport = transport_to(sim, url=url, tls=TLSSettings(insecure_skip_verify=True))
+    transport.send(Request("POST", path, {"content": "import", "filename": image}))
+
+
+def test_what_a_node_says_in_the_middle_of_an_upload_is_heard(sim):
+    said = b"501 write to temporary file failed - No space left on device"
+    answer = b"HTTP/1.1 " + said + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with node_that_ends_uploads(answer) as url, pytest.raises(Refused, match="No space left") as caught:
+        send_upload(sim, url)
+    assert caught.value.status == 501
+
+
+def test_an_upload_that_ends_in_the_middle_has_had_no_effect(sim):
+    with node_that_ends_uploads(b"") as url, pytest.raises(Transient, match="/var/tmp") as caught:
+        send_upload(sim, url)
+    assert caught.value.reason == "UploadCut"
 
 
 def test_a_write_does_not_reuse_a_connection_that_was_idle_for_long(sim, monkeypatch):

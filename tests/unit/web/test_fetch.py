@@ -1,7 +1,12 @@
 """Fetching an image from a stranger's server: what is followed, what is refused, and what is said then."""
 
+import contextlib
+import logging
+import os
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +14,7 @@ import pytest
 from imageserver import ImageServer
 from proxmox_operator.errors import NeedsHuman, OperatorError, Transient
 from proxmox_operator.web import fetch as web
-from proxmox_operator.web.fetch import fetch, is_forbidden
+from proxmox_operator.web.fetch import Wire, fetch, is_forbidden
 
 DATA = bytes(range(256)) * 4096
 
@@ -52,6 +57,35 @@ def refused(url: str, kind: type[OperatorError], reason: str = "DownloadFailed")
     return caught.value.message
 
 
+@contextlib.contextmanager
+def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Answers each connection so, byte by byte if need be; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.recv(65536)
+                        answer(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def drip(connection: socket.socket) -> None:
+    """For as long as somebody listens."""
+    while True:
+        connection.sendall(b"x")
+        time.sleep(0.02)
+
+
 def test_the_size_is_known_before_the_bytes_come(server: ImageServer) -> None:
     fetched = fetch(server.serve("/x", DATA))
     assert fetched.size == len(DATA)
@@ -90,9 +124,18 @@ def test_nobody_listens_or_the_name_is_unknown(server: ImageServer) -> None:
     assert "no connection to images.invalid" in refused("http://images.invalid/x", Transient)
 
 
-def test_closing_ends_a_read_in_another_thread(server: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", ["http", "https", "https to the proxy"])
+def test_a_cut_ends_a_read_in_another_thread(
+    server: ImageServer, secure: ImageServer, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     monkeypatch.setattr(web, "STALL", 600.0)
-    fetched = fetch(server.serve("/rests", DATA, stall=100))
+    path = "/rests"
+    if way == "https to the proxy":
+        monkeypatch.setenv("http_proxy", secure.url)
+        path = "http://images.invalid/rests"
+    url = (server if way == "http" else secure).serve(path, DATA, stall=100)
+    wire = Wire()
+    fetched = fetch(path if way == "https to the proxy" else url, wire)
     pieces, ended = fetched.pieces(), threading.Event()
     assert len(next(pieces)) <= 100
 
@@ -104,9 +147,65 @@ def test_closing_ends_a_read_in_another_thread(server: ImageServer, monkeypatch:
 
     reader = threading.Thread(target=read)
     reader.start()
-    fetched.close()
+    wire.cut()
     assert ended.wait(30)
     reader.join()
+    fetched.close()
+
+
+def test_a_cut_ends_what_has_not_begun(server: ImageServer) -> None:
+    wire = Wire()
+    wire.cut()
+    with pytest.raises(Transient):
+        fetch(server.serve("/x", DATA), wire)
+    assert server.requests == []
+
+
+def test_a_server_that_sends_hardly_anything_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "SPAN", 0.2)
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        drip(connection)
+
+    with raw_server(answer) as url:
+        assert "less than 1048576 bytes" in refused(f"{url}/x", Transient)
+
+
+def test_headers_that_never_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "BEGIN_WITHIN", 0.3)
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        drip(connection)
+
+    with raw_server(answer) as url:
+        assert "within 0.3 s" in refused(f"{url}/x", Transient)
+
+
+@pytest.mark.parametrize(
+    "head", [b"404 Not Found\r\nContent-Length: 9", b"503 Busy\r\nContent-Length: 9", b"200 OK"]
+)
+def test_no_connection_stays_open_as_long_as_its_error_is_remembered(head: bytes) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    left = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 " + head + b"\r\n\r\n")
+        connection.settimeout(30)
+        assert connection.recv(1) == b""
+        connection.close()
+        left.set()
+
+    with raw_server(answer) as url:
+        before = open_files()
+        with pytest.raises(OperatorError) as kept:
+            fetch(f"{url}/x")
+        assert left.wait(30)
+        assert open_files() == before
+        assert kept.value.reason
 
 
 # Redirects
@@ -136,6 +235,37 @@ def test_a_redirect_to_something_else_is_not_followed(server: ImageServer, to: s
 def test_what_a_redirect_holds_is_told_to_nobody(server: ImageServer) -> None:
     message = refused(server.redirect("/x", "http://user:hunter2@127.0.0.1:1/x?signature=hunter3"), Transient)
     assert "hunter" not in message
+
+
+def test_a_header_that_cannot_be_read_does_not_put_the_url_into_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nno header\r\nX: y\r\n\r\n")
+
+    with raw_server(answer) as url, caplog.at_level(logging.DEBUG):
+        refused(f"{url}/x?signature=hunter2", NeedsHuman)
+    assert "hunter2" not in caplog.text
+
+
+def test_the_body_of_a_redirect_is_not_read(server: ImageServer) -> None:
+    server.serve("/x", DATA)
+    taken, done = [0], threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        head = f"HTTP/1.1 302 Found\r\nLocation: {server.url}/x\r\nContent-Length: {10**11}\r\n\r\n"
+        connection.sendall(head.encode())
+        try:
+            while taken[0] < 64:
+                connection.sendall(bytes(1024 * 1024))
+                taken[0] += 1
+        finally:
+            done.set()
+
+    with raw_server(answer) as url:
+        assert whole(f"{url}/x") == DATA
+        assert done.wait(30)
+    assert taken[0] < 64, "it left, and did not take what came"
 
 
 # Trust

@@ -29,6 +29,7 @@ from proxmox_operator.planning.templates import (
     image_file,
     image_volume,
     is_draft,
+    is_uploaded,
     marked_name,
 )
 from proxmox_operator.planning.templates.draft import CLOUD_INIT_SLOT
@@ -40,6 +41,9 @@ from proxmox_operator.proxmox.vm import Presence
 
 _UNSETTLED = ("Creating", "Building", "Failed", "Removing")
 """States in which a call whose answer was lost is not repeated, or forgotten, at once."""
+
+UNWATCHED = 2.0
+"""Seconds until another look at a task whose id is not recorded: the answer to its call was lost."""
 
 _PENDING_LOCKS = frozenset({"clone", "create", "destroyed"})
 
@@ -286,6 +290,7 @@ class TemplateObserver:
                 file is None or not file.uploaded or self.place_of(node.name, volume) in self._member.whole
             )
             if (volume in listed and trusted) or file is None:
+                self._memory.failures.pop(node.name, None)
                 return replace(node, image=volume in listed)
             downloading = await self._is_coming(node.name, volume)
         except OperatorError as error:
@@ -297,13 +302,29 @@ class TemplateObserver:
         return replace(node, image=False, downloading=downloading, failed=failed)
 
     async def _is_coming(self, node: str, volume: str) -> bool:
-        """Whether the image is being downloaded: by one of our templates, or a task that an earlier process began."""
+        """Whether the image is on its way: by one of our templates, or a task that an earlier process began."""
         place = self.place_of(node, volume)
-        if place not in self._member.downloads:
-            for task in await self._session.tasks.active(node):
-                if task.upid.type == "download" and task.upid.id == volume.rpartition("/")[2]:
-                    self._member.downloads[place] = Coming(node=node, upid=task.upid.text)
+        if any((where, volume) in self._member.downloads for where in (node, "")):
+            return True
+        if is_uploaded(volume):
+            return await self._is_copied()
+        for task in await self._session.tasks.active(node):
+            if task.upid.type == "download" and task.upid.id == volume.rpartition("/")[2]:
+                self._member.downloads[place] = Coming(node=node, upid=task.upid.text)
         return place in self._member.downloads
+
+    async def _is_copied(self) -> bool:
+        """Whether a file is copied into place that is not known to be another: the task of an upload does not say which
+        one it is. It may be of an earlier process, or one whose answer was lost; seeds of this process are known.
+        """
+        known = {coming.upid for coming in self._member.downloads.values()}
+        for node in self.inventory.nodes.values():
+            for task in await self._session.tasks.active(node.name) if node.online else ():
+                ours = task.upid.type == "imgcopy" and task.upid.user == self._session.user
+                if ours and task.upid.text not in known and not self._session.tasks.watches(task.upid):
+                    self._memory.again_at = min(self._memory.again_at, self._context.clock() + UNWATCHED)
+                    return True
+        return False
 
     def place_of(self, node: str, volume: str) -> Place:
         """What tells one file from another: its volume id, and its node unless the storage is shared."""

@@ -14,7 +14,7 @@ from proxmox_operator.controllers.fleet import Coming, Fleet, Member, Place
 from proxmox_operator.controllers.outcome import Outcome, outcome_of
 from proxmox_operator.controllers.template.apply import TemplateApplier
 from proxmox_operator.controllers.template.memory import TemplateMemory
-from proxmox_operator.controllers.template.observe import TemplateObserver
+from proxmox_operator.controllers.template.observe import UNWATCHED, TemplateObserver
 from proxmox_operator.controllers.template.record import Record
 from proxmox_operator.controllers.template.search import find_copies
 from proxmox_operator.engine.queue import Key
@@ -62,9 +62,6 @@ LOOK_AGAIN = 30.0
 LOOK_LATER = 300.0
 """The same where only a person can go on, whose doing mostly wakes us."""
 
-UNWATCHED = 2.0
-"""Seconds until another look at a task whose id is not recorded: the answer to its call was lost."""
-
 
 class TemplateReconciler:
     """Reconciles VMTemplates. One instance serves all of them; the queue never runs two passes over one object."""
@@ -89,6 +86,7 @@ class TemplateReconciler:
             return await self._failed(raw, error)
         template = record.template
         if is_paused(template.metadata.annotations):
+            self._leave_queued(key)
             return await self._paused(record, "this object")
         if template.metadata.deletion_timestamp is not None and FINALIZER not in template.metadata.finalizers:
             return self._gone(key)
@@ -134,7 +132,7 @@ class TemplateReconciler:
             await self._name_version(record, member)
             facts = await observer.facts(record.template)
             todo = plan(facts)
-            _await_uploads(key, member, memory, observer, facts)
+            _await_uploads(key, member, memory, facts)
             taken = [await self._take(applier, facts, step, memory) for step in todo.steps]
             self._watch_downloads(key, record.template, member, memory)
             if any(isinstance(step, Release) for step in todo.steps):
@@ -284,6 +282,13 @@ class TemplateReconciler:
         self._context.queue.add(Key(CLUSTER_KIND, "", member.name))
         return self._gone(key)
 
+    def _leave_queued(self, key: Key) -> None:
+        """An upload that is under way ends by itself; one that waits for its turn does not begin."""
+        for member in self._fleet:
+            for coming in member.downloads.values():
+                if coming.wire is None:
+                    coming.leave(key)
+
     def _gone(self, key: Key) -> Outcome:
         self._memories.pop(key, None)
         for member in self._fleet:
@@ -330,18 +335,16 @@ def next_look(facts: TemplateFacts, todo: Plan, memory: TemplateMemory, *, clock
     return Outcome.again(min(waits)) if waits else Outcome.done()
 
 
-def _await_uploads(
-    key: Key, member: Member, memory: TemplateMemory, observer: TemplateObserver, facts: TemplateFacts
-) -> None:
-    """Keep up the uploads of just the file that a copy waits for, and let go of those it no longer does."""
+def _await_uploads(key: Key, member: Member, memory: TemplateMemory, facts: TemplateFacts) -> None:
+    """Keep up the uploads of just the file that a copy on record waits for, and let go of the others.
+
+    Judged by what the object says alone: that a node, or the storage, cannot be seen for a moment ends no upload.
+    """
     file = facts.file if facts.template.metadata.deletion_timestamp is None else None
-    awaited = {
-        observer.place_of(node.name, file.volume)
-        for node in facts.nodes.values()
-        if file is not None and node.downloading
-    }
-    for place, coming in member.downloads.items():
-        if place in awaited and coming.file == file:
+    making = {each.copy.node for each in facts.current if each.copy.state == "Creating"}
+    for (node, _), coming in member.downloads.items():
+        awaited = coming.node in making or (node == "" and making)
+        if coming.job is not None and coming.file == file and awaited:
             coming.owners[key] = memory
         else:
             coming.leave(key)

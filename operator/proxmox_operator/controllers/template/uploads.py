@@ -9,19 +9,30 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
-from proxmox_operator.controllers.context import TEMPLATE_KIND, Context
+from proxmox_operator.controllers.context import TEMPLATE_KIND, Context, is_paused
 from proxmox_operator.controllers.fleet import Coming, Member, Place
-from proxmox_operator.errors import Forbidden, LeadershipLost, NeedsHuman, OperatorError, Transient
+from proxmox_operator.errors import (
+    AnswerLost,
+    Forbidden,
+    LeadershipLost,
+    NeedsHuman,
+    OperatorError,
+    Transient,
+)
 from proxmox_operator.planning.templates import ImageFile
 from proxmox_operator.proxmox.permissions import effective, permissions
 from proxmox_operator.proxmox.request import Stream
 from proxmox_operator.proxmox.session import ClusterSession
-from proxmox_operator.web.fetch import Fetched, fetch
+from proxmox_operator.web.fetch import Fetched, Wire, fetch
 
 logger = logging.getLogger(__name__)
 
 PRIVILEGE = "Datastore.AllocateTemplate"
+
+_FETCHING = ThreadPoolExecutor(max_workers=8, thread_name_prefix="fetch")
+"""Not the pool of everything else, whose end a process waits for that has lost the lease."""
 
 
 class Upload:
@@ -40,12 +51,25 @@ class Upload:
         """Begin; ``member.downloads`` has it until it has failed, or the task that it ends in is over."""
         self._member.whole.discard(self._place)
         self._coming.job = asyncio.create_task(self._run(file), name=f"upload-{file.name}")
+        self._coming.job.add_done_callback(self._over)
+
+    def _over(self, _: asyncio.Task[None]) -> None:
+        """Also of a job that was cancelled before its first step."""
+        if self._coming.upid is None:
+            del self._member.downloads[self._place]
+        self._context.wake_users(self._member.name, TEMPLATE_KIND)
 
     async def _run(self, file: ImageFile) -> None:
         coming = self._coming
         try:
             async with self._member.uploading:
                 coming.upid = await self._bring(file)
+        except AnswerLost as lost:
+            # It may still take effect: until then it is on its way, so that it is neither repeated, used nor deleted.
+            logger.info("%s: %s", lost.reason, lost.message)
+            await asyncio.sleep(self._context.settings.takeover_delay)
+            message = f"Proxmox did not tell whether it has taken {file.name}; looks, and tries again"
+            self._failed(Transient(message, reason="UploadCut"))
         except OperatorError as error:
             self._failed(error)
         except LeadershipLost:
@@ -55,10 +79,6 @@ class Upload:
             self._failed(
                 Transient(f"uploading {file.name} failed by a bug ({type(error).__name__}); tried again")
             )
-        finally:
-            if coming.upid is None:
-                del self._member.downloads[self._place]
-            self._context.wake_users(self._member.name, TEMPLATE_KIND)
 
     def _failed(self, error: OperatorError) -> None:
         if self._coming.cancelled:
@@ -71,16 +91,16 @@ class Upload:
     async def _bring(self, file: ImageFile) -> str | None:
         """The UPID of the task that puts it into place; None where it is there already, as its size tells."""
         await self._refuse_unpermitted(file.storage)
-        await self._refuse_busy()
         self._refuse_cancelled()
-        fetched = await asyncio.to_thread(fetch, file.url)
-        self._coming.source = fetched
+        wire = self._coming.wire = Wire()
+        fetched = await asyncio.get_running_loop().run_in_executor(_FETCHING, fetch, file.url, wire)
         try:
             files, node = self._session.files, self._coming.node
-            if (await files.images(node, file.storage)).get(file.volume) == fetched.size:
+            there = (await files.images(node, file.storage)).get(file.volume)
+            if there == fetched.size:
                 self._member.whole.add(self._place)
                 return None
-            self._refuse_full(file.storage, fetched.size)
+            self._refuse_full(file.storage, fetched.size - (there or 0))
             self._refuse_cancelled()
             return await files.upload_image(
                 node,
@@ -93,6 +113,8 @@ class Upload:
             fetched.close()
 
     def _refuse_cancelled(self) -> None:
+        if is_paused(self._member.cluster.metadata.annotations):
+            self._coming.cancelled = True
         if self._coming.cancelled:
             raise Transient("nobody waits for it any more")
 
@@ -102,27 +124,14 @@ class Upload:
         if PRIVILEGE not in effective(await permissions(self._session.client), path):
             raise Forbidden(f"spec.image.storage: grant {PRIVILEGE} on {path} to the credentials", path=path)
 
-    async def _refuse_busy(self) -> None:
-        """What an earlier process has uploaded may still be on its way into place; its task does not say what it is.
-
-        A second copy would overwrite the first while that is in use already.
-        """
-        known = {coming.upid for coming in self._member.downloads.values()}
-        inventory = self._session.inventory.current
-        for node in inventory.nodes.values() if inventory is not None else ():
-            for task in await self._session.tasks.active(node.name) if node.online else ():
-                ours = task.upid.type == "imgcopy" and task.upid.user == self._session.user
-                if ours and task.upid.text not in known:
-                    message = f"{node.name} is still copying a file that was uploaded; waits for that to end"
-                    raise Transient(message, reason="UploadPending")
-
     def _refuse_full(self, storage: str, size: int) -> None:
+        """``size`` is what it takes beyond a file that it overwrites."""
         inventory = self._session.inventory.current
         found = inventory.storages.get((storage, self._coming.node)) if inventory is not None else None
         if found is not None and found.free is not None and found.free < size:
             message = (
-                f"spec.image.storage: {storage} has no room for {size} bytes on {self._coming.node}: free space on the "
-                "storage, or name another one"
+                f"spec.image.storage: {storage} has no room for {size} bytes more on {self._coming.node}: free space "
+                "on the storage, or name another one"
             )
             raise NeedsHuman(message, reason="StorageFull")
 

@@ -19,9 +19,8 @@ def verdict(facts: TemplateFacts, plan: Plan) -> Verdict:
     hindering = hindrances(plan)
     if facts.template.metadata.deletion_timestamp is not None:
         first = plan.troubles[0] if plan.troubles else None
-        reason, message = (
-            ("Deleting", "its copies are being removed") if first is None else (first.reason, first.message)
-        )
+        doing = plan.working[0] if plan.working else "its copies are being removed"
+        reason, message = ("Deleting", doing) if first is None else (first.reason, first.message)
         stuck = first is not None and not first.waits
         return Verdict(False, reason, message, progressing=not stuck, stalled=stuck)
     waits = any(each.waits for each in hindering)

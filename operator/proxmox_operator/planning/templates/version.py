@@ -11,6 +11,7 @@ from proxmox_operator.api import Hardware, Image, TemplateSpec
 DIGITS = 10
 """Hex digits of a version: names, tags and columns hold it."""
 
+_UPLOADED = "-uploaded"
 _SUM_DIGITS = 16
 _DRAFT = "+draft"
 _VERSION = re.compile(r"^(?P<template>.+)@(?P<version>[0-9a-f]{10})([+]draft)?$")
@@ -102,7 +103,7 @@ def image_file(image: Image) -> ImageFile | None:
     stem = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem if path.parts[1:] else "image")[:80].lstrip(".-")
     algorithm, _, digest = image.checksum.partition(":")
     uploaded = image.via == "Operator"
-    mark = f"{digest[:_SUM_DIGITS]}{'-uploaded' if uploaded else ''}"
+    mark = f"{digest[:_SUM_DIGITS]}{_UPLOADED if uploaded else ''}"
     return ImageFile(
         url=image.url,
         storage=image.storage,
@@ -111,6 +112,11 @@ def image_file(image: Image) -> ImageFile | None:
         digest=digest,
         uploaded=uploaded,
     )
+
+
+def is_uploaded(volume: str) -> bool:
+    """Whether a volume id has the name of an :class:`ImageFile` that the operator uploads."""
+    return volume.rpartition(".")[0].endswith(_UPLOADED)
 
 
 def image_volume(image: Image) -> str | None:
