@@ -103,6 +103,7 @@ def test_a_copy_is_booted_changed_sealed_and_converted(world: World, templates: 
     assert vm.template
     assert "cloudinit" in vm.config["ide2"]
     assert "net0" not in vm.config
+    assert vm.config["boot"] == "order=scsi0"
     assert "+draft" not in vm.config["description"]
     assert seeds(world, vmid) == []
     assert "build" not in only_copy(templates, name)
@@ -206,6 +207,27 @@ def test_a_guest_that_does_not_shut_down_ends_the_build(
     new_guest.shutdown_seconds = 600.0
     name = make(templates, SCRIPT, timeout="6s")
     assert_failed_and_gone(world, templates, name, "BuildTimedOut", "Stopping")
+
+
+def test_a_draft_stays_one_while_its_seed_cannot_be_replaced(world: World, templates: Templates) -> None:
+    server = world.sim.server
+    before = dict(server.sizes)
+    with world.sim.hold("upload:copying"):
+        name = make(templates, SCRIPT, network={"bridge": "vmbr0"})
+        vmid = wait_state(templates, name, "Building")["vmid"]
+        server.sizes["local-lvm"] = world.sim.call(lambda: server.used("local-lvm", "pve1"))
+    try:
+        wait_reason(templates, name, "StorageFull")
+        vm = world.sim.vm(vmid)
+        assert "+draft" in vm.merged()["description"]
+        assert not vm.template
+        assert len(seeds(world, vmid)) == 1
+    finally:
+        server.sizes.update(before)
+    assert templates.wait_ready(name, timeout=LONG) == {"pve1": vmid}
+    assert "cloudinit" in vm.config["ide2"]
+    assert "+draft" not in vm.config["description"]
+    assert seeds(world, vmid) == []
 
 
 def test_a_failed_copy_is_kept_for_a_look_until_it_is_not_to_be(world: World, templates: Templates) -> None:

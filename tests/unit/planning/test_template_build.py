@@ -52,6 +52,7 @@ OFF = There(node="pve1", owner=Owner.OURS, complete=True, draft=True)
 SEEDED = There(node="pve1", owner=Owner.OURS, complete=True, draft=True, seeded=True)
 ON = There(node="pve1", owner=Owner.OURS, complete=True, draft=True, seeded=True, running=True)
 SEALED = There(node="pve1", owner=Owner.OURS, complete=True)
+HALF = There(node="pve1", owner=Owner.OURS, complete=True, seeded=True)
 UNMARKED = There(node="pve1", owner=Owner.UNMARKED, complete=True)
 TEMPLATE = There(node="pve1", owner=Owner.OURS, complete=True, is_template=True)
 DONE, BUSY = Look(state="Ended"), Look(state="Running", output="halfway")
@@ -103,6 +104,7 @@ def step(standing, copy, *, now=NOW, **changes):
         (SEEDED, building("Stopping"), None, ("Stripping", 0)),
         (SEEDED, building("Stripping"), None, ("Stripping", 0)),
         (UNMARKED, building("Stripping"), None, ("Stripping", 0)),
+        (HALF, building("Stripping"), None, ("Stripping", 0)),
     ],
 )
 def test_a_phase_is_repeated_until_what_it_is_for_is_seen(standing, copy, look, next_):
@@ -244,7 +246,7 @@ def test_a_copy_that_somebody_deleted_while_it_was_built_leaves_no_seed():
 
 
 @pytest.mark.parametrize("state", ["Creating", "Building", "Failed", "Converting", "Removing"])
-@pytest.mark.parametrize("standing", [OFF, SEEDED, ON, UNMARKED])
+@pytest.mark.parametrize("standing", [OFF, SEEDED, ON, HALF, UNMARKED])
 @pytest.mark.parametrize("build", [None, building().build, failed().build])
 def test_what_was_never_sealed_is_never_converted(state, standing, build):
     copy = a_copy(state=state, version=VERSION, build=build)

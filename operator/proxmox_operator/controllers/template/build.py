@@ -23,7 +23,7 @@ from proxmox_operator.planning.identity import Owner, render_description, user_t
 from proxmox_operator.planning.seed import Location, seed_volume
 from proxmox_operator.planning.templates import BuildOn, FailBuild, Look, TemplateFacts, There, proxmox_name
 from proxmox_operator.planning.templates.building import step_name
-from proxmox_operator.planning.templates.draft import CLOUD_INIT_SLOT, NETWORK_SLOT
+from proxmox_operator.planning.templates.draft import BOOT_ORDER, CLOUD_INIT_SLOT, NETWORK_SLOT
 from proxmox_operator.proxmox.errors import AgentRefused, AgentUnavailable, LostProcess, NotRunning
 from proxmox_operator.proxmox.session import ClusterSession
 
@@ -169,19 +169,23 @@ class Builder:
         return await vms.set_config(copy.node, copy.vmid, drive, digest=config.digest)
 
     async def _strip(self, facts: TemplateFacts, copy: TemplateCopy) -> str | None:
-        """One write takes off what was only for the build, and has the mark no longer say draft: a copy without that
-        word was sealed."""
+        """Take off what was only for the build; a later write, once that is seen to be in force, has the mark no longer
+        say draft. Proxmox writes the keys of one call one by one, so a call that fails may have written any of them
+        (``PVE::API2::Qemu``, update_vm_api).
+        """
         vms, template = self._session.vms, facts.template
         config = await vms.config(copy.node, copy.vmid)
-        text = user_text(config.raw.get("description", ""))
-        changes = {"description": render_description(self._observer.mark(template, copy), text)}
-        gone, slots = [NETWORK_SLOT] if NETWORK_SLOT in config.raw else [], set[str]()
-        drive = disks.all_drives(config.raw).get(CLOUD_INIT_SLOT)
+        changes = {} if config.current.get("boot") == BOOT_ORDER else {"boot": BOOT_ORDER}
+        gone, slots = [NETWORK_SLOT] if NETWORK_SLOT in config.current else [], set[str]()
+        drive = disks.all_drives(config.current).get(CLOUD_INIT_SLOT)
         wanted = (template.spec.hardware or Hardware()).cloud_init_drive
         if wanted and (drive is None or not disks.is_cloud_init(drive)):
             changes[CLOUD_INIT_SLOT], slots = f"{copy.storage}:cloudinit", {copy.storage}
         elif not wanted and drive is not None:
             gone.append(CLOUD_INIT_SLOT)
+        if not changes and not gone:
+            text = user_text(config.raw.get("description", ""))
+            changes["description"] = render_description(self._observer.mark(template, copy), text)
         return await vms.set_config(
             copy.node, copy.vmid, changes, delete=gone, digest=config.digest, slots=slots
         )

@@ -190,7 +190,8 @@ class TemplateObserver:
                     complete=bool(disks.drives(config.raw)),
                     running=not config.is_template and await self._runs(node, copy.vmid),
                     draft=draft,
-                    seeded=seed is not None and config.raw.get(CLOUD_INIT_SLOT, "").partition(",")[0] == seed,
+                    seeded=seed is not None
+                    and config.current.get(CLOUD_INIT_SLOT, "").partition(",")[0] == seed,
                 )
         except NotHere:
             self._session.inventory.poke()

@@ -1,8 +1,8 @@
 """The build of a copy: which phase comes next, when it has failed, and which draft may never become a template.
 
-A draft is called one in its mark until the single config write that takes off what was only for the build; that write
-is made only after the guest was sealed and has shut down. So whatever is lost - the operator, an answer, the status - a
-copy whose mark says draft is built further or destroyed, and never converted.
+A draft is called one in its mark until the guest was sealed, has shut down, and what was only for the build is seen to
+be off; the write that takes the word away does nothing else. So whatever is lost - the operator, an answer, the
+status - a copy whose mark says draft is built further or destroyed, and never converted.
 """
 
 from datetime import timedelta
@@ -37,7 +37,7 @@ def is_unbuilt(facts: TemplateFacts, each: CopyFacts, there: There) -> bool:
     failed = build is not None and build.failure is not None
     started = build is not None and there.running
     doubtful = there.owner is Owner.UNMARKED and (build is not None or _spec(facts, each) is not None)
-    return there.draft or failed or started or doubtful
+    return there.draft or there.seeded or failed or started or doubtful
 
 
 def next_of_unbuilt(facts: TemplateFacts, each: CopyFacts, there: There) -> Next:
