@@ -210,7 +210,7 @@ class Builder:
             talk.pid = None  # its answer was told to nobody: the runner is sent again
         else:
             if result is not None:
-                talk.pid, talk.look = None, read(result)
+                talk.pid, talk.look = None, read(result, seal=step.step > len(build.steps))
         talk.delay = min(2 * talk.delay or SOON, MAX_DELAY)
         talk.ask_at = self._context.clock() + talk.delay
 
