@@ -56,6 +56,7 @@ BUILDS = st.one_of(
         begun=st.sampled_from((NOW, later(-7200))),
         seed=st.sampled_from((None, SEED)),
         failure=mostly(None, "BuildStepFailed"),
+        generation=st.sampled_from((None, 3)),
         message=st.just("it failed"),
     ),
 )
