@@ -1,9 +1,9 @@
 """The shell of a guest without a machine behind it: the runner of a template's build, and a few words of its steps.
 
 It stands for a guest that runs each step once, keeps how it stands in /run, and forgets that with a boot. Of a step it
-understands whole lines: `echo TEXT`, `exit N`, `sleep SECONDS` (or `infinity`), `poweroff`, `reboot`, and `fstrim`, by
-which it knows the sealing; anything else succeeds. That the text does in a real shell what is taken for granted here,
-tests/unit/guest and tests/guest say.
+understands whole lines: `echo TEXT`, `exit N`, `sleep SECONDS` (or `infinity`), `poweroff`, `reboot`, `shutdown -r +1`,
+whose minute is over when the sealing has ended, and `fstrim`, by which it knows that; anything else succeeds. That the
+text does in a real shell what is taken for granted here, tests/unit/guest and tests/guest say.
 """
 
 import base64
@@ -37,6 +37,8 @@ def run(guest: Guest, text: str) -> Answer:
     match = RUNNER.match(text)
     if match is None:
         return Answer({"exited": 1, "exitcode": 127, "err-data": "sh: not found\n"})
+    if guest.sealed and guest.restarts:
+        guest.boot()
     number, script = int(match[1]), base64.b64decode(match[2]).decode()
     if number and not guest.steps:
         return Answer(_said("rebooted"))
@@ -46,8 +48,9 @@ def run(guest: Guest, text: str) -> Answer:
         guest.ran.append(number)
     step = guest.steps[number]
     if step.reboots:
-        guest.steps.clear()
+        guest.boot()
     ended = time.monotonic() >= step.ends
+    guest.sealed = guest.sealed or (step.seals and ended)
     answer.result = _said(f"ended {step.code}" if ended else "running", step.output)
     return answer
 
@@ -67,8 +70,10 @@ def _begin(guest: Guest, script: str, answer: Answer) -> Step:
             answer.powers_off = True
         elif word == "reboot":
             step.reboots, step.ends = True, inf
+        elif word == "shutdown":
+            guest.restarts = True
         elif word == "fstrim":
-            guest.sealed = True
+            step.seals = True
     return step
 
 

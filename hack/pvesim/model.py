@@ -20,6 +20,7 @@ class Step:
     code: int = 0
     output: str = ""
     reboots: bool = False
+    seals: bool = False
 
 
 @dataclass
@@ -50,15 +51,16 @@ class Guest:
     # results of guest-exec that nobody has asked for yet, by process ID
     processes: dict[int, dict[str, Any]] = field(default_factory=dict)
     # the steps of a build that have begun since it booted, by number (in /run); those that ever ran on this disk; and
-    # whether it was made ready for cloning since it last booted
+    # whether it was made ready for cloning since it last booted; whether a step has it reboot once it is
     steps: dict[int, Step] = field(default_factory=dict)
     ran: list[int] = field(default_factory=list)
     sealed: bool = False
+    restarts: bool = False
 
     def boot(self) -> None:
         """What was in memory is gone, and the disk is that of one machine again."""
         self.steps.clear()
-        self.sealed = False
+        self.sealed = self.restarts = False
 
     def mount(self, slot: str, mountpoint: str, kind: str = "ext4") -> None:
         """A file system of a disk is mounted; the agent's get-fsinfo shows it while QEMU has the disk."""

@@ -103,6 +103,7 @@ def test_a_copy_is_booted_changed_sealed_and_converted(world: World, templates: 
     assert vm.template
     assert "cloudinit" in vm.config["ide2"]
     assert "net0" not in vm.config
+    assert vm.config["boot"] == "order=scsi0"
     assert "+draft" not in vm.config["description"]
     assert seeds(world, vmid) == []
     assert "build" not in only_copy(templates, name)
@@ -178,6 +179,12 @@ def test_a_step_that_reboots_the_guest_ends_the_build(world: World, templates: T
     assert_failed_and_gone(world, templates, name, "BuildGuestStopped", "step 2 of 2 (b)", "rebooted")
 
 
+def test_a_guest_that_reboots_after_it_was_sealed_is_no_template(world: World, templates: Templates) -> None:
+    name = make(templates, SCRIPT, "shutdown -r +1\n")
+    assert_failed_and_gone(world, templates, name, "BuildGuestStopped", "rebooted", "the shutdown")
+    assert [vm.vmid for vm in world.sim.world().vms if vm.template] == [9000]
+
+
 @pytest.fixture
 def new_guest(world: World) -> Iterator[Any]:
     """What is on disks that are imported from images."""
@@ -208,6 +215,27 @@ def test_a_guest_that_does_not_shut_down_ends_the_build(
     assert_failed_and_gone(world, templates, name, "BuildTimedOut", "Stopping")
 
 
+def test_a_draft_stays_one_while_its_seed_cannot_be_replaced(world: World, templates: Templates) -> None:
+    server = world.sim.server
+    before = dict(server.sizes)
+    with world.sim.hold("upload:copying"):
+        name = make(templates, SCRIPT, network={"bridge": "vmbr0"})
+        vmid = wait_state(templates, name, "Building")["vmid"]
+        server.sizes["local-lvm"] = world.sim.call(lambda: server.used("local-lvm", "pve1"))
+    try:
+        wait_reason(templates, name, "StorageFull")
+        vm = world.sim.vm(vmid)
+        assert "+draft" in vm.merged()["description"]
+        assert not vm.template
+        assert len(seeds(world, vmid)) == 1
+    finally:
+        server.sizes.update(before)
+    assert templates.wait_ready(name, timeout=LONG) == {"pve1": vmid}
+    assert "cloudinit" in vm.config["ide2"]
+    assert "+draft" not in vm.config["description"]
+    assert seeds(world, vmid) == []
+
+
 def test_a_failed_copy_is_kept_for_a_look_until_it_is_not_to_be(world: World, templates: Templates) -> None:
     name = make(templates, "exit 1\n", keepFailed=True)
     copy = wait_state(templates, name, "Failed")
@@ -215,6 +243,8 @@ def test_a_failed_copy_is_kept_for_a_look_until_it_is_not_to_be(world: World, te
     assert found.reason == "BuildStepFailed"
     assert f"VM {copy['vmid']} on pve1" in found.message
     assert world.sim.vm(copy["vmid"]).running
+    templates.edit(name, build=a_build("exit 1\n", keepFailed=True, timeout="1h"))
+    wait_gone(world, templates, name, copy["vmid"])
     templates.edit(name, build=a_build(SCRIPT, keepFailed=True))
     assert copy["vmid"] not in templates.wait_ready(name, timeout=LONG).values()
     wait_gone(world, templates, name, copy["vmid"])
@@ -295,6 +325,24 @@ def test_a_vm_that_is_started_before_its_build_is_made_anew(world: World, templa
 def test_a_seed_storage_that_takes_no_images_is_named(templates: Templates) -> None:
     name = make(templates, SCRIPT, seedStorage="local-lvm")
     assert "spec.build.seedStorage" in wait_reason(templates, name, "StorageNotUsable").message
+
+
+def test_a_seed_storage_that_is_named_no_more_hinders_no_deletion(world: World, templates: Templates) -> None:
+    with world.sim.hold("import:copying"):
+        name = make(templates, SCRIPT)
+        vmid = wait_state(templates, name, "Creating")["vmid"]
+        templates.wait_until(lambda: "upid" in only_copy(templates, name), "it is being made", name)
+        templates.edit(name, build=a_build(SCRIPT) | {"seedStorage": None})
+    wait_reason(templates, name, "StorageNotChosen", "Distributed")
+    assert "build" not in only_copy(templates, name)
+    templates.delete(name)
+    templates.wait_until(lambda: templates.raw(name) is None, "the object is gone", name, timeout=LONG)
+    assert vmid not in world.sim.world().vmids
+
+
+def test_a_bridge_that_is_not_there_is_named(templates: Templates) -> None:
+    name = make(templates, SCRIPT, network={"bridge": "vmbr99"})
+    assert "spec.build.network.bridge" in wait_reason(templates, name, "BridgeNotFound").message
 
 
 def test_without_any_seed_storage_the_field_is_named(templates: Templates) -> None:

@@ -141,7 +141,7 @@ class Build(Wire):
     steps: Annotated[tuple[BuildStep, ...], Field(min_length=1, max_length=20), ListMap("name")]
     """What is done, in this order, 1 to 20 steps. Required."""
     timeout: BuildTimeout = "30m"
-    """How long the build of one copy may take, from the boot to the shutdown, 1s to 24h. Default: 30m."""
+    """How long the build of one copy may take, from the upload of its seed to the shutdown, 1s to 24h. Default: 30m."""
     network: BuildNetwork | None = None
     """Network device of the guest while it is built; the template has none. With it qemu-guest-agent is installed where
     the image lacks it. Default: none."""
@@ -149,8 +149,8 @@ class Build(Wire):
     """Proxmox storage that takes ISO images, for the seed of the boot, which is deleted afterwards. Default:
     defaults.seedStorage of the ProxmoxCluster."""
     keep_failed: bool = False
-    """Whether a copy whose build has failed is left for a look, until the spec asks for another version; else it is
-    destroyed, and made again. Default: false."""
+    """Whether a copy whose build has failed is left for a look, until the spec is edited; else it is destroyed, and
+    made again. Default: false."""
 
 
 BuildPhase = Literal["Seeding", "Attaching", "Starting", "Running", "Stopping", "Stripping"]
@@ -163,12 +163,15 @@ class CopyBuild(Wire):
     """What was asked for last: Seeding uploads the seed, Attaching gives it to the VM, Running is at the steps,
     Stripping takes off what was only for the build."""
     step: int = 0
-    """Step of spec.build.steps in phase Running, from 1; 0 is the boot, one more than there are steps the sealing."""
+    """Step of spec.build.steps in phases Running and Stopping, from 1; 0 is the boot, one more than there are steps the
+    sealing."""
     begun: AwareDatetime
     """When the build began; the timeout counts from then."""
     seed: str | None = None
     """Proxmox volume of the seed, as long as it may exist."""
     failure: str | None = None
     """Reason for which the build has failed."""
+    generation: int | None = None
+    """Generation of the VMTemplate whose build has failed: a copy that is kept goes with a later one."""
     message: str | None = None
     """What it has failed of, with the last words of the step."""

@@ -13,10 +13,13 @@ from .client import PveClient
 from .errors import AgentUnavailable, NotRunning
 from .request import Request
 
+MAX_SILENCE = 300.0
+"""Seconds up to which an agent that does not answer is left alone, unless the caller says otherwise."""
+
 
 class AgentGate:
     """Agent calls cost a Proxmox worker up to 8 s when the guest is silent: one at a time per node, and a
-    VM whose agent did not answer is left alone for a while (3 s doubling to 5 min).
+    VM whose agent did not answer is left alone for a while (3 s doubling to 5 min, or what the caller says).
     """
 
     def __init__(self, client: PveClient, clock: Callable[[], float]) -> None:
@@ -25,8 +28,8 @@ class AgentGate:
         self._nodes: dict[str, asyncio.Lock] = {}
         self._silent: dict[int, Breaker] = {}
 
-    async def call(self, vmid: int, request: Request) -> Any:
-        """The agent's answer; AgentUnavailable without a call while backing off."""
+    async def call(self, vmid: int, request: Request, *, silence: float = MAX_SILENCE) -> Any:
+        """The agent's answer; AgentUnavailable without a call while backing off, for ``silence`` seconds at most."""
         breaker = self._silent.get(vmid)
         if breaker is not None and not breaker.admit():
             raise AgentUnavailable(f"{breaker.last_error} (asked again later)")
@@ -35,7 +38,7 @@ class AgentGate:
                 data = await self._client.call(request)
             except (AgentUnavailable, NotRunning) as error:
                 breaker = self._silent.setdefault(
-                    vmid, Breaker(self._clock, threshold=1, base=3.0, ceiling=300.0)
+                    vmid, Breaker(self._clock, threshold=1, base=3.0, ceiling=silence)
                 )
                 breaker.failed(error.message)
                 raise

@@ -17,7 +17,7 @@ from proxmox_operator.planning.guestfs import Filesystem
 from proxmox_operator.planning.moving import Precondition
 from proxmox_operator.planning.vmconfig import PendingChange
 
-from .agent import AgentGate, ExecResult, parse_filesystems, parse_interfaces, parse_result
+from .agent import MAX_SILENCE, AgentGate, ExecResult, parse_filesystems, parse_interfaces, parse_result
 from .audit import current_actor, is_upid
 from .client import PveClient
 from .errors import NotQuorate, Taken
@@ -402,23 +402,31 @@ class VMs:
         return parse_filesystems(data)
 
     async def agent_exec(
-        self, node: str, vmid: int, command: Sequence[str], *, stdin: str | None = None
+        self,
+        node: str,
+        vmid: int,
+        command: Sequence[str],
+        *,
+        stdin: str | None = None,
+        silence: float = MAX_SILENCE,
     ) -> int:
         """``POST .../agent/exec`` of an argv list, run as root without a shell: the process ID in the guest.
 
         ``stdin`` (``input-data``) is ASCII of at most 64 KiB. Raises AgentRefused where the agent, or the guest, will
-        not run it, AgentUnavailable as above.
+        not run it, AgentUnavailable as above, where that is for ``silence`` seconds at most.
         """
         params: dict[str, ParamValue] = {"command": list(command), "input-data": stdin}
         request = Request("POST", _vm(node, vmid, "agent", "exec"), params)
-        return int((await self._agents.call(vmid, request))["pid"])
+        return int((await self._agents.call(vmid, request, silence=silence))["pid"])
 
-    async def agent_result(self, node: str, vmid: int, pid: int) -> ExecResult | None:
+    async def agent_result(
+        self, node: str, vmid: int, pid: int, *, silence: float = MAX_SILENCE
+    ) -> ExecResult | None:
         """``GET .../agent/exec-status``: None while the process runs. The result is told exactly once: after a lost
         answer it is gone (LostProcess).
         """
         request = Request("GET", _vm(node, vmid, "agent", "exec-status"), {"pid": pid})
-        return parse_result(await self._agents.call(vmid, request))
+        return parse_result(await self._agents.call(vmid, request, silence=silence))
 
 
 def _vm(node: str, vmid: int, *rest: str) -> tuple[str, ...]:

@@ -1,6 +1,9 @@
 """The runner of a build's steps, in a real shell: each step runs once, whoever asks how often."""
 
 import base64
+import os
+import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -9,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxmox_operator.api import Build
-from proxmox_operator.guest.build import MAX_WORDS, SHELL, read, runner, seed_data, words
+from proxmox_operator.guest.build import _RUNNER, MAX_WORDS, SHELL, read, runner, seed_data, words
 from proxmox_operator.planning.templates import Look
 from proxmox_operator.proxmox.agent import ExecResult
 
@@ -84,6 +87,56 @@ def test_a_guest_that_was_rebooted_says_so_and_runs_nothing(tmp_path, ask):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """All that the guest has of commands, without systemd: the test takes from it, and adds to it."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sh", "mkdir", "cat", "mv", "tail", "setsid", "base64", "sleep"):
+        path = shutil.which(name)
+        assert path is not None
+        (folder / name).symlink_to(path)
+    monkeypatch.setattr("proxmox_operator.guest.build._PATH", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["a step", "the seal"])
+def test_nothing_has_succeeded_that_could_not_be_unpacked(tools, ask, number):
+    (tools / "base64").unlink()
+    look = ended(ask, a_build({"script": "true\n"}), number)
+    assert (look.state, look.code) == ("Ended", 127)
+    assert "base64" in look.output
+
+
+def test_what_cannot_be_unpacked_whole_is_not_begun(tmp_path, tools, ask):
+    (tools / "base64").unlink()
+    (tools / "base64").write_text(f"#!/bin/sh\necho 'touch {tmp_path}/ran'\necho no space >&2\nexit 1\n")
+    (tools / "base64").chmod(0o755)
+    assert ended(ask, a_build({"script": "true\n"})) == Look(state="Ended", code=127, output="no space")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_step_that_was_killed_has_ended(tmp_path, ask):
+    build, pid = a_build({"script": "echo hello\nsleep 300\n"}), tmp_path / "state/1/pid"
+    deadline = time.monotonic() + LONG
+    while ask(build, 1) != Look(state="Running", output="hello"):
+        assert time.monotonic() < deadline
+    group = os.getsid(int(pid.read_text()))
+    os.killpg(group, signal.SIGKILL)
+    assert ended(ask, build) == Look(state="Ended", code=255, output="hello / it was killed")
+    assert ask(build, 1) == Look(state="Ended", code=255, output="hello / it was killed")
+
+
+def test_a_step_runs_once_though_systemd_says_that_it_was_not_begun(tmp_path, tools, ask, monkeypatch):
+    (tools / "systemd-run").write_text('#!/bin/sh\nshift 5\nsetsid "$@" &\nexit 1\n')
+    (tools / "systemd-run").chmod(0o755)
+    template = "proxmox_operator.guest.build._RUNNER"
+    monkeypatch.setattr(template, _RUNNER.replace("[ -d /run/systemd/system ]", "true"))
+    build = a_build({"script": f"echo ran >> {tmp_path}/log\nsleep 0.3\n"})
+    assert ended(ask, build).code == 0
+    assert (tmp_path / "log").read_text() == "ran\n"
+
+
 def test_the_folder_of_the_steps_is_roots_alone(tmp_path, ask):
     ended(ask, a_build({"script": "true\n"}))
     assert (tmp_path / "state" / "1").stat().st_mode & 0o077 == 0
@@ -106,6 +159,33 @@ def test_files_are_written_with_their_content_and_mode(tmp_path, ask):
     assert (tmp_path / "new/folder/a.conf").stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "empty").read_bytes() == b""
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.conf", "empty", "folder", "new", "state"]
+
+
+def test_a_file_is_not_put_into_a_folder_of_its_name(tmp_path):
+    (tmp_path / "there").mkdir()
+    text = base64.b64decode(_payload(a_build({"files": [{"path": f"{tmp_path}/there"}]}))).decode()
+    done = subprocess.run(("sh", "-e"), input=text, text=True, capture_output=True, timeout=LONG, check=False)
+    assert done.returncode == 1
+    assert f"{tmp_path}/there is a folder" in done.stdout
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_the_lists_of_packages_are_waited_for(tmp_path):
+    build = Build.model_validate(
+        {"steps": [{"name": "a", "packages": ["nginx"]}], "network": {"bridge": "vmbr0"}}
+    )
+    apt = f"""#!/bin/sh
+if [ "$2" = update ] && ! [ -e {tmp_path}/locked ]; then : > {tmp_path}/locked; exit 100; fi
+echo "$@" >> {tmp_path}/told
+"""
+    for name, text in (("apt-get", apt), ("sleep", "#!/bin/sh\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    script = base64.b64decode(_payload(build)).decode()
+    subprocess.run(
+        ("/bin/sh", "-e"), input=script, text=True, check=True, env={"PATH": str(tmp_path)}, timeout=LONG
+    )
+    assert (tmp_path / "told").read_text() == "-q update\n-q -y -o DPkg::Lock::Timeout=300 install nginx\n"
 
 
 def test_packages_are_installed_by_the_manager_that_is_there(tmp_path):
@@ -163,8 +243,20 @@ def test_what_the_guest_is_given_is_read_by_a_shell(number):
 @pytest.mark.parametrize(
     "out", ["", "hello", "proxmox-operator-build ended", "proxmox-operator-build ended 12345", "x" * 100_000]
 )
-def test_an_answer_that_is_not_the_runners_is_a_refusal(out):
-    assert read(ExecResult(1, out, "")).state == "Refused"
+def test_an_answer_that_is_not_the_runners_is_none(out):
+    look = read(ExecResult(1, out, ""))
+    assert look.state == "Silent"
+    assert look.output
+
+
+def test_the_seal_has_succeeded_only_with_its_last_word():
+    def said(out):
+        return read(ExecResult(0, f"proxmox-operator-build ended {out}", ""), seal=True)
+
+    assert said("0\n/: 1 GiB trimmed\nsealed\n") == Look(state="Ended", output="/: 1 GiB trimmed / sealed")
+    assert said("3\nno\n") == Look(state="Ended", code=3, output="no")
+    for out in ("0\n", "0\n/: 1 GiB trimmed\n", "0\nsealed\nand more\n"):
+        assert said(out).code == 255
 
 
 def test_words_are_short_and_no_commands_to_a_terminal():

@@ -52,6 +52,7 @@ OFF = There(node="pve1", owner=Owner.OURS, complete=True, draft=True)
 SEEDED = There(node="pve1", owner=Owner.OURS, complete=True, draft=True, seeded=True)
 ON = There(node="pve1", owner=Owner.OURS, complete=True, draft=True, seeded=True, running=True)
 SEALED = There(node="pve1", owner=Owner.OURS, complete=True)
+HALF = There(node="pve1", owner=Owner.OURS, complete=True, seeded=True)
 UNMARKED = There(node="pve1", owner=Owner.UNMARKED, complete=True)
 TEMPLATE = There(node="pve1", owner=Owner.OURS, complete=True, is_template=True)
 DONE, BUSY = Look(state="Ended"), Look(state="Running", output="halfway")
@@ -98,11 +99,13 @@ def step(standing, copy, *, now=NOW, **changes):
         (ON, building("Running", 0), BUSY, ("Running", 0)),
         (ON, building("Running", 0), DONE, ("Running", 1)),
         (ON, building("Running", 2), DONE, ("Running", 3)),
-        (ON, building("Running", 3), DONE, ("Stopping", 0)),
-        (ON, building("Stopping"), None, ("Stopping", 0)),
-        (SEEDED, building("Stopping"), None, ("Stripping", 0)),
+        (ON, building("Running", 3), DONE, ("Stopping", 3)),
+        (ON, building("Stopping", 3), None, ("Stopping", 3)),
+        (ON, building("Stopping", 3), DONE, ("Stopping", 3)),
+        (SEEDED, building("Stopping", 3), None, ("Stripping", 0)),
         (SEEDED, building("Stripping"), None, ("Stripping", 0)),
         (UNMARKED, building("Stripping"), None, ("Stripping", 0)),
+        (HALF, building("Stripping"), None, ("Stripping", 0)),
     ],
 )
 def test_a_phase_is_repeated_until_what_it_is_for_is_seen(standing, copy, look, next_):
@@ -161,6 +164,8 @@ def test_what_is_awaited_says_how_far_it_is():
         (ON, building(step=0), Look(state="Ended", code=1), "BuildStepFailed", "the first boot"),
         (ON, building(step=3), Look(state="Ended", code=1), "BuildStepFailed", "sealing"),
         (ON, building(step=2), Look(state="Rebooted"), "BuildGuestStopped", "rebooted"),
+        (ON, building("Stopping", 3), Look(state="Rebooted"), "BuildGuestStopped", "rebooted"),
+        (SEEDED, building("Stopping", 3), Look(state="Rebooted"), "BuildGuestStopped", "rebooted"),
         (ON, building(step=0), Look(state="Refused", output="disabled"), "BuildAgentSilent", "disabled"),
         (SEEDED, building(step=2), BUSY, "BuildGuestStopped", "halfway"),
         (SEEDED, building(step=2), None, "BuildGuestStopped", "step 2 of 2 (tidy)"),
@@ -182,7 +187,7 @@ def test_a_build_that_fails_says_where_and_of_what(standing, copy, look, reason,
         (ON, building(step=1), BUSY, "BuildTimedOut"),
         (ON, building(step=0), Look(state="Silent"), "BuildAgentSilent"),
         (ON, building(step=2), Look(state="Silent"), "BuildAgentSilent"),
-        (ON, building("Stopping"), None, "BuildTimedOut"),
+        (ON, building("Stopping", 3), Look(state="Silent"), "BuildTimedOut"),
         (OFF, building("Seeding"), None, "BuildTimedOut"),
         (SEEDED, building("Starting"), None, "BuildTimedOut"),
     ],
@@ -198,7 +203,31 @@ def test_a_build_ends_with_its_time(standing, copy, look, reason):
 def test_a_guest_is_asked_once_more_though_the_time_was_up_while_the_operator_was_away():
     late = NOW + timedelta(hours=2)
     assert isinstance(step(ON, building(step=1), look=None, now=late), BuildOn)
-    assert isinstance(step(ON, building(step=1), look=DONE, now=late), FailBuild)
+    assert isinstance(step(ON, building("Stopping", 3), look=None, now=late), BuildOn)
+
+
+@pytest.mark.parametrize(
+    ("standing", "copy", "look", "next_"),
+    [
+        (ON, building(step=1), DONE, ("Running", 2)),
+        (ON, building(step=3), DONE, ("Stopping", 3)),
+        (ON, building("Stopping", 3), DONE, ("Stopping", 3)),
+        (SEEDED, building("Stopping", 3), None, ("Stripping", 0)),
+        (SEEDED, building("Attaching"), None, ("Starting", 0)),
+        (ON, building("Starting"), None, ("Running", 0)),
+    ],
+)
+def test_what_has_succeeded_is_not_too_late_though_the_operator_was_away(standing, copy, look, next_):
+    found = step(standing, copy, look=look, now=NOW + timedelta(hours=2))
+    assert isinstance(found, BuildOn)
+    assert (found.phase, found.step) == next_
+
+
+def test_a_guest_that_does_not_shut_down_has_one_more_try_than_there_is_time():
+    late, error = NOW + timedelta(hours=2), NeedsHuman("it did not", reason="ShutdownTimeout")
+    found = step(ON, building("Stopping", 3), look=DONE, failed=error, now=late)
+    assert isinstance(found, FailBuild)
+    assert found.reason == "BuildTimedOut"
 
 
 def test_once_it_is_shut_down_no_time_is_up_any_more():
@@ -229,9 +258,31 @@ def test_a_failed_copy_is_stopped_destroyed_and_made_again():
 
 def test_a_failed_copy_is_kept_where_that_is_wanted_until_it_is_not():
     kept = BUILD | {"keepFailed": True}
-    assert planned(ON, failed(), build=kept) == stuck("BuildStepFailed")
-    assert planned(SEEDED, failed(), build=kept) == stuck("BuildStepFailed")
-    assert planned(ON, failed(), build=kept, deleting=True) == only(Stop, failed())
+    copy = failed(generation=3)
+    assert planned(ON, copy, build=kept) == stuck("BuildStepFailed")
+    assert planned(SEEDED, copy, build=kept) == stuck("BuildStepFailed")
+    assert planned(ON, copy, build=kept, deleting=True) == only(Stop, copy)
+    before = failed(generation=2)
+    assert planned(ON, before, build=kept) == only(Stop, before)
+    assert planned(SEEDED, before, build=kept) == only(Destroy, before)
+
+
+def test_a_draft_whose_seed_is_to_be_elsewhere_goes_before_it_is_attached():
+    for phase, kind in (("Seeding", Destroy), ("Attaching", BuildOn)):
+        template = a_template(nodes=["pve1"], build=BUILD)
+        found = facts(template, version=VERSION, copies=(seen(OFF, building(phase)),), seed_storage="nas")
+        (taken,) = plan(found).steps
+        assert isinstance(taken, kind)
+    same = facts(template, version=VERSION, copies=(seen(OFF, building("Seeding")),), seed_storage="local")
+    assert isinstance(plan(same).steps[0], BuildOn)
+
+
+def test_a_draft_that_linked_clones_need_is_not_asked_to_go_again_and_again():
+    converted = There(node="pve1", owner=Owner.OURS, complete=True, is_template=True, draft=True)
+    template, copies = a_template(nodes=["pve1"], build=BUILD), (seen(converted, building()),)
+    held = facts(template, version=VERSION, copies=copies, in_use={10000: "linked clones use its disks"})
+    assert plan(held).steps == ()
+    assert [each.reason for each in plan(held).troubles] == ["InUse"]
 
 
 def test_a_copy_that_somebody_deleted_while_it_was_built_leaves_no_seed():
@@ -244,7 +295,7 @@ def test_a_copy_that_somebody_deleted_while_it_was_built_leaves_no_seed():
 
 
 @pytest.mark.parametrize("state", ["Creating", "Building", "Failed", "Converting", "Removing"])
-@pytest.mark.parametrize("standing", [OFF, SEEDED, ON, UNMARKED])
+@pytest.mark.parametrize("standing", [OFF, SEEDED, ON, HALF, UNMARKED])
 @pytest.mark.parametrize("build", [None, building().build, failed().build])
 def test_what_was_never_sealed_is_never_converted(state, standing, build):
     copy = a_copy(state=state, version=VERSION, build=build)

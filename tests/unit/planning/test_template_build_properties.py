@@ -56,6 +56,7 @@ BUILDS = st.one_of(
         begun=st.sampled_from((NOW, later(-7200))),
         seed=st.sampled_from((None, SEED)),
         failure=mostly(None, "BuildStepFailed"),
+        generation=st.sampled_from((None, 3)),
         message=st.just("it failed"),
     ),
 )
@@ -114,6 +115,7 @@ def test_there_is_a_plan_and_a_person_can_read_it(given_facts):
 def test_no_draft_becomes_a_template_or_is_left_as_one(given_facts):
     for _, each in steps_of(given_facts, Convert, Finish, Bury):
         assert not each.standing.draft
+        assert not each.standing.seeded
         assert each.copy.build is None or each.copy.build.failure is None
         assert not (each.copy.build is not None and each.standing.owner is Owner.UNMARKED)
 

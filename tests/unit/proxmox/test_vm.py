@@ -562,6 +562,20 @@ async def test_a_silent_agent_is_left_alone_ever_longer_and_only_that_one():
         await gate.call(100, PING)
 
 
+async def test_a_silent_agent_is_asked_as_often_as_the_caller_wants():
+    clock = FakeClock()
+    transport = MockTransport(
+        {"POST /nodes/pve1/qemu/100/agent/ping": Refused(500, "QEMU guest agent is not running")}
+    )
+    with client_over(transport, clock=clock) as client:
+        gate = AgentGate(client, clock)
+        for _ in range(60):
+            with pytest.raises(AgentUnavailable):
+                await gate.call(100, PING, silence=15.0)
+            clock.pass_seconds(10)
+        assert transport.asked("POST /nodes/pve1/qemu/100/agent/ping") >= 30
+
+
 async def test_one_agent_call_at_a_time_on_a_node():
     inside, most, gate_open = [], [], threading.Event()
 

@@ -129,6 +129,9 @@ class TemplateApplier:
 
     def _ended(self, copy: TemplateCopy, result: TaskResult) -> None:
         now, error = self._context.clock(), result.explained()
+        if error is not None and error.reason == "ShutdownTimeout":
+            message = "the guest did not shut down in time: see at its console what it waits for"
+            error = NeedsHuman(message, reason=error.reason)
         if error is None:
             self._memory.failures.pop(copy.vmid, None)
             if copy.state == "Removing" and (left := unfreed(result.log_tail)):

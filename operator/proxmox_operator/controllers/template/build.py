@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 from proxmox_operator.api import Build, CopyBuild, Hardware, TemplateCopy
 from proxmox_operator.controllers.context import Context
 from proxmox_operator.controllers.fleet import Member
-from proxmox_operator.controllers.template.buildable import seed_storage
+from proxmox_operator.controllers.template.buildable import refusal_of_build, seed_storage
 from proxmox_operator.controllers.template.memory import TemplateMemory
 from proxmox_operator.controllers.template.observe import TemplateObserver
 from proxmox_operator.controllers.template.record import Record
-from proxmox_operator.errors import Forbidden, NeedsHuman, Outdated
+from proxmox_operator.errors import NeedsHuman, Outdated
 from proxmox_operator.guest.build import SHELL, read, runner, seed_data, seed_network
 from proxmox_operator.guest.seed import cloud_config, network_text, seed_image
 from proxmox_operator.planning import disks
@@ -23,7 +23,7 @@ from proxmox_operator.planning.identity import Owner, render_description, user_t
 from proxmox_operator.planning.seed import Location, seed_volume
 from proxmox_operator.planning.templates import BuildOn, FailBuild, Look, TemplateFacts, There, proxmox_name
 from proxmox_operator.planning.templates.building import step_name
-from proxmox_operator.planning.templates.draft import CLOUD_INIT_SLOT, NETWORK_SLOT
+from proxmox_operator.planning.templates.draft import BOOT_ORDER, CLOUD_INIT_SLOT, NETWORK_SLOT
 from proxmox_operator.proxmox.errors import AgentRefused, AgentUnavailable, LostProcess, NotRunning
 from proxmox_operator.proxmox.session import ClusterSession
 
@@ -32,6 +32,9 @@ SOON = 1.0
 
 MAX_DELAY = 10.0
 """Seconds between two looks."""
+
+MAX_SILENCE = 15.0
+"""Seconds at most for which an agent that did not answer is left alone: it is what a build waits for."""
 
 SHUTDOWN_SECONDS = 180
 """How long one attempt to shut the guest down may take; there are more, until ``spec.build.timeout``."""
@@ -92,8 +95,7 @@ class Builder:
                 self._memory.talks.pop(copy.vmid, None)
                 upid = await self._session.vms.start(copy.node, copy.vmid)
             case "Stopping":
-                await self._live(copy)
-                upid = await self._session.vms.shutdown(copy.node, copy.vmid, timeout=SHUTDOWN_SECONDS)
+                upid = await self._shut_down(build, copy, step.step)
             case "Stripping":
                 upid = await self._strip(facts, copy)
         self._memory.answered.add(copy.vmid)
@@ -104,7 +106,13 @@ class Builder:
         """The failure is on record before anything of it is done, so no draft that failed is built on."""
         copy, build = step.copy, step.copy.build
         if build is not None:
-            build = build.model_copy(update={"failure": step.reason, "message": step.message})
+            build = build.model_copy(
+                update={
+                    "failure": step.reason,
+                    "message": step.message,
+                    "generation": self._record.template.metadata.generation,
+                }
+            )
         await self._record.change(copy, state="Failed", since=self._context.now(), build=build)
         error = NeedsHuman(step.message, reason=step.reason)
         slow = self._context.settings.slow_retry
@@ -113,22 +121,25 @@ class Builder:
         self._record.event("BuildFailed", step.message, warning=True)
 
     async def stop(self, copy: TemplateCopy) -> None:
-        """No digest guards a stop: that it is a draft of ours is read live just before."""
+        """No digest guards a stop: that it is a draft of ours is read live just before. That it goes is recorded first,
+        as from here on it is not what its record says of its build."""
         there = await self._live(copy)
         if not there.draft or there.owner is not Owner.OURS:
             raise Outdated(f"copy {copy.vmid} is no longer a draft")
-        copy = await self._record.change(copy, since=self._context.now())
+        copy = await self._record.change(copy, state="Removing", since=self._context.now())
         self._memory.answered.discard(copy.vmid)
         await self._working(copy, await self._session.vms.stop(there.node, copy.vmid))
 
     async def remove_seed(self, copy: TemplateCopy) -> None:
-        """One that may not be deleted is left, and said to be: it holds no secret."""
+        """One that cannot be deleted, unless it is a matter of time, is left, and said to be: it holds no secret."""
         build = copy.build
         if build is None or build.seed is None:
             raise AssertionError("planned only where a seed is on record")
         try:
+            if copy.node not in self._observer.inventory.nodes:
+                raise NeedsHuman(f"there is no node {copy.node} any more", reason="NodeNotFound")
             upid = await self._session.files.delete(copy.node, build.seed)
-        except Forbidden as error:
+        except NeedsHuman as error:
             message = f"the seed {build.seed} on {copy.node} is no longer needed and stays: {error.message}"
             self._record.event("SeedLeft", message, warning=True)
             upid = None
@@ -142,6 +153,9 @@ class Builder:
         """Intent before effect: from here on the call of this phase may have been made."""
         copy, now, known = step.copy, self._context.now(), step.copy.build
         if known is None:
+            reason, refusal = refusal_of_build(self._member, self._observer.inventory, build, copy.node)
+            if refusal is not None:
+                raise NeedsHuman(refusal, reason=reason)
             seed = seed_volume(seed_storage(self._member, build) or "", copy.vmid, copy.uuid)
             known = CopyBuild(phase=step.phase, begun=now, seed=seed)
             self._record.event("BuildStarted", f"building copy {copy.vmid} on {copy.node}")
@@ -169,46 +183,64 @@ class Builder:
         return await vms.set_config(copy.node, copy.vmid, drive, digest=config.digest)
 
     async def _strip(self, facts: TemplateFacts, copy: TemplateCopy) -> str | None:
-        """One write takes off what was only for the build, and has the mark no longer say draft: a copy without that
-        word was sealed."""
+        """Take off what was only for the build; a later write, once that is seen to be in force, has the mark no longer
+        say draft. Proxmox writes the keys of one call one by one, so a call that fails may have written any of them
+        (``PVE::API2::Qemu``, update_vm_api).
+        """
         vms, template = self._session.vms, facts.template
         config = await vms.config(copy.node, copy.vmid)
-        text = user_text(config.raw.get("description", ""))
-        changes = {"description": render_description(self._observer.mark(template, copy), text)}
-        gone, slots = [NETWORK_SLOT] if NETWORK_SLOT in config.raw else [], set[str]()
-        drive = disks.all_drives(config.raw).get(CLOUD_INIT_SLOT)
+        changes = {} if config.current.get("boot") == BOOT_ORDER else {"boot": BOOT_ORDER}
+        gone, slots = [NETWORK_SLOT] if NETWORK_SLOT in config.current else [], set[str]()
+        drive = disks.all_drives(config.current).get(CLOUD_INIT_SLOT)
         wanted = (template.spec.hardware or Hardware()).cloud_init_drive
         if wanted and (drive is None or not disks.is_cloud_init(drive)):
             changes[CLOUD_INIT_SLOT], slots = f"{copy.storage}:cloudinit", {copy.storage}
         elif not wanted and drive is not None:
             gone.append(CLOUD_INIT_SLOT)
+        if not changes and not gone:
+            text = user_text(config.raw.get("description", ""))
+            changes["description"] = render_description(self._observer.mark(template, copy), text)
         return await vms.set_config(
             copy.node, copy.vmid, changes, delete=gone, digest=config.digest, slots=slots
         )
 
     async def _run(self, build: Build, step: BuildOn) -> None:
-        """Send the runner of the step, or see to the answer of the one that was sent."""
         copy, known = step.copy, step.copy.build
         if known is None or (known.phase, known.step) != (step.phase, step.step):
             copy = await self._enter(build, step)
         self._memory.answered.add(copy.vmid)
-        talk, vms = self._memory.talk(copy.vmid, step.step), self._session.vms
+        await self._ask(build, copy, step.step)
+
+    async def _shut_down(self, build: Build, copy: TemplateCopy, sealing: int) -> str | None:
+        """A guest that has rebooted since it was sealed has made an identity for itself: it is asked just before."""
+        look = await self._ask(build, copy, sealing)
+        if look is None or (look.state, look.code) != ("Ended", 0):
+            return None
+        await self._live(copy)
+        return await self._session.vms.shutdown(copy.node, copy.vmid, timeout=SHUTDOWN_SECONDS)
+
+    async def _ask(self, build: Build, copy: TemplateCopy, number: int) -> Look | None:
+        """Send the runner of the step, or see to the answer of the one that was sent: what it says now, None where the
+        answer is still to come."""
+        talk, vms, look = self._memory.talk(copy.vmid, number), self._session.vms, None
         try:
             if talk.pid is None:
-                text = runner(build, step.step)
-                talk.pid = await vms.agent_exec(copy.node, copy.vmid, SHELL, stdin=text)
-            result = await vms.agent_result(copy.node, copy.vmid, talk.pid)
+                text = runner(build, number)
+                talk.pid = await vms.agent_exec(copy.node, copy.vmid, SHELL, stdin=text, silence=MAX_SILENCE)
+            result = await vms.agent_result(copy.node, copy.vmid, talk.pid, silence=MAX_SILENCE)
         except (AgentUnavailable, NotRunning):
-            talk.pid, talk.look = None, Look(state="Silent", output=talk.look.output if talk.look else "")
+            look = Look(state="Silent", output=talk.look.output if talk.look else "")
         except AgentRefused as error:
-            talk.pid, talk.look = None, Look(state="Refused", output=error.message)
+            look = Look(state="Refused", output=error.message)
         except LostProcess:
             talk.pid = None  # its answer was told to nobody: the runner is sent again
         else:
-            if result is not None:
-                talk.pid, talk.look = None, read(result)
+            look = read(result, seal=number > len(build.steps)) if result is not None else None
+        if look is not None:
+            talk.pid, talk.look = None, look
         talk.delay = min(2 * talk.delay or SOON, MAX_DELAY)
         talk.ask_at = self._context.clock() + talk.delay
+        return look
 
     async def _live(self, copy: TemplateCopy) -> There:
         """The copy as its node has it now. Raises Outdated where it is not ours to stop."""

@@ -1,5 +1,7 @@
 """Why a node cannot build a copy, and the remedy: looked at before one is made."""
 
+from collections.abc import Set
+
 from proxmox_operator.api import Build
 from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.proxmox.permissions import Feature, Scope, remedy
@@ -11,8 +13,11 @@ def seed_storage(member: Member, build: Build) -> str | None:
     return build.seed_storage or member.cluster.spec.defaults.seed_storage
 
 
-def refusal_of_build(member: Member, inventory: Inventory, build: Build, node: str) -> tuple[str, str | None]:
-    """Reason and message, None where nothing stands in the way."""
+def refusal_of_build(
+    member: Member, inventory: Inventory, build: Build, node: str, bridges: Set[str] | None = None
+) -> tuple[str, str | None]:
+    """Reason and message, None where nothing stands in the way. ``bridges`` are those that the credentials may use
+    there, None where that is not known."""
     field, storage = "spec.build.seedStorage", seed_storage(member, build)
     if storage is None:
         message = "name a storage that takes ISO images, or set defaults.seedStorage on the ProxmoxCluster"
@@ -23,10 +28,17 @@ def refusal_of_build(member: Member, inventory: Inventory, build: Build, node: s
             f"storage {storage} is not available on {node}, or takes no ISO images: add iso to its content"
         )
         return "StorageNotUsable", f"{field}: {message}, or name another one"
+    bridge = build.network.bridge if build.network is not None else None
+    if bridge is not None and bridges is not None and bridge not in bridges:
+        message = (
+            f"spec.build.network.bridge: {node} has no bridge or vnet {bridge}, or the credentials may not use it: "
+            f"name another, or grant SDN.Use on /sdn/zones/localnetwork/{bridge}; of a vnet on that of its zone"
+        )
+        return "BridgeNotFound", message
     scope = Scope(
         pool=member.cluster.spec.pool,
         storages=(storage,),
-        bridges=(build.network.bridge,) if build.network is not None else (),
+        bridges=(bridge,) if bridge is not None else (),
         features=(Feature.BUILD,),
     )
     if (lack := remedy(member.granted, scope, member.major or 0)) is not None:

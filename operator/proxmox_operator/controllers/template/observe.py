@@ -11,7 +11,7 @@ from math import inf
 from proxmox_operator.api import InvalidObject, TemplateCopy, TemplateImage, VMTemplate
 from proxmox_operator.controllers.context import TEMPLATE_KIND, VM_KIND, Context
 from proxmox_operator.controllers.fleet import Coming, Member, Place
-from proxmox_operator.controllers.template.buildable import refusal_of_build
+from proxmox_operator.controllers.template.buildable import refusal_of_build, seed_storage
 from proxmox_operator.controllers.template.images import refusal_of_image
 from proxmox_operator.controllers.template.memory import TemplateMemory
 from proxmox_operator.errors import Forbidden, OperatorError, Unreachable
@@ -78,7 +78,11 @@ class TemplateObserver:
         }
         nodes = {}
         for name in inventory.nodes:
-            node = self._node(template, name, storage, volume, file)
+            networked = spec.build is not None and spec.build.network is not None
+            bridges = (
+                await self._session.bridges(name) if networked and inventory.nodes[name].online else None
+            )
+            node = self._node(template, name, storage, volume, file, bridges)
             if volume is not None and name in lacking and node.online and node.refusal is None:
                 node = await self._with_image(node, volume, file)
             nodes[name] = node
@@ -104,6 +108,7 @@ class TemplateObserver:
                 for copy in template.status.copies
                 if (why := self._memory.needed(copy.vmid, clock)) is not None
             },
+            seed_storage=seed_storage(self._member, spec.build) if spec.build is not None else None,
             unused=tuple(image for image in unused if image not in coming),
             coming=coming,
         )
@@ -194,7 +199,8 @@ class TemplateObserver:
                     complete=bool(disks.drives(config.raw)),
                     running=not config.is_template and await self._runs(node, copy.vmid),
                     draft=draft,
-                    seeded=seed is not None and config.raw.get(CLOUD_INIT_SLOT, "").partition(",")[0] == seed,
+                    seeded=seed is not None
+                    and config.current.get(CLOUD_INIT_SLOT, "").partition(",")[0] == seed,
                 )
         except NotHere:
             self._session.inventory.poke()
@@ -242,7 +248,13 @@ class TemplateObserver:
     # Nodes
 
     def _node(
-        self, template: VMTemplate, name: str, storage: str, volume: str | None, file: ImageFile | None
+        self,
+        template: VMTemplate,
+        name: str,
+        storage: str,
+        volume: str | None,
+        file: ImageFile | None,
+        bridges: frozenset[str] | None,
     ) -> NodeFacts:
         inventory, info = self.inventory, self.inventory.nodes[name]
         if not info.online:
@@ -262,7 +274,7 @@ class TemplateObserver:
         elif (why := self._refusal_of_source(template, name)) is not None:
             reason, refusal = why
         if refusal is None and template.spec.build is not None:
-            reason, refusal = refusal_of_build(self._member, inventory, template.spec.build, name)
+            reason, refusal = refusal_of_build(self._member, inventory, template.spec.build, name, bridges)
         return NodeFacts(name=name, online=True, refusal=refusal, reason=reason)
 
     def _refusal_of_source(self, template: VMTemplate, node: str) -> tuple[str, str] | None:

@@ -2,8 +2,8 @@
 
 Read are the configs of guests in the range that VMIDs come from, which no known object owns: templates, and VMs that
 were to become ones. A mark that names this template and stands on its own VMID is a copy; anything else is not. A
-draft, as its mark calls what was never sealed, is only found to be destroyed: how far its build had come is not known
-any more.
+draft, as its mark calls what was never sealed, or what has the seed of a build, is only found to be destroyed: how far
+its build had come is not known any more.
 """
 
 from proxmox_operator.api import CopyBuild, TemplateCopy
@@ -75,7 +75,11 @@ async def _copy_of(context: Context, session: ClusterSession, name: str, guest: 
         uuid=mark.uuid,
         version=version,
         storage=drives[slot].storage if slot is not None else "",
-        state="Removing" if is_draft(mark.name) else "Ready" if config.is_template else "Creating",
+        state="Removing"
+        if is_draft(mark.name) or seed is not None
+        else "Ready"
+        if config.is_template
+        else "Creating",
         since=context.now(),
         build=CopyBuild(phase="Attaching", begun=context.now(), seed=seed) if seed is not None else None,
     )

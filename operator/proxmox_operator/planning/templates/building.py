@@ -1,11 +1,9 @@
 """The build of a copy: which phase comes next, when it has failed, and which draft may never become a template.
 
-A draft is called one in its mark until the single config write that takes off what was only for the build; that write
-is made only after the guest was sealed and has shut down. So whatever is lost - the operator, an answer, the status - a
-copy whose mark says draft is built further or destroyed, and never converted.
+A draft is called one in its mark until the guest was sealed, has shut down, and what was only for the build is seen to
+be off; the write that takes the word away does nothing else. So whatever is lost - the operator, an answer, the
+status - a copy whose mark says draft is built further or destroyed, and never converted.
 """
-
-from datetime import timedelta
 
 from proxmox_operator.api import Build, TemplateCopy
 from proxmox_operator.api.build import CopyBuild
@@ -28,6 +26,9 @@ from proxmox_operator.planning.templates.facts import (
 STOPPED_PHASES = ("Seeding", "Attaching", "Stripping")
 """Phases in which nobody but a person starts the guest."""
 
+TALKING_PHASES = ("Running", "Stopping")
+"""Phases in which the guest is asked how a step stands; in the latter the seal, lest it was undone by a reboot."""
+
 
 def is_unbuilt(facts: TemplateFacts, each: CopyFacts, there: There) -> bool:
     """Whether a copy must not become a template as it is: never sealed, or not provably so."""
@@ -37,16 +38,17 @@ def is_unbuilt(facts: TemplateFacts, each: CopyFacts, there: There) -> bool:
     failed = build is not None and build.failure is not None
     started = build is not None and there.running
     doubtful = there.owner is Owner.UNMARKED and (build is not None or _spec(facts, each) is not None)
-    return there.draft or failed or started or doubtful
+    return there.draft or there.seeded or failed or started or doubtful
 
 
 def next_of_unbuilt(facts: TemplateFacts, each: CopyFacts, there: There) -> Next:
     """The next step of a copy that :func:`is_unbuilt` and wanted."""
     copy, build, spec = each.copy, each.copy.build, _spec(facts, each)
-    if copy.state == "Failed" and build is not None and spec is not None and spec.keep_failed:
+    untouched = build is not None and build.generation == facts.template.metadata.generation
+    if copy.state == "Failed" and build is not None and spec is not None and spec.keep_failed and untouched:
         message = (
             f"{build.message}; VM {copy.vmid} on {there.node} is kept for a look: correct spec.build, or set "
-            "spec.build.keepFailed to false, and it is destroyed"
+            "spec.build.keepFailed to false; with any edit of the spec it is destroyed, and made anew"
         )
         return Trouble(where=copy.node, reason=build.failure or "", message=message[:1000])
     if (
@@ -54,21 +56,28 @@ def next_of_unbuilt(facts: TemplateFacts, each: CopyFacts, there: There) -> Next
         or copy.state not in ("Creating", "Building", "Converting")
         or there.is_template
         or not there.complete
+        or (build is not None and _is_seeded_elsewhere(facts, build))
     ):
-        return discard(each, there)
+        return discard(facts, each, there)
     if build is None:
         if there.running:
-            return discard(each, there)
+            return discard(facts, each, there)
         return failure(copy.node, each.failed) if each.failed else BuildOn(copy=copy, phase="Seeding")
-    if (failed := _failed(facts, each, there, spec)) is not None:
+    if (failed := _failed(each, there, build, spec)) is not None:
         return failed
+    following = _next_phase(facts, each, there, build, spec)
+    goes_on = following is not None and (following.phase, following.step) != (build.phase, build.step)
+    if not goes_on and (late := _timed_out(facts, each, build, spec)) is not None:
+        return late
     if each.failed is not None:
         return failure(copy.node, each.failed)
-    return _next_phase(facts, each, there, build, spec) or progress(facts, copy)
+    return following or progress(facts, copy)
 
 
-def discard(each: CopyFacts, there: There) -> Next:
+def discard(facts: TemplateFacts, each: CopyFacts, there: There) -> Next:
     """Have an unbuilt copy destroyed, which holds nothing. A running one is stopped only if its mark says draft."""
+    if (why := facts.in_use.get(each.copy.vmid)) is not None:
+        return Trouble(where=each.copy.node, reason="InUse", message=why, waits=True)
     if each.failed is not None:
         return failure(each.copy.node, each.failed)
     if not there.running:
@@ -112,12 +121,18 @@ def _spec(facts: TemplateFacts, each: CopyFacts) -> Build | None:
     return facts.template.spec.build if each.copy.version == facts.version else None
 
 
+def _is_seeded_elsewhere(facts: TemplateFacts, build: CopyBuild) -> bool:
+    """Whether the seed is still to be uploaded, to another storage than is named now."""
+    storage = build.seed.partition(":")[0] if build.seed is not None else None
+    return build.phase == "Seeding" and facts.seed_storage not in (None, storage)
+
+
 def _next_phase(
     facts: TemplateFacts, each: CopyFacts, there: There, build: CopyBuild, spec: Build
 ) -> BuildOn | None:
     """None while something is awaited. A call whose answer was lost is not repeated before it can have no effect."""
     copy, settling = each.copy, each.settles_at is not None and facts.now < each.settles_at
-    again = None if settling else BuildOn(copy=copy, phase=build.phase)
+    again = None if settling else BuildOn(copy=copy, phase=build.phase, step=build.step)
     match build.phase:
         case "Seeding":
             return again
@@ -128,7 +143,9 @@ def _next_phase(
         case "Running":
             return _next_step(each, build, spec)
         case "Stopping":
-            return again if there.running else BuildOn(copy=copy, phase="Stripping")
+            if not there.running:
+                return BuildOn(copy=copy, phase="Stripping")
+            return again if each.look_due else None
         case "Stripping":
             return again
 
@@ -138,67 +155,60 @@ def _next_step(each: CopyFacts, build: CopyBuild, spec: Build) -> BuildOn | None
     if look is None or look.state != "Ended":
         return BuildOn(copy=copy, phase="Running", step=build.step) if each.look_due else None
     if build.step > len(spec.steps):
-        return BuildOn(copy=copy, phase="Stopping")
+        return BuildOn(copy=copy, phase="Stopping", step=build.step)
     return BuildOn(copy=copy, phase="Running", step=build.step + 1)
 
 
-def _failed(facts: TemplateFacts, each: CopyFacts, there: There, spec: Build) -> FailBuild | None:
-    """Why the build is over. Time is up only once the guest was asked, as the operator may have been away."""
-    build, look = each.copy.build, each.look
-    if build is None:
-        return None
-    name, over = step_name(spec, build.step), facts.now > build.begun + _timeout(spec)
+def _failed(each: CopyFacts, there: There, build: CopyBuild, spec: Build) -> FailBuild | None:
+    """Why the build is over, whatever time there is left."""
+    look, name = each.look, step_name(spec, build.step) if build.phase == "Running" else "the shutdown"
     if there.running and build.phase in STOPPED_PHASES:
-        return _fail(
-            each, "BuildDisturbed", "it was started by somebody while it had to be off: leave it alone"
-        )
+        what = "it was started by somebody while it had to be off: leave it alone"
+        return _fail(each, "BuildDisturbed", what)
     if build.phase == "Running" and not there.running:
-        return _fail(
-            each, "BuildGuestStopped", f"the guest powered off in {name}: steps must leave it running", look
-        )
-    if build.phase == "Running" and look is not None:
-        match look.state:
-            case "Ended" if look.code != 0:
-                remedy = (
-                    "correct it in spec.build.steps" if 0 < build.step <= len(spec.steps) else "try by hand"
-                )
-                return _fail(
-                    each, "BuildStepFailed", f"{name} ended with exit code {look.code}: {remedy}", look
-                )
-            case "Rebooted":
-                message = f"the guest rebooted in or before {name}: steps must leave it running"
-                return _fail(each, "BuildGuestStopped", message)
-            case "Refused":
-                message = (
-                    f"the guest agent runs no commands in {name}: allow guest-exec in the image (its option -b, or "
-                    "--allow-rpcs)"
-                )
-                return _fail(each, "BuildAgentSilent", message, look)
-            case "Silent" if over:
-                install = (
-                    "" if spec.network is not None else ", or set spec.build.network to have it installed"
-                )
-                message = (
-                    f"the guest agent did not answer in {name} within spec.build.timeout ({spec.timeout}): have "
-                    f"qemu-guest-agent in the image{install}"
-                )
-                return _fail(each, "BuildAgentSilent", message)
-    asked = build.phase != "Running" or look is not None
-    if over and asked and build.phase != "Stripping":
-        where = name if build.phase == "Running" else f"phase {build.phase}"
-        message = (
-            f"{where} was not over within spec.build.timeout ({spec.timeout}): correct it, or allow more time"
-        )
-        return _fail(each, "BuildTimedOut", f"{message}{_hindrance(each)}", look)
+        what = f"the guest powered off in {name}: steps must leave it running"
+        return _fail(each, "BuildGuestStopped", what, look)
+    if build.phase not in TALKING_PHASES or look is None:
+        return None
+    match look.state:
+        case "Ended" if look.code != 0:
+            own = 0 < build.step <= len(spec.steps)
+            remedy = "correct it in spec.build.steps" if own else "try by hand"
+            return _fail(each, "BuildStepFailed", f"{name} ended with exit code {look.code}: {remedy}", look)
+        case "Rebooted":
+            what = f"the guest rebooted in or before {name}: steps must leave it running"
+            return _fail(each, "BuildGuestStopped", what)
+        case "Refused":
+            what = (
+                f"the guest agent runs no commands in {name}: allow guest-exec in the image (its option -b, or "
+                "--allow-rpcs)"
+            )
+            return _fail(each, "BuildAgentSilent", what, look)
     return None
+
+
+def _timed_out(facts: TemplateFacts, each: CopyFacts, build: CopyBuild, spec: Build) -> FailBuild | None:
+    """Asked where a phase does not go on. Time is up only once the guest was asked, and told to shut down when it was
+    sealed, as the operator may have been away; and not any more when it is off."""
+    look, phase = each.look, build.phase
+    if facts.now <= build.begun + parse_duration(spec.timeout) or phase == "Stripping":
+        return None
+    if phase in TALKING_PHASES and (look is None or (look.state == "Ended" and each.failed is None)):
+        return None
+    where, limit = step_name(spec, build.step), f"within spec.build.timeout ({spec.timeout})"
+    if phase == "Running" and look is not None and look.state == "Silent":
+        install = "" if spec.network is not None else ", or set spec.build.network to have it installed"
+        what = (
+            f"the guest agent did not answer in {where} {limit}: have qemu-guest-agent in the image{install}"
+        )
+        return _fail(each, "BuildAgentSilent", what, look)
+    where = where if phase == "Running" else f"phase {phase}"
+    what = f"{where} was not over {limit}: correct it, or allow more time{_hindrance(each)}"
+    return _fail(each, "BuildTimedOut", what, look)
 
 
 def _hindrance(each: CopyFacts) -> str:
     return f" ({each.failed.message})" if each.failed is not None else ""
-
-
-def _timeout(spec: Build) -> timedelta:
-    return parse_duration(spec.timeout)
 
 
 def _fail(each: CopyFacts, reason: str, what: str, look: Look | None = None) -> FailBuild:

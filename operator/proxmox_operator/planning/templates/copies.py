@@ -105,7 +105,7 @@ def _next_of_present(facts: TemplateFacts, each: CopyFacts, there: There, *, wan
         return Trouble(where=copy.node, reason="CopyTurnedVM", message=message)
     if not wanted:
         half_built = copy.state != "Ready" and (there.draft or copy.build is not None)
-        return discard(each, there) if half_built else _remove(facts, each)
+        return discard(facts, each, there) if half_built else _remove(facts, each)
     if is_unbuilt(facts, each, there):
         return next_of_unbuilt(facts, each, there)
     if there.is_template:

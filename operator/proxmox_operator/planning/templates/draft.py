@@ -11,6 +11,7 @@ from proxmox_operator.planning.templates.version import proxmox_name
 from proxmox_operator.planning.vmconfig import Wanted, diff
 
 BOOT_SLOT = "scsi0"
+BOOT_ORDER = f"order={BOOT_SLOT}"
 CLOUD_INIT_SLOT = "ide2"
 NETWORK_SLOT = "net0"
 
@@ -45,7 +46,7 @@ def draft(
         | written
         | {
             BOOT_SLOT: f"{storage}:0,import-from={volume},{options}",
-            "boot": f"order={BOOT_SLOT}",
+            "boot": BOOT_ORDER,
         }
     )
     if spec.build is not None:

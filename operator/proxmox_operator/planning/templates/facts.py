@@ -122,6 +122,8 @@ class TemplateFacts:
     asked: frozenset[str] = frozenset()
     in_use: Mapping[int, str] = field(default_factory=dict)
     """By VMID, why Proxmox has refused to destroy a copy that is no longer wanted."""
+    seed_storage: str | None = None
+    """Where the seed of a build is to be uploaded; None where no storage is named, or nothing is built."""
     unused: tuple[TemplateImage, ...] = ()
     coming: tuple[TemplateImage, ...] = ()
 
