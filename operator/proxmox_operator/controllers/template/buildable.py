@@ -4,6 +4,7 @@ from collections.abc import Set
 
 from proxmox_operator.api import Build
 from proxmox_operator.controllers.fleet import Member
+from proxmox_operator.controllers.template.images import HOLDS_NO_FILES
 from proxmox_operator.proxmox.permissions import Feature, Scope, remedy
 from proxmox_operator.proxmox.resources import Inventory
 
@@ -23,6 +24,9 @@ def refusal_of_build(
         message = "name a storage that takes ISO images, or set defaults.seedStorage on the ProxmoxCluster"
         return "StorageNotChosen", f"{field}: {message}"
     found = inventory.storages.get((storage, node))
+    if found is not None and found.type in HOLDS_NO_FILES:
+        message = f"storage {storage}, of type {found.type}, holds no ISO images: name a directory, NFS, CIFS or CephFS"
+        return "StorageNotUsable", f"{field}: {message} storage, such as local"
     if found is None or not found.available or "iso" not in found.content:
         message = (
             f"storage {storage} is not available on {node}, or takes no ISO images: add iso to its content"

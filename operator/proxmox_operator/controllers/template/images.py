@@ -9,6 +9,9 @@ from proxmox_operator.proxmox.resources import Inventory, StorageInfo
 IMPORTS_SINCE = (8, 3)
 """Version of Proxmox VE whose API imports disks from images on a storage."""
 
+HOLDS_NO_FILES = frozenset({"lvm", "lvmthin", "zfspool", "zfs", "rbd", "iscsi", "iscsidirect"})
+"""Types of storages that have disks of VMs only (``plugindata`` of ``PVE::Storage::*Plugin``)."""
+
 UPLOADS_SINCE = (8, 4)
 """Version whose API takes uploads of such images (pve-storage 8.3.6)."""
 
@@ -45,6 +48,8 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def _remedy(storage: StorageInfo) -> str:
-    """The exact command that lets the storage take images."""
+    """The exact command that lets the storage take images, where any does."""
+    if storage.type in HOLDS_NO_FILES:
+        return f"a storage of type {storage.type} holds no files; name a directory, NFS, CIFS, CephFS or Btrfs storage"
     content = ",".join(sorted({*storage.content, IMPORT}))
     return f"run `pvesm set {storage.name} --content {content}` on a node, or name another storage"

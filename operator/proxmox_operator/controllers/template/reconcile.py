@@ -182,7 +182,7 @@ class TemplateReconciler:
             return
         if template.status.version not in (None, version):
             record.event(
-                "NewVersion", f"version {version} is made; {template.status.version} was the one before"
+                "NewVersion", f"version {version} is wanted now; {template.status.version} was the one before"
             )
         await record.write(version=version, versions=versions, cluster=member.name)
 

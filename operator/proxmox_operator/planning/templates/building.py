@@ -197,10 +197,12 @@ def _timed_out(facts: TemplateFacts, each: CopyFacts, build: CopyBuild, spec: Bu
         return None
     where, limit = step_name(spec, build.step), f"within spec.build.timeout ({spec.timeout})"
     if phase == "Running" and look is not None and look.state == "Silent":
-        install = "" if spec.network is not None else ", or set spec.build.network to have it installed"
-        what = (
-            f"the guest agent did not answer in {where} {limit}: have qemu-guest-agent in the image{install}"
+        install = (
+            "or see that spec.build.network.bridge has DHCP and a way to the mirrors that it is installed from"
+            if spec.network is not None
+            else "or set spec.build.network to have it installed"
         )
+        what = f"the guest agent did not answer in {where} {limit}: have qemu-guest-agent in the image, {install}"
         return _fail(each, "BuildAgentSilent", what, look)
     where = where if phase == "Running" else f"phase {phase}"
     what = f"{where} was not over {limit}: correct it, or allow more time{_hindrance(each)}"
