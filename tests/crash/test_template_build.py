@@ -18,7 +18,7 @@ def impatient_with_guests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("mode", [Mode.LOST, Mode.LATE])  # before a call all is as after the one before, answer lost
 def test_each_step_runs_once_and_nothing_unsealed_is_converted_wherever_the_operator_dies(
     mode: Mode, control_plane: Cluster, kube: KubeApi, record_property: Callable[[str, object], None]
 ) -> None:
