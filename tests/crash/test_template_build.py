@@ -1,4 +1,7 @@
-"""A VMTemplate's build and deletion are stopped at each of their calls."""
+"""A VMTemplate's build and deletion are stopped at each of their calls that has an effect.
+
+Long scenarios: before a call all is as it is after the one before it, whose answer is lost.
+"""
 
 from collections.abc import Callable
 
@@ -18,7 +21,7 @@ def impatient_with_guests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("mode", [Mode.LOST, Mode.LATE])  # before a call all is as after the one before, answer lost
+@pytest.mark.parametrize("mode", [Mode.LOST, Mode.LATE])
 def test_each_step_runs_once_and_nothing_unsealed_is_converted_wherever_the_operator_dies(
     mode: Mode, control_plane: Cluster, kube: KubeApi, record_property: Callable[[str, object], None]
 ) -> None:

@@ -1,4 +1,7 @@
-"""The making of a VMTemplate whose image the operator uploads is stopped at each of its calls."""
+"""The making of a VMTemplate whose image the operator uploads is stopped at each of its calls that has an effect.
+
+Long scenarios: before a call all is as it is after the one before it, whose answer is lost.
+"""
 
 from collections.abc import Callable
 
@@ -12,7 +15,7 @@ from harness.kubeapi import KubeApi
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("mode", [Mode.LOST, Mode.LATE])  # before a call all is as after the one before, answer lost
+@pytest.mark.parametrize("mode", [Mode.LOST, Mode.LATE])
 def test_a_template_of_an_uploaded_image_is_made_once_and_nothing_is_left_wherever_the_operator_dies(
     mode: Mode, control_plane: Cluster, kube: KubeApi, record_property: Callable[[str, object], None]
 ) -> None:
