@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from proxmox_operator.controllers.template.memory import TemplateMemory
 from proxmox_operator.controllers.template.observe import UNWATCHED
-from proxmox_operator.controllers.template.reconcile import LOOK_AGAIN, LOOK_LATER, next_look
+from proxmox_operator.controllers.template.reconcile import LOOK_AGAIN, LOOK_LATER, UNCONFIRMED, next_look
 from proxmox_operator.errors import NeedsHuman
 from proxmox_operator.planning.templates import Plan, Trouble, plan
 from unit.planning.make import NOW
@@ -30,6 +30,12 @@ def test_a_call_that_may_still_take_effect_is_waited_for_by_the_time_of_the_fact
 def test_a_task_whose_id_is_not_known_is_looked_at_soon():
     found = facts(copies=(seen(MADE, a_copy(state="Creating"), working=True),))
     assert next_look(found, plan(found), memory(), clock=CLOCK).after == UNWATCHED
+
+
+def test_a_copy_that_the_inventory_does_not_show_as_a_template_is_looked_at_until_it_does():
+    """Somebody may have made it a VM again before that was seen: then nothing changes, and nothing wakes."""
+    found = facts(copies=(seen(MADE, a_copy(state="Ready"), unconfirmed=True),))
+    assert next_look(found, Plan(), memory(), clock=CLOCK).after == UNCONFIRMED
 
 
 def test_a_failure_is_looked_at_when_it_may_be_tried_again():

@@ -267,8 +267,9 @@ class TemplateApplier:
         No digest guards the call: that it is no draft, which was never sealed, is read live just before.
         """
         spec, vms = facts.template.spec, self._session.vms
-        if (await self._live(copy)).draft:
-            raise Outdated(f"copy {copy.vmid} is still to be built")
+        there = await self._live(copy, to_keep=True)
+        if there.draft or there.running:
+            raise Outdated(f"copy {copy.vmid} is still to be built, or was started")
         if spec.from_vm is not None and spec.tags:
             config = await vms.config(copy.node, copy.vmid)
             tags = sorted({*parse_tags(config.raw.get("tags", "")), *spec.tags})
@@ -303,7 +304,8 @@ class TemplateApplier:
         """The copy as its node has it now. Raises Outdated where it is no longer ours to touch, and has it read from
         then on, so that the next look says why.
 
-        What was ready and is a template no longer may hold what nobody has elsewhere: it is only let go (``to_keep``).
+        What was ready and is a template no longer may hold what nobody has elsewhere: it is only let go, or converted
+        again (``to_keep``).
         """
         standing = await self._observer.standing(self._record.template, copy, live=True)
         there = standing if isinstance(standing, There) else None

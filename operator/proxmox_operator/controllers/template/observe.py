@@ -167,10 +167,17 @@ class TemplateObserver:
             failed=self._memory.failed(copy.vmid, clock),
             settles_at=None if known or not calls or copy.state not in _UNSETTLED else copy.since + span,
             making=tuple(makers.get(copy.vmid, ())),
+            unconfirmed=self._is_unconfirmed(copy, standing),
             look=look,
             look_due=look_due,
             build_failed=self._memory.build_failed(copy.vmid, clock),
         )
+
+    def _is_unconfirmed(self, copy: TemplateCopy, standing: Standing) -> bool:
+        """A template that the inventory, which lags, still has as a VM: it would not tell if somebody made it one."""
+        guest = self.inventory.guests.get(copy.vmid)
+        converted = isinstance(standing, There) and standing.is_template
+        return converted and guest is not None and not guest.template
 
     async def standing(self, template: VMTemplate, copy: TemplateCopy, *, live: bool = False) -> Standing:
         """How a copy stands; ``live``: asked of its node, whatever the inventory says."""

@@ -63,6 +63,10 @@ LOOK_LATER = 300.0
 """The same where only a person can go on, whose doing mostly wakes us."""
 
 
+UNCONFIRMED = 5.0
+"""Seconds until another look at a copy that the inventory does not show as it is: as often as that is read."""
+
+
 class TemplateReconciler:
     """Reconciles VMTemplates. One instance serves all of them; the queue never runs two passes over one object."""
 
@@ -332,6 +336,8 @@ def next_look(facts: TemplateFacts, todo: Plan, memory: TemplateMemory, *, clock
         waits.append(max(0.05, min(settling)))
     if any(each.working and each.copy.upid is None for each in facts.copies):
         waits.append(UNWATCHED)
+    if any(each.unconfirmed for each in facts.copies):
+        waits.append(UNCONFIRMED)
     return Outcome.again(min(waits)) if waits else Outcome.done()
 
 

@@ -66,6 +66,7 @@ class CopyFacts:
 
     ``failed`` is why the last attempt at it failed, as long as it is not to be tried again. ``settles_at``: before this
     time a call whose answer was lost may still take effect. ``making`` are ProxmoxVMs that are being cloned from it.
+    ``unconfirmed``: the inventory does not show yet that it is a template.
     ``look``: how its build stands in the guest, None where this process has not asked; ``look_due``: it is to be asked
     now. ``build_failed`` is why its last build failed, as long as it is not to be tried again.
     """
@@ -76,6 +77,7 @@ class CopyFacts:
     failed: OperatorError | None = None
     settles_at: datetime | None = None
     making: tuple[str, ...] = ()
+    unconfirmed: bool = False
     look: Look | None = None
     look_due: bool = True
     build_failed: OperatorError | None = None
