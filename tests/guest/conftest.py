@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from controlplane import Cluster
+from harness.world import World
 from pvesim import PveSim
 from pvesim.client import Api
 
@@ -27,6 +29,15 @@ def sim() -> Iterator[PveSim]:
     """One node whose VMs are real."""
     with PveSim(nodes=1, guests="qemu") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def world(control_plane: Cluster) -> Iterator[World]:
+    """An operator, and one node whose VMs are real; a Proxmox second is a second."""
+    sim = {"nodes": 1, "guests": "qemu", "time_scale": 1.0}
+    cluster = {"defaults": {"storage": "local-lvm", "bridge": "vmbr0", "seedStorage": "local"}}
+    with World(control_plane, sim=sim, cluster=cluster, template=False) as world:
+        yield world
 
 
 @pytest.fixture(scope="module")

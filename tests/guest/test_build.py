@@ -1,13 +1,11 @@
 """A build in a real guest: its steps are run, and what is made from the template is a machine of its own."""
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import guest
-from controlplane import Cluster
 from harness.inside import BOOT_SECONDS, Inside
 from harness.templates import Templates
 from harness.world import World
@@ -25,15 +23,6 @@ STEPS: list[dict[str, Any]] = [
         "script": "#!/bin/sh -eu\n[ -s /etc/built/identity ]\nstat -c %a:%U /etc/built/by.conf\n",
     },
 ]
-
-
-@pytest.fixture(scope="module")
-def world(control_plane: Cluster) -> Iterator[World]:
-    """One node whose VMs are real; a Proxmox second is a second."""
-    sim = {"nodes": 1, "guests": "qemu", "time_scale": 1.0}
-    cluster = {"defaults": {"storage": "local-lvm", "bridge": "vmbr0", "seedStorage": "local"}}
-    with World(control_plane, sim=sim, cluster=cluster, template=False) as world:
-        yield world
 
 
 def test_a_vm_from_a_built_template_has_what_was_built_in_and_an_identity_of_its_own(

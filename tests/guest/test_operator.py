@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import guest
-from controlplane import Cluster
 from harness.inside import BOOT_SECONDS, Inside, ssh
 from harness.templates import Templates
 from harness.world import World
@@ -35,15 +34,6 @@ write_files:
     content: written by user data
 locale: false
 """
-
-
-@pytest.fixture(scope="module")
-def world(control_plane: Cluster) -> Iterator[World]:
-    """One node whose VMs are real; a Proxmox second is a second."""
-    sim = {"nodes": 1, "guests": "qemu", "time_scale": 1.0}
-    cluster = {"defaults": {"storage": "local-lvm", "bridge": "vmbr0", "seedStorage": "local"}}
-    with World(control_plane, sim=sim, cluster=cluster, template=False) as world:
-        yield world
 
 
 @pytest.fixture(scope="module")
