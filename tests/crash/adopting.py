@@ -101,11 +101,6 @@ class GiveUp(_OfAnOldVM):
     acts = (Act(do=adopt, reached=Stage.is_gone, what="the object is gone"),)
     exists = False
 
-    def set_up(self) -> Stage:
-        stage = super().set_up()
-        stage.takeover_delay = 3.0  # a late mark arrives before that, however slowly the operator begins
-        return stage
-
     def overheard(self, stage: Stage, call: str) -> None:
         if call.startswith("POST") and call.endswith("/config") and not stage.is_going():
             stage.delete()

@@ -27,7 +27,6 @@ class Restart(OnOneStage):
 
     def set_up(self) -> Stage:
         stage = super().set_up()
-        stage.takeover_delay = 2.0  # a late shutdown arrives before that
         self._starts = _starts(stage)
         return stage
 

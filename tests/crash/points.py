@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -90,6 +91,8 @@ class Switch:
         self._dead = False
         self.points: list[Point] = []
         self.died = threading.Event()
+        self.died_at: datetime
+        """Known from the moment of death, as the operators write times: to the second."""
         self.last_news = time.monotonic()
         """When it made a call last that is no poll (monotonic seconds)."""
         self.overheard: Callable[[str], None] = lambda name: None
@@ -128,6 +131,8 @@ class Switch:
             if not _POLL.match(name):
                 self.last_news = time.monotonic()
             self._dead = point == self._fatal
+            if self._dead:
+                self.died_at = datetime.now(UTC).replace(microsecond=0)
             return self._mode if self._dead else None
 
     def proxmox_name(self, request: Request) -> str:
@@ -164,7 +169,9 @@ class Switch:
             if self._late_call is not None:
                 send(self._late_call)
         except (proxmox.Refused, errors.OperatorError):
-            return  # that it comes too late is what the servers have preconditions for
+            pass  # that it comes too late is what the servers have preconditions for
+        finally:
+            self.keep()
 
 
 class Dead(Exception):

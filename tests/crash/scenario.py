@@ -118,7 +118,7 @@ class Run:
         """A dead operator is followed by another one, and by its last call when that one has looked around."""
         if self.switch.dead and self.heir is None and self.switch.died.wait(PATIENCE):
             self.operator.kill()
-            self.heir = self.stage.start(self._switch())
+            self.heir = self.stage.start(self._switch(), after=self.switch)
             self.owed = self.switch.owes
         if (
             self.owed

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Self
 from unittest import mock
@@ -35,6 +36,9 @@ TEMPLATE, FOREIGN, FOREIGN_STOPPED = 9000, 500, 10001
 SPAN = {"start": 10000, "end": 19999}
 """VMIDs of the ProxmoxCluster; a foreign VM stands among them. Enough of them for every run on one stage: each operator
 that begins may leave a block unused."""
+
+SOON, LATEST = 0.3, 1.5
+"""``takeover_delay`` where nothing comes late, and where something does: longer than times are rounded by."""
 
 POLL_INTERVAL = 0.15
 PATIENCE = 60.0
@@ -70,7 +74,6 @@ class Stage:
         self.namespace = namespace
         self.cluster = f"lab-{namespace}"
         self.reserved: set[int] = set()
-        self.takeover_delay = 0.3
         self.sim = PveSim(nodes=2, task_seconds=TASK_SECONDS, time_scale=0.01)
         weights = self.sim.server.task_weights
         weights.update({kind: 0.2 for kind in weights if kind != "qmclone"})
@@ -190,10 +193,9 @@ class Stage:
         """What a VMID is here: the name of a point."""
         return {TEMPLATE: "template", FOREIGN: "foreign", FOREIGN_STOPPED: "foreign-too"}.get(vmid, "vm")
 
-    def start(self, switch: Switch) -> "Operator":
-        return Operator(
-            self._control_plane, self.namespace, self.cluster, self.resource.kind, switch, self.takeover_delay
-        )
+    def start(self, switch: Switch, *, after: Switch | None = None) -> "Operator":
+        """``after``: that of the operator before, which has died."""
+        return Operator(self._control_plane, self.namespace, self.cluster, self.resource.kind, switch, after)
 
     def deliver(self, switch: Switch) -> None:
         """Execute the late call of a dead operator."""
@@ -282,7 +284,8 @@ def _target(path: str, params: dict[str, Any]) -> int | None:
 class Operator:
     """One operator in this process, with a switch in its doors.
 
-    ``passed`` is set once it has looked at an object of ``kind`` with Proxmox in reach.
+    ``passed`` is set once it has looked at an object of ``kind`` with Proxmox in reach. While the one before owes a
+    call, its wall clock stands still: a late call is one that comes within ``takeover_delay``, however slow we are.
     """
 
     def __init__(
@@ -292,15 +295,17 @@ class Operator:
         cluster: str,
         kind: str,
         switch: Switch,
-        takeover_delay: float,
+        after: Switch | None,
     ) -> None:
         self.switch = switch
+        self._after = after
         self.passed = False
         self._cluster = cluster
         self._kind = kind
         self._running = RunningOperator(
             control_plane.kubeconfig, namespace=namespace, wrap=switch.wrap, connect=switch.connect,
-            workers=4, slow_retry=0.2, takeover_delay=takeover_delay, prepare=self._prepare,
+            workers=4, slow_retry=0.2, takeover_delay=LATEST if after and after.owes else SOON,
+            prepare=self._prepare,
         )  # fmt: skip
         self._running.__enter__()
 
@@ -325,8 +330,14 @@ class Operator:
             return f"the operator ended in {self._running.error!r}, {sum(bugs):g} passes ended in a bug"
         return None
 
+    def _now(self) -> datetime:
+        if self._after is not None and self._after.owes:
+            return self._after.died_at
+        return datetime.now(UTC).replace(microsecond=0)
+
     def _prepare(self, manager: Manager) -> None:
         self._manager = manager
+        manager.context.now = self._now
         reconcile = manager._reconcilers[self._kind]
 
         async def counted(key: Key) -> Outcome:

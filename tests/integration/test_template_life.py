@@ -196,8 +196,10 @@ def test_a_status_that_was_lost_is_found_again_by_the_marks(world: World, templa
     raw = templates.raw(name)
     assert raw is not None
     manifest = {"metadata": {"name": name}, "spec": raw["spec"]}
+    world.kill()  # it would take the object for one that is to be destroyed with all copies
     world.remove(VM_TEMPLATES, name)
     world.kube.apply(VM_TEMPLATES, manifest)
+    world.start()
     assert templates.wait_ready(name) == copies
 
 

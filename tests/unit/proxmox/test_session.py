@@ -87,16 +87,16 @@ def test_the_major_version_is_a_number():
 
 
 async def test_an_endpoint_that_answers_for_another_cluster_is_put_aside(sim, open_session):
-    with PveSim(cluster="other", nodes=3) as other:
-        other.add_vm(100)
-        sim.endpoints["pve1"].impersonate(other)
-        expected = ClusterIdentity(sim.fingerprint, "pvesim")
-        session = open_session(sim, tls=TLSSettings(insecure_skip_verify=True), expected=expected)
-        snapshot = await session.inventory.poll()
-        assert set(snapshot.guests) == {9000}
-        health = session.client.health()
-        assert [h.foreign for h in health] == [True, False, False]
-        assert str(health[0].endpoint) == sim.urls[0]
+    other = PveSim(cluster="other", nodes=3)
+    await asyncio.to_thread(other.add_vm, 100)
+    sim.endpoints["pve1"].impersonate(other)
+    expected = ClusterIdentity(sim.fingerprint, "pvesim")
+    session = open_session(sim, tls=TLSSettings(insecure_skip_verify=True), expected=expected)
+    snapshot = await session.inventory.poll()
+    assert set(snapshot.guests) == {9000}
+    health = session.client.health()
+    assert [h.foreign for h in health] == [True, False, False]
+    assert str(health[0].endpoint) == sim.urls[0]
 
 
 async def test_with_only_foreign_endpoints_nothing_is_read(sim, open_session):
