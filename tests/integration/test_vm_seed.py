@@ -239,8 +239,10 @@ def test_what_changes_before_the_first_start_is_what_the_guest_reads(world: Worl
     later = "#cloud-config\npackages: [htop]\n"
     world.edit(name, cloudInit={"userData": later})
     world.wait_until(
-        lambda: (seed := world.status(name).get("seed", earlier))["phase"] == "Uploaded"
-        and seed["madeFrom"] != earlier["madeFrom"],
+        lambda: (
+            (seed := world.status(name).get("seed", earlier))["phase"] == "Uploaded"
+            and seed["madeFrom"] != earlier["madeFrom"]
+        ),
         "the seed was made anew",
         name,
     )
