@@ -11,7 +11,7 @@ PYTEST := $(PY) -m pytest
 OWN := env -u KUBECONFIG
 WORKERS ?= 2
 # More than two guests at once make each other late on two cores.
-GUEST_TESTS = $(PYTEST) -n 2 --dist loadscope tests/guest $(ARGS)
+GUEST_TESTS = $(PYTEST) -n 2 --dist loadscope --no-loadscope-reorder tests/guest $(ARGS)
 # What ARGS selects may all be in one of the two runs of `make test`: the other one has nothing to do (5) then.
 COUNTED = case $$? in 0) ran=1 ;; 5) $(if $(ARGS),:,failed=1) ;; *) failed=1 ;; esac
 

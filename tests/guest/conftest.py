@@ -16,12 +16,18 @@ from harness.world import World
 from pvesim import PveSim
 from pvesim.client import Api
 
+LONGEST_FIRST = ("test_build", "test_operator", "test_power", "test_first_boot")
+LAST = len(LONGEST_FIRST)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The guard against a hang leaves a guest the time to boot under emulation."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(3600))
+    """The guard against a hang leaves a guest the time to boot under emulation; the longest modules come first."""
+    ours = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in ours:
+        item.add_marker(pytest.mark.timeout(3600))
+    items.sort(
+        key=lambda item: LONGEST_FIRST.index(item.path.stem) if item.path.stem in LONGEST_FIRST else LAST
+    )
 
 
 @pytest.fixture(scope="module")

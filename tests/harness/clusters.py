@@ -351,10 +351,8 @@ class Estate:
             for logger, level in zip(loggers, before, strict=True):
                 logger.setLevel(level)
 
-    def _breaker(self, clock: Callable[[], float], *, threshold: int, base: float, ceiling: float) -> Breaker:
-        return Breaker(
-            clock, threshold=threshold, base=base * self._circuits, ceiling=ceiling * self._circuits
-        )
+    def _breaker(self, clock: Callable[[], float], *, base: float, ceiling: float, **others: Any) -> Breaker:
+        return Breaker(clock, base=base * self._circuits, ceiling=ceiling * self._circuits, **others)
 
 
 class Heard(logging.Handler):

@@ -235,17 +235,15 @@ def test_what_changes_before_the_first_start_is_what_the_guest_reads(world: Worl
     name = make(world, power="Stopped")
     vmid = world.wait_ready(name)
     assert "pvm-seed" in drive(world, vmid)
-    earlier = world.status(name)["seed"]
+    earlier = world.status(name)["seed"]["madeFrom"]
     later = "#cloud-config\npackages: [htop]\n"
     world.edit(name, cloudInit={"userData": later})
-    world.wait_until(
-        lambda: (
-            (seed := world.status(name).get("seed", earlier))["phase"] == "Uploaded"
-            and seed["madeFrom"] != earlier["madeFrom"]
-        ),
-        "the seed was made anew",
-        name,
-    )
+
+    def made_anew() -> bool:
+        seed = world.status(name).get("seed", {})
+        return (seed.get("phase"), seed.get("madeFrom") == earlier) == ("Uploaded", False)
+
+    world.wait_until(made_anew, "the seed was made anew", name)
     assert contents(world, name)["user-data"].decode() == later
     world.edit(name, cloudInit=None)
     wait_phase(world, name, "Removed")

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from proxmox_operator.api import DiskStatus
-from proxmox_operator.planning.propstring import parse_props
+from proxmox_operator.planning.propstring import parse_props, render_props
 
 _DRIVE = re.compile(r"^(scsi|virtio|sata|ide)\d+$")
 _UNUSED = re.compile(r"^unused\d+$")
@@ -80,6 +80,11 @@ class Drive:
     @property
     def is_cdrom(self) -> bool:
         return self.options.get("media") == "cdrom"
+
+
+def with_size(value: str, size: int) -> str:
+    """A drive as Proxmox writes it, with this size in bytes."""
+    return render_props({**parse_props(value, "file"), "size": str(size)}, "file")
 
 
 def parse_size(text: str) -> int:

@@ -19,7 +19,8 @@ MAX_SILENCE = 300.0
 
 class AgentGate:
     """Agent calls cost a Proxmox worker up to 8 s when the guest is silent: one at a time per node, and a
-    VM whose agent did not answer is left alone for a while (3 s doubling to 5 min, or what the caller says).
+    VM whose agent did not answer is left alone for a while (3 s growing to 5 min, or what the caller says). It grows by
+    half: a guest that has booted at last is kept waiting for no more than a third of its time.
     """
 
     def __init__(self, client: PveClient, clock: Callable[[], float]) -> None:
@@ -32,15 +33,19 @@ class AgentGate:
         """The agent's answer; AgentUnavailable without a call while backing off, for ``silence`` seconds at most."""
         breaker = self._silent.get(vmid)
         if breaker is not None and not breaker.admit():
-            raise AgentUnavailable(f"{breaker.last_error} (asked again later)")
+            silent = AgentUnavailable(f"{breaker.last_error} (asked again later)")
+            silent.after = breaker.wait()
+            raise silent
         async with self._nodes.setdefault(request.node or "", asyncio.Lock()):
             try:
                 data = await self._client.call(request)
             except (AgentUnavailable, NotRunning) as error:
                 breaker = self._silent.setdefault(
-                    vmid, Breaker(self._clock, threshold=1, base=3.0, ceiling=silence)
+                    vmid, Breaker(self._clock, threshold=1, base=3.0, ceiling=silence, growth=1.5)
                 )
                 breaker.failed(error.message)
+                if isinstance(error, AgentUnavailable):
+                    error.after = breaker.wait()
                 raise
             except BaseException:
                 if breaker is not None:

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Breaker:
-    """Opens after ``threshold`` failures in a row for ``base`` seconds, doubling up to ``ceiling``."""
+    """Opens after ``threshold`` failures in a row for ``base`` seconds, ``growth`` times longer each time
+    up to ``ceiling``."""
 
     clock: Callable[[], float]
     threshold: int = 3
     base: float = 5.0
     ceiling: float = 60.0
+    growth: float = 2.0
     failures: int = 0
     last_error: str = ""
     _open_until: float = field(default=0.0, repr=False)
@@ -53,7 +55,7 @@ class Breaker:
         self.last_error = error
         self._trying = False
         if self.is_open:
-            delay = min(self.base * 2 ** (self.failures - self.threshold), self.ceiling)
+            delay = min(self.base * self.growth ** (self.failures - self.threshold), self.ceiling)
             self._open_until = self.clock() + delay
 
     def abandoned(self) -> None:

@@ -56,9 +56,10 @@ class NotRunning(errors.Transient):
 
 
 class AgentUnavailable(errors.Transient):
-    """The guest agent does not answer; a later attempt may."""
+    """The guest agent does not answer; an attempt ``after`` seconds from now may, and none is made before."""
 
     default_reason = "AgentUnavailable"
+    after = 10.0
 
 
 class AgentRefused(errors.NeedsHuman):

@@ -29,6 +29,18 @@ def test_sizes(text, size):
     assert disks.parse_size(text) == size
 
 
+def test_a_drive_with_another_size_is_else_the_same():
+    before = "local-lvm:vm-10000-disk-0,discard=on,iothread=1,size=2252M"
+    after = disks.Drive.parse(disks.with_size(before, 10 << 30))
+    assert after.size == 10 << 30
+    assert after.volume == "local-lvm:vm-10000-disk-0"
+    assert {key: after.options[key] for key in ("discard", "iothread")} == {"discard": "on", "iothread": "1"}
+
+
+def test_a_drive_without_a_size_is_given_one():
+    assert disks.Drive.parse(disks.with_size("ceph:vm-10000-disk-0", 5)).size == 5
+
+
 @given(st.text())
 def test_any_value_can_be_read_as_a_drive(text):
     drive = disks.Drive.parse(text)

@@ -547,14 +547,17 @@ async def test_a_silent_agent_is_left_alone_ever_longer_and_only_that_one():
     )
     with client_over(transport, clock=clock) as client:
         gate = AgentGate(client, clock)
-        asked = []
+        asked, told = [], clock()
         for _ in range(60):
-            with pytest.raises(AgentUnavailable):
+            before, due = transport.asked("POST /nodes/pve1/qemu/100/agent/ping"), clock() >= told
+            with pytest.raises(AgentUnavailable) as caught:
                 await gate.call(100, PING)
             asked.append(transport.asked("POST /nodes/pve1/qemu/100/agent/ping"))
+            assert asked[-1] - before == due, "as the error said"
+            told = clock() + caught.value.after
             clock.pass_seconds(10)
         assert asked[0] == 1
-        assert 5 <= asked[-1] <= 9, "3, 6, 12 ... 192, 300 s within ten minutes"
+        assert 9 <= asked[-1] <= 12, "3, 4.5, 7 ... 260 s within ten minutes"
         await gate.call(101, OTHER)
         gate.forget(100)
         transport.answers.clear()

@@ -8,6 +8,7 @@ from proxmox_operator.api import ProxmoxVM
 from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.errors import OperatorError
 from proxmox_operator.planning.lifecycle import Present, Wait
+from proxmox_operator.proxmox.errors import AgentUnavailable
 from proxmox_operator.proxmox.session import ClusterSession
 
 MAX_DELAY = 60.0
@@ -33,12 +34,19 @@ async def checks(
         by_mac = await session.vms.agent_addresses(present.node, vm.status.vmid or 0)
     except OperatorError as error:
         memory.agent_tries += 1
+        memory.agent_again = (
+            error.after if isinstance(error, AgentUnavailable) else _delay(memory.agent_tries)
+        )
         if not vm.spec.readiness.agent:
             return ()
-        delay = min(2.0 ** min(memory.agent_tries, 6), MAX_DELAY)
-        return (Wait(reason="AgentNotConnected", message=error.message, after=delay),)
+        return (Wait(reason="AgentNotConnected", message=error.message, after=memory.agent_again),)
     memory.agent_at = now
     memory.addresses = tuple(address for addresses in by_mac.values() for address in addresses) or None
     # An agent that answers before the guest has an address is asked again for it.
     memory.agent_tries = 0 if memory.addresses else memory.agent_tries + 1
+    memory.agent_again = _delay(memory.agent_tries)
     return ()
+
+
+def _delay(tries: int) -> float:
+    return min(2.0 ** min(tries, 6), MAX_DELAY)

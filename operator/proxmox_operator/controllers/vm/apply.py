@@ -5,6 +5,7 @@ object again. Errors are left to the reconciler, which looks again before anythi
 """
 
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from proxmox_operator.controllers.vm.power import PowerWriter
 from proxmox_operator.controllers.vm.seeding import SeedWriter
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import Contended, Forbidden, NeedsHuman, Outdated, Waiting
+from proxmox_operator.planning import disks
 from proxmox_operator.planning.identity import (
     Owner,
     read_mark,
@@ -481,8 +483,13 @@ class Applier:
                 digest=config.digest,
             )
         await self._working("Resizing", upid, facts.vm)
-        if self._memory.work is not None:
-            self._memory.work.grows = (grow.slot, grow.size)
+        if self._memory.work is None:
+            return
+        self._memory.work.grows = (grow.slot, grow.size)
+        if len(step.diff.grows) == 1 and not facts.vm.status.started:
+            # A new VM is started without another reading. The digest is old: Proxmox refuses what is written under it.
+            raw = {**config.raw, grow.slot: disks.with_size(config.raw[grow.slot], grow.size)}
+            self._memory.work.leaves = replace(config, raw=raw)
 
     # The end
 

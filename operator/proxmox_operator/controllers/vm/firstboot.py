@@ -17,6 +17,7 @@ from proxmox_operator.planning.firstboot import FirstBoot, matters
 from proxmox_operator.planning.lifecycle import Present
 from proxmox_operator.planning.propstring import parse_props
 from proxmox_operator.proxmox.agent import ExecResult
+from proxmox_operator.proxmox.errors import AgentUnavailable
 from proxmox_operator.proxmox.permissions import Feature
 from proxmox_operator.proxmox.session import ClusterSession
 
@@ -89,7 +90,9 @@ async def _asked(session: ClusterSession, vm: ProxmoxVM, node: str, question: Bo
         # Its result is told once, so one that was lost is gone: asked anew.
         question.pid = None
         question.tries += 1
+        question.silent_for = error.after if isinstance(error, AgentUnavailable) else None
         return FirstBoot(state="Unknown", reason=error.reason, message=f"cloud-init: {error.message}")
+    question.silent_for = None
     if result is None:
         question.looks += 1
         return question.found or _ASKING
@@ -111,6 +114,8 @@ def _read(result: ExecResult, vm: ProxmoxVM, question: BootQuestion) -> FirstBoo
 
 
 def _delay(question: BootQuestion) -> float:
+    if question.silent_for is not None:
+        return question.silent_for
     if question.pid is not None:
         return min(SOON * 2.0 ** min(question.looks - 1, 10), MAX_DELAY)
     running = question.found is not None and question.found.state == "Running"

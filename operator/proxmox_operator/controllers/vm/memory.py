@@ -36,6 +36,7 @@ class Work:
     """A Proxmox task of ours; ``result`` is None while it runs. ``watcher`` will wake the object at its end. ``done``
     and ``warnings``: the Events (reason, message) that are told once it has succeeded.
 
+    Of a growing disk: the slot and bytes, and the config that it leaves, where that is known but for its digest.
     Of a seed: what is on record once it has succeeded, and the digest of what was uploaded.
     Of a move: the ``target`` where this process has chosen it, and how far its log was read, and tells that it is.
     """
@@ -46,6 +47,7 @@ class Work:
     watcher: TaskTracker | None = None
     sets_password: bool = False
     grows: tuple[str, int] | None = None
+    leaves: VMConfig | None = None
     seed: SeedStatus | None = None
     seed_digest: str | None = None
     done: tuple[tuple[str, str], ...] = ()
@@ -68,13 +70,15 @@ class FailedMove:
 class BootQuestion:
     """What cloud-init in the guest was asked: the process that answers (``pid``) and how often it was found running,
     the answer last ``found``, how often it was asked, and when it is asked again (None: not at all; infinity: only
-    where a pass is made for another reason). ``plain``: its answers are not JSON."""
+    where a pass is made for another reason). ``silent_for``: seconds that its agent is left alone. ``plain``: its
+    answers are not JSON."""
 
     pid: int | None = None
     looks: int = 0
     found: FirstBoot | None = None
     tries: int = 0
     ask_at: float | None = None
+    silent_for: float | None = None
     plain: bool = False
 
 
@@ -85,7 +89,8 @@ class Memory:
     ``unsent``: the VMID was reserved in this process and nothing has been sent for it, so it needs no proof of absence.
     ``ended`` are the UPIDs whose end was taken up. ``power`` is what an ended task of ours has just brought about; it
     stands until the inventory, which lags, must have noticed. ``guest`` is the inventory entry of the last pass that
-    read the config. ``agent_at``: when the guest agent answered last. ``settled_under`` are the grants of the last
+    read the config. ``agent_at``: when the guest agent answered last, ``agent_again``: seconds from the last
+    attempt to the next. ``settled_under`` are the grants of the last
     settled pass, and ``same_rules`` whether they are those of this one. ``written`` holds status fields that a config
     write has earned. ``first_start``: this process made the VM and is about to start it, so nobody else can have
     stopped it. ``asked_of_ha`` is the power that the HA manager was asked for and when, ``rule_refused`` a rule of HA
@@ -112,6 +117,7 @@ class Memory:
     stop_failed: str | None = None
     restart_at: float | None = None
     agent_tries: int = 0
+    agent_again: float = 0.0
     agent_at: float | None = None
     addresses: tuple[str, ...] | None = None
     settled_generation: int | None = None

@@ -57,6 +57,9 @@ logger = logging.getLogger(__name__)
 MAX_STEPS = 8
 """Steps in one pass; more means that a step does not bring about what it should."""
 
+AGENT_TRIES = 12
+"""Attempts at learning the addresses of a guest whose readiness does not depend on them: some ten minutes."""
+
 HELD_AGAIN = 30.0
 """Seconds until the guest is asked again whether it has let go of a disk; longer where many are asked."""
 
@@ -177,6 +180,7 @@ class VMReconciler:
                     memory.written["seed"], memory.seed_sent = work.seed, work.seed_digest
                 if work.grows is not None:
                     memory.grown |= {work.grows}
+                    memory.config = work.leaves
                 if (raw := self._context.store.get(vm_key(vm))) is not None:
                     for reason, message in work.done:
                         self._context.events.normal(raw, reason, message)
@@ -291,7 +295,7 @@ class VMReconciler:
     def _soonest(self, facts: Facts, member: Member, memory: Memory) -> float:
         """When to look again at a settled VM: for addresses the agent owes, a window, or when its config is due."""
         if _owes_addresses(facts.vm, memory):
-            return 2.0**memory.agent_tries
+            return memory.agent_again
         return self._next_reread(member, memory)
 
     def _restart_at(self, facts: Facts) -> float:
@@ -384,8 +388,8 @@ class VMReconciler:
 
 
 def _owes_addresses(vm: ProxmoxVM, memory: Memory) -> bool:
-    """The agent is there, or should be, and has not told an address yet; given up after some minutes."""
-    return bool(vm.spec.agent) and memory.addresses is None and 0 < memory.agent_tries <= 8
+    """The agent is there, or should be, and has not told an address yet."""
+    return bool(vm.spec.agent) and memory.addresses is None and 0 < memory.agent_tries <= AGENT_TRIES
 
 
 def _actor(vm: ProxmoxVM) -> Actor:
