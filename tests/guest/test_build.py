@@ -1,12 +1,15 @@
-"""A build in a real guest: its steps are run, and what is made from the template is a machine of its own."""
+"""A build in a real guest, and a VM of what was built: a machine of its own, which user data configures.
 
-import hashlib
+One VM serves for both, since each boot takes its minutes under emulation.
+"""
+
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-import guest
-from harness.inside import BOOT_SECONDS, Inside
+from harness.inside import BOOT_SECONDS, PATIENCE, Inside, ssh
+from harness.kubeapi import Raw
 from harness.templates import Templates
 from harness.world import World
 from pvesim.client import Api
@@ -24,32 +27,73 @@ STEPS: list[dict[str, Any]] = [
     },
 ]
 
+QEMU_S = "10.0.2.15/24"
+"""Where QEMU's own network expects the guest, as the config of a VM with a seed names no address: ssh gets there."""
+
+USER_DATA = """\
+#cloud-config
+users:
+  - name: ops
+    sudo: ALL=(ALL) NOPASSWD:ALL
+    shell: /bin/bash
+    ssh_authorized_keys: [{key}]
+write_files:
+  - path: /etc/motd
+    content: written by user data
+locale: false
+"""
+
+
+@pytest.fixture(scope="module")
+def template(world: World, templates: Templates, image: Raw) -> str:
+    """A VMTemplate that was built, and is Ready."""
+    name = templates.make(image=image, build={"steps": STEPS, "timeout": "25m"})
+    templates.wait_ready(name, timeout=BOOT_SECONDS)
+    assert not world.sim.files("local", "pve1"), "the seed is deleted"
+    return name
+
+
+@pytest.fixture(scope="module")
+def seeded(world: World, template: str, key: Path) -> tuple[str, int]:
+    """A VM of it, which is configured by user data."""
+    name = world.make(
+        "seeded",
+        source={"templateRef": {"name": template}},
+        cpu={"cores": 1},
+        memory={"size": "1Gi"},
+        agent=True,
+        networks=[{"name": "net0", "ipv4": {"address": QEMU_S, "gateway": "10.0.2.2"}}],
+        cloudInit={"userData": USER_DATA.format(key=key.with_suffix(".pub").read_text().strip())},
+        readiness={"agent": True, "cloudInit": True},
+    )
+    return name, world.wait_ready(name, timeout=BOOT_SECONDS)
+
 
 def test_a_vm_from_a_built_template_has_what_was_built_in_and_an_identity_of_its_own(
-    world: World, tmp_path_factory: pytest.TempPathFactory
+    seeded: tuple[str, int], inside: Api
 ) -> None:
-    data = guest.image().read_bytes()
-    with Templates(world) as templates, Api(world.sim, tmp_path_factory.mktemp("api")) as api:
-        image = {
-            "url": templates.server.serve("/debian-12.qcow2", data),
-            "checksum": f"sha256:{hashlib.sha256(data).hexdigest()}",
-            "storage": templates.storage,
-        }
-        built = templates.make(image=image, build={"steps": STEPS, "timeout": "25m"})
-        templates.wait_ready(built, timeout=BOOT_SECONDS)
-        assert not world.sim.files("local", "pve1"), "the seed is deleted"
-        name = world.make(
-            "built",
-            source={"templateRef": {"name": built}},
-            agent=True,
-            networks=[{"name": "net0"}],
-            cloudInit={"user": "ops"},
-            readiness={"agent": True, "cloudInit": True},
-        )
-        vm = Inside(api, world.wait_ready(name, timeout=BOOT_SECONDS))
-        assert vm.read("cat /etc/built/by.conf; stat -c %a:%U /etc/built/by.conf").endswith("640:root")
-        at_build, now = vm.read("cat /etc/built/identity"), vm.read(IDENTITY)
-        assert len(at_build.splitlines()) == len(now.splitlines()) > 1
-        assert not set(at_build.splitlines()) & set(now.splitlines())
-        assert not vm.has("/var/tmp/rubbish")
-        assert not vm.has("/run/proxmox-operator-build")
+    vm = Inside(inside, seeded[1])
+    assert vm.read("cat /etc/built/by.conf; stat -c %a:%U /etc/built/by.conf").endswith("640:root")
+    at_build, now = vm.read("cat /etc/built/identity"), vm.read(IDENTITY)
+    assert len(at_build.splitlines()) == len(now.splitlines()) > 1
+    assert not set(at_build.splitlines()) & set(now.splitlines())
+    assert not vm.has("/var/tmp/rubbish")
+    assert not vm.has("/run/proxmox-operator-build")
+
+
+def test_user_data_reaches_the_guest_and_its_seed_is_gone_afterwards(
+    world: World, seeded: tuple[str, int], inside: Api, key: Path
+) -> None:
+    name, vmid = seeded
+    vm = Inside(inside, vmid)
+    found = world.condition(name, "CloudInit")
+    assert found is not None
+    assert found.status == "True"
+    assert vm.read("cat /etc/motd") == "written by user data"
+    assert vm.read("hostname") == name
+    assert "10.0.2.15" in world.status(name)["addresses"]
+    done = ssh("ops", world.sim.door(vmid).ssh_ports["net0"], key, "sudo id -un")
+    assert (done.stdout.strip(), done.returncode) == ("root", 0), done.stderr
+    world.wait_until(
+        lambda: not world.sim.files("local", "pve1"), "the seed is deleted", name, timeout=PATIENCE
+    )

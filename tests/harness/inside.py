@@ -11,6 +11,8 @@ from pvesim.client import Api, ApiError, eventually
 # A guest under emulation on a machine that has other things to do; a reboot within one QEMU takes thrice a boot.
 BOOT_SECONDS = 1500.0
 COMMAND_SECONDS = 600.0
+PATIENCE = 300.0
+"""Seconds for what takes the operator or a running guest a moment, on a machine that has other things to do."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from proxmox_operator.controllers.template.record import Record
 from proxmox_operator.controllers.template.uploads import Upload
 from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import NeedsHuman, Outdated
-from proxmox_operator.planning.identity import Owner, render_description, render_tombstone
+from proxmox_operator.planning.identity import render_description, render_tombstone
 from proxmox_operator.planning.propstring import parse_tags
 from proxmox_operator.planning.templates import (
     Again,
@@ -307,11 +307,9 @@ class TemplateApplier:
         What was ready and is a template no longer may hold what nobody has elsewhere: it is only let go, or converted
         again (``to_keep``).
         """
-        standing = await self._observer.standing(self._record.template, copy, live=True)
-        there = standing if isinstance(standing, There) else None
-        ours = there is not None and there.owner in (Owner.OURS, Owner.UNMARKED) and there.lock is None
+        there = await self._observer.ours(self._record.template, copy)
         expendable = there is not None and not there.running and (there.is_template or copy.state != "Ready")
-        if there is None or not ours or not (to_keep or expendable):
+        if there is None or not (to_keep or expendable):
             self._memory.doubted.add(copy.vmid)
             raise Outdated(f"copy {copy.vmid} is no longer as it was seen")
         return there

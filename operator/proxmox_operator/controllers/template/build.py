@@ -244,8 +244,8 @@ class Builder:
 
     async def _live(self, copy: TemplateCopy) -> There:
         """The copy as its node has it now. Raises Outdated where it is not ours to stop."""
-        there = await self._observer.standing(self._record.template, copy, live=True)
-        if not isinstance(there, There) or there.owner not in (Owner.OURS, Owner.UNMARKED) or there.lock:
+        there = await self._observer.ours(self._record.template, copy)
+        if there is None:
             raise Outdated(f"copy {copy.vmid} is no longer as it was seen")
         return there
 

@@ -179,6 +179,13 @@ class TemplateObserver:
         converted = isinstance(standing, There) and standing.is_template
         return converted and guest is not None and not guest.template
 
+    async def ours(self, template: VMTemplate, copy: TemplateCopy) -> There | None:
+        """The copy as its node has it now; None where it is not ours to touch, or somebody else is at it."""
+        there = await self.standing(template, copy, live=True)
+        if not isinstance(there, There) or there.owner not in (Owner.OURS, Owner.UNMARKED):
+            return None
+        return there if there.lock is None else None
+
     async def standing(self, template: VMTemplate, copy: TemplateCopy, *, live: bool = False) -> Standing:
         """How a copy stands; ``live``: asked of its node, whatever the inventory says."""
         if copy.vmid in self._memory.unsent:
