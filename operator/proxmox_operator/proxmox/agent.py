@@ -20,7 +20,7 @@ MAX_SILENCE = 300.0
 class AgentGate:
     """Agent calls cost a Proxmox worker up to 8 s when the guest is silent: one at a time per node, and a
     VM whose agent did not answer is left alone for a while (3 s growing to 5 min, or what the caller says). It grows by
-    half: a guest that has booted at last is kept waiting for no more than a third of its time.
+    half: a guest that has booted at last is kept waiting for about half as long again, and no longer.
     """
 
     def __init__(self, client: PveClient, clock: Callable[[], float]) -> None:
@@ -34,7 +34,7 @@ class AgentGate:
         breaker = self._silent.get(vmid)
         if breaker is not None and not breaker.admit():
             silent = AgentUnavailable(f"{breaker.last_error} (asked again later)")
-            silent.after = breaker.wait()
+            silent.after, silent.asked = breaker.wait(), False
             raise silent
         async with self._nodes.setdefault(request.node or "", asyncio.Lock()):
             try:

@@ -56,10 +56,12 @@ class NotRunning(errors.Transient):
 
 
 class AgentUnavailable(errors.Transient):
-    """The guest agent does not answer; an attempt ``after`` seconds from now may, and none is made before."""
+    """The guest agent does not answer; an attempt ``after`` seconds from now may, and none is made before. ``asked``:
+    this was an attempt, and no refusal to make one."""
 
     default_reason = "AgentUnavailable"
     after = 10.0
+    asked = True
 
 
 class AgentRefused(errors.NeedsHuman):

@@ -554,6 +554,7 @@ async def test_a_silent_agent_is_left_alone_ever_longer_and_only_that_one():
                 await gate.call(100, PING)
             asked.append(transport.asked("POST /nodes/pve1/qemu/100/agent/ping"))
             assert asked[-1] - before == due, "as the error said"
+            assert caught.value.asked == due
             told = clock() + caught.value.after
             clock.pass_seconds(10)
         assert asked[0] == 1

@@ -27,16 +27,17 @@ async def checks(
         or not asked
         or vm.metadata.deletion_timestamp is not None
     ):
+        memory.agent_tries = 0
         return ()
     if memory.agent_at is not None and memory.addresses is not None and now - memory.agent_at < REFRESH:
         return ()
     try:
         by_mac = await session.vms.agent_addresses(present.node, vm.status.vmid or 0)
     except OperatorError as error:
-        memory.agent_tries += 1
-        memory.agent_again = (
-            error.after if isinstance(error, AgentUnavailable) else _delay(memory.agent_tries)
-        )
+        silent = error if isinstance(error, AgentUnavailable) else None
+        if silent is None or silent.asked or memory.agent_tries == 0:
+            memory.agent_tries += 1
+        memory.agent_again = silent.after if silent is not None else _delay(memory.agent_tries)
         if not vm.spec.readiness.agent:
             return ()
         return (Wait(reason="AgentNotConnected", message=error.message, after=memory.agent_again),)

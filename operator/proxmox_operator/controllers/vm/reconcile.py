@@ -295,7 +295,7 @@ class VMReconciler:
     def _soonest(self, facts: Facts, member: Member, memory: Memory) -> float:
         """When to look again at a settled VM: for addresses the agent owes, a window, or when its config is due."""
         if _owes_addresses(facts.vm, memory):
-            return memory.agent_again
+            return min(max(memory.agent_again, 1.0), self._next_reread(member, memory))
         return self._next_reread(member, memory)
 
     def _restart_at(self, facts: Facts) -> float:
