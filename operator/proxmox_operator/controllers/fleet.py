@@ -195,15 +195,22 @@ class Fleet:
             member.queued[key] = None
             yield False
             return
+        member.queued.pop(key, None)
         member.passes += 1
         try:
             yield True
         finally:
             member.passes -= 1
-            if member.queued:
-                longest = next(iter(member.queued))
-                del member.queued[longest]
+            self._wake_longest(member)
+
+    def _wake_longest(self, member: Member) -> None:
+        """Of those that wait for a turn; an object that is gone takes none, and would leave the others waiting."""
+        while member.queued:
+            longest = next(iter(member.queued))
+            del member.queued[longest]
+            if self._context.store.get(longest) is not None:
                 self._context.queue.add(longest)
+                return
 
     def get(self, name: str) -> Member | None:
         return self._members.get(name)

@@ -75,7 +75,12 @@ class Lab:
         self.restart()
 
     def restart(self) -> None:
-        context = SimpleNamespace(store=self.kubernetes.store, status=self.kubernetes)
+        self.woken: list[str] = []
+        queue = SimpleNamespace(add=lambda key: self.woken.append(key.name))
+        settings = SimpleNamespace(workers=4)
+        context = SimpleNamespace(
+            store=self.kubernetes.store, status=self.kubernetes, queue=queue, settings=settings
+        )
         self.fleet = Fleet(cast(Context, context))
         nodes = {"pve1": SimpleNamespace(name="pve1", online=True)}
         nas = SimpleNamespace(name="nas", node="pve1", shared=True, available=True)
@@ -292,3 +297,50 @@ def test_a_cluster_with_a_problem_cannot_be_worked_on_and_says_why(problem, rais
     lab.member.problem = problem
     with pytest.raises(raised, match=problem.message):
         lab.member.usable()
+
+
+def turns(lab: Lab, *names: str) -> list[Key]:
+    """Keys of objects that are there, in a fleet of so many clusters that each works on one object at a time."""
+    for other in ("other", "third"):
+        lab.fleet.put(Member(name=other, cluster=lab.member.cluster))
+    assert lab.fleet.share() == 1
+    for name in names:
+        lab.kubernetes.put("ProxmoxVM", name, "shop")
+    return [Key("ProxmoxVM", "shop", name) for name in names]
+
+
+def test_who_waits_longest_for_a_turn_is_woken_when_a_pass_ends():
+    lab = Lab()
+    first, second, third = turns(lab, "first", "second", "third")
+    with lab.fleet.turn(lab.member, first) as ours:
+        assert ours
+        for key in (second, third):
+            with lab.fleet.turn(lab.member, key) as ours:
+                assert not ours
+    assert lab.woken == ["second"]
+    assert list(lab.member.queued) == [third]
+
+
+def test_an_object_that_is_gone_leaves_nobody_waiting():
+    lab = Lab()
+    first, gone, third = turns(lab, "first", "gone", "third")
+    with lab.fleet.turn(lab.member, first):
+        for key in (gone, third):
+            with lab.fleet.turn(lab.member, key):
+                pass
+        raw = lab.kubernetes.store.get(gone)
+        assert raw is not None
+        lab.kubernetes.store.remove("ProxmoxVM", raw)
+    assert lab.woken == ["third"]
+
+
+def test_an_object_that_has_had_its_turn_waits_for_none():
+    lab = Lab()
+    first, second = turns(lab, "first", "second")
+    with lab.fleet.turn(lab.member, first), lab.fleet.turn(lab.member, second):
+        assert list(lab.member.queued) == [second]
+    lab.woken.clear()
+    lab.member.queued[second] = None
+    with lab.fleet.turn(lab.member, second) as ours:
+        assert ours
+    assert lab.woken == []
