@@ -80,7 +80,9 @@ class Stage:
         self._impatience = ExitStack()
 
     def __enter__(self) -> Self:
-        self._impatience.enter_context(mock.patch("proxmox_operator.controllers.cluster.Limits", _impatient))
+        self._impatience.enter_context(
+            mock.patch("proxmox_operator.controllers.connecting.Limits", _impatient)
+        )
         self._impatience.enter_context(mock.patch("proxmox_operator.proxmox.tasks.FASTEST", FIRST_LOOK))
         self.sim.start_server()
         if self.storage not in self.sim.server.storages:

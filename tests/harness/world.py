@@ -115,7 +115,7 @@ class World:
     def __enter__(self) -> Self:
         if not self._patient:
             self._impatient.enter_context(
-                mock.patch("proxmox_operator.controllers.cluster.Limits", _impatient)
+                mock.patch("proxmox_operator.controllers.connecting.Limits", _impatient)
             )
             self._impatient.enter_context(mock.patch("proxmox_operator.proxmox.session.FRESH", MEMORY))
             self._impatient.enter_context(mock.patch("proxmox_operator.controllers.vm.observe.FRESH", MEMORY))

@@ -1,6 +1,6 @@
 """The command ``proxmox-operator``: run the operator, or print what it needs.
 
-Exit codes: 0 in order, 1 failed, 2 wrong usage, 3 the Lease was lost.
+Exit codes: 0 in order, 1 failed, 2 wrong usage, 3 the Lease was lost, 130 interrupted.
 """
 
 import asyncio
@@ -18,9 +18,13 @@ USAGE = """\
 usage: proxmox-operator COMMAND [OPTIONS]
 
 commands:
-  run      run the operator (options: proxmox-operator run --help)
+  run      run the operator
+  check    ask Proxmox VE whether a ProxmoxCluster would work, before it is applied
   crds     print the CustomResourceDefinitions, or write them with --output DIR
+  release  drop the finalizers of all objects, without touching a VM, before an uninstallation
   version  print the version
+
+Options: proxmox-operator COMMAND --help. Exit codes: 0 in order, 1 failed, 2 wrong usage, 3 the Lease was lost.
 """
 
 
@@ -30,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = arguments.pop(0) if arguments else "--help"
     commands: dict[str, Callable[[list[str]], int]] = {
         "run": _run,
+        "check": _check,
         "crds": _crds,
+        "release": _release,
         "version": _version,
         "--version": _version,
         "--help": _help,
@@ -39,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in commands:
         print(f"proxmox-operator: there is no command {command!r}\n\n{USAGE}", file=sys.stderr, end="")
         return 2
-    return commands[command](arguments)
+    try:
+        return commands[command](arguments)
+    except KeyboardInterrupt:
+        return 130
 
 
 def _run(arguments: list[str]) -> int:
@@ -58,6 +67,18 @@ def _run(arguments: list[str]) -> int:
         print(f"proxmox-operator: {error}; ending, so that the new leader is alone", file=sys.stderr)
         return 3
     return 0
+
+
+def _check(arguments: list[str]) -> int:
+    from proxmox_operator.cli.check import check  # as above
+
+    return check(arguments)
+
+
+def _release(arguments: list[str]) -> int:
+    from proxmox_operator.cli.release import release  # as above
+
+    return release(arguments)
 
 
 def _crds(arguments: list[str]) -> int:

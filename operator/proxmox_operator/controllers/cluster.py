@@ -18,7 +18,13 @@ from proxmox_operator.api import (
 )
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.api.names import PAUSED as PAUSED_ANNOTATION
-from proxmox_operator.api.quantity import parse_duration
+from proxmox_operator.controllers.connecting import (
+    credentials_of,
+    identity_of,
+    limits_of,
+    scope_of,
+    tls_of,
+)
 from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, Context, is_paused, key_of
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.outcome import Outcome, outcome_of
@@ -33,20 +39,15 @@ from proxmox_operator.errors import (
     Unreachable,
 )
 from proxmox_operator.kube.client import Raw
-from proxmox_operator.kube.secrets import SecretData
 from proxmox_operator.planning.report import Verdict, paused_conditions, summarise, verdict_of_error
-from proxmox_operator.proxmox.client import Fence, Limits
+from proxmox_operator.proxmox.client import Fence
 from proxmox_operator.proxmox.cluster import ClusterInfo, probe
 from proxmox_operator.proxmox.credentials import (
     Credentials,
-    PasswordCredentials,
-    TLSSettings,
-    TokenCredentials,
 )
 from proxmox_operator.proxmox.endpoint import EndpointHealth
 from proxmox_operator.proxmox.errors import NotQuorate
-from proxmox_operator.proxmox.identity import ClusterIdentity, normal_fingerprint
-from proxmox_operator.proxmox.permissions import MissingPrivilege, Scope, lacking, missing, permissions
+from proxmox_operator.proxmox.permissions import MissingPrivilege, lacking, missing, permissions
 from proxmox_operator.proxmox.session import ClusterSession, Connect
 
 CHECK_INTERVAL = 60.0
@@ -135,7 +136,7 @@ class ClusterReconciler:
         unusable: NeedsHuman | None = None
         try:
             try:
-                credentials = _credentials(await self._context.secrets.get(*where))
+                credentials = credentials_of(await self._context.secrets.get(*where))
             except NeedsHuman as error:
                 unusable = error
                 if member.session is None:
@@ -166,13 +167,13 @@ class ClusterReconciler:
         seeds = (spec.defaults.seed_storage,) if spec.defaults.seed_storage is not None else ()
         member.major, member.granted = info.major, granted
         member.lacking = lacking(granted, info.major, pool=spec.pool, storages=seeds)
-        return info, missing(granted, _scope(member.cluster), info.major)
+        return info, missing(granted, scope_of(member.cluster), info.major)
 
     async def _connect_with(self, member: Member, credentials: Credentials) -> None:
         """A session for exactly these settings; an unchanged one is kept."""
         cluster, name = member.cluster, member.name
-        spec, limits = cluster.spec, cluster.spec.limits
-        fingerprint = (spec.endpoints, credentials, spec.tls, limits)
+        spec = cluster.spec
+        fingerprint = (spec.endpoints, credentials, spec.tls, spec.limits)
         if member.session is not None and member.fingerprint == fingerprint:
             return
         try:
@@ -180,16 +181,9 @@ class ClusterReconciler:
                 name,
                 spec.endpoints,
                 credentials,
-                tls=TLSSettings(
-                    ca_bundle=spec.tls.ca_bundle, insecure_skip_verify=spec.tls.insecure_skip_verify
-                ),
-                limits=Limits(
-                    calls_per_node=limits.calls_per_node,
-                    allocations_per_storage=limits.allocations_per_storage,
-                    threads=min(32, max(8, 2 * limits.calls_per_node)),
-                    poll_interval=parse_duration(limits.poll_interval).total_seconds(),
-                ),
-                expected=_expected(cluster),
+                tls=tls_of(cluster),
+                limits=limits_of(cluster),
+                expected=identity_of(cluster),
                 fence=self._fence,
                 metrics=self._context.metrics,
                 on_change=lambda vmids, nodes: self._changed_in_proxmox(member, vmids, nodes),
@@ -309,37 +303,6 @@ def _changed(before: ProxmoxCluster, after: ProxmoxCluster) -> bool:
     """Whether VMs have to look again: other grants or settings, or paused or resumed."""
     paused = is_paused(before.metadata.annotations) != is_paused(after.metadata.annotations)
     return paused or before.metadata.generation != after.metadata.generation
-
-
-def _credentials(secret: SecretData) -> Credentials:
-    """An API token (``tokenID``, ``tokenSecret``) or a user (``username``, ``password``)."""
-    try:
-        if "username" in secret and "tokenID" not in secret:
-            return PasswordCredentials(secret.text("username"), secret.text("password"))
-        return TokenCredentials(secret.text("tokenID"), secret.text("tokenSecret"))
-    except ValueError as error:
-        where = f"Secret {secret.namespace}/{secret.name}"
-        raise NeedsHuman(f"{where}: {error}", reason="SecretKeyInvalid") from None
-
-
-def _expected(cluster: ProxmoxCluster) -> ClusterIdentity | None:
-    """Who must answer: as pinned in the spec, else as recorded at first contact. A recorded name belongs to its CA."""
-    given, status = cluster.spec.tls.fingerprint, cluster.status
-    if status.ca_fingerprint is None:
-        return ClusterIdentity(given) if given else None
-    recorded = ClusterIdentity(status.ca_fingerprint, status.cluster_name or None)
-    if given is None or normal_fingerprint(given) == normal_fingerprint(status.ca_fingerprint):
-        return recorded
-    return ClusterIdentity(given)
-
-
-def _scope(cluster: ProxmoxCluster) -> Scope:
-    spec = cluster.spec
-    return Scope(
-        pool=spec.pool,
-        storages=(spec.defaults.storage,) if spec.defaults.storage else (),
-        bridges=(f"localnetwork/{spec.defaults.bridge}",) if spec.defaults.bridge else (),
-    )
 
 
 State = tuple[bool | None, str, str]

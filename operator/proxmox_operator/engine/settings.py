@@ -126,12 +126,12 @@ class Settings(BaseSettings):
         return self.lease_duration - self.lease_renew - self.lease_timeout
 
     @classmethod
-    def from_args(cls, argv: Sequence[str]) -> Self:
+    def from_args(cls, argv: Sequence[str], *, prog: str = "proxmox-operator run") -> Self:
         """Settings from flags, then the environment, then defaults.
 
         Prints help or the mistake and raises SystemExit, as argparse does.
         """
-        parser = cls.parser()
+        parser = cls.parser(prog)
         given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
         try:
             return cls(**given)
@@ -139,11 +139,9 @@ class Settings(BaseSettings):
             parser.error("; ".join(_complaint(detail) for detail in error.errors(include_url=False)))
 
     @classmethod
-    def parser(cls) -> argparse.ArgumentParser:
+    def parser(cls, prog: str = "proxmox-operator run") -> argparse.ArgumentParser:
         """One flag per field, with its description, variable and default."""
-        parser = argparse.ArgumentParser(
-            prog="proxmox-operator run", description=cls.__doc__, allow_abbrev=False
-        )
+        parser = argparse.ArgumentParser(prog=prog, description=cls.__doc__, allow_abbrev=False)
         for name, field in cls.model_fields.items():
             told = field.default in (None, ()) or field.default_factory is not None
             shown = "" if told else f" Default: {_show(field.default)}."

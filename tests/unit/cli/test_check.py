@@ -1,0 +1,187 @@
+"""``proxmox-operator check`` against the simulator: what it says, what it returns, and what it never says."""
+
+import base64
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from proxmox_operator.cli import main
+from pvesim import PveSim
+from pvesim.sim import TOKEN_ID
+
+Check = Callable[..., int]
+
+
+@pytest.fixture
+def sim() -> Iterator[PveSim]:
+    with PveSim(nodes=2) as sim:
+        yield sim
+
+
+@pytest.fixture
+def manifests(sim: PveSim, tmp_path: Path) -> Callable[..., list[str]]:
+    """Writes a ProxmoxCluster, and its Secret unless that is None; the names of the files."""
+
+    def write(secret: dict[str, Any] | None = None, *, with_secret: bool = True, **spec: Any) -> list[str]:
+        cluster = {
+            "apiVersion": "proxmox-operator.io/v1alpha1",
+            "kind": "ProxmoxCluster",
+            "metadata": {"name": "lab"},
+            "spec": {
+                "endpoints": sim.urls,
+                "credentialsSecretRef": {"name": "proxmox"},
+                "tls": {"caBundle": sim.ca_pem},
+                "vmidRange": {"start": 10000, "end": 10999},
+                "defaults": {"storage": "local-lvm", "bridge": "vmbr0", "seedStorage": "local"},
+                "access": [{"allow": "Everything"}],
+                **spec,
+            },
+        }
+        token = {"stringData": {"tokenID": sim.token_id, "tokenSecret": sim.token_secret}}
+        metadata = {"name": "proxmox", "namespace": "proxmox-operator-system"}
+        documents = [cluster]
+        if with_secret:
+            documents.append(
+                {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, **(secret or token)}
+            )
+        file = tmp_path / "cluster.yaml"
+        file.write_text(yaml.safe_dump_all(documents))
+        return [str(file)]
+
+    return write
+
+
+def lines(text: str, state: str) -> list[str]:
+    return [line.split(maxsplit=1)[1] for line in text.splitlines() if line.startswith(f"  {state}")]
+
+
+def test_where_all_is_there_it_says_so_and_succeeds(manifests, sim, capsys):
+    before = sim.world()
+    assert main(["check", *manifests()]) == 0
+    out = capsys.readouterr().out
+    assert f"ProxmoxCluster lab, as {TOKEN_ID}" in out
+    assert lines(out, "FAILED") == lines(out, "optional") == []
+    assert [line for line in lines(out, "ok") if line.startswith("https://")] == sim.urls
+    assert "cluster pvesim, with quorum; nodes: pve1, pve2" in out
+    assert "spec.defaults.seedStorage local: on pve1, pve2" in out
+    assert "pveum" not in out
+    assert sim.token_secret not in out
+    assert before.diff(sim.world()) == []
+    assert sim.recorder.mutating == []
+
+
+def test_what_is_printed_to_grant_a_privilege_is_enough(manifests, sim, capsys):
+    held = set(sim.server.privileges) - {"VM.Allocate", "VM.Config.CPU", "Datastore.AllocateSpace"}
+    sim.call(lambda: sim.server.set_acl(TOKEN_ID, "/", held))
+    assert main(["check", *manifests()]) == 1
+    out = capsys.readouterr().out
+    [creating, configuring] = lines(out, "FAILED")
+    assert (
+        creating
+        == "cloning and deleting VMs: lacks VM.Allocate on /vms, Datastore.AllocateSpace on /storage/local-lvm"
+    )
+    assert configuring == "configuring VMs: lacks VM.Config.CPU on /vms"
+    printed = [
+        line.split() for line in out.splitlines() if line.startswith("  pveum role modify ROLE --append 1")
+    ]
+    assert [words[-1] for words in printed] == ["/vms", "/storage/local-lvm"]
+    granted = {privilege for words in printed for privilege in words[7].split(",")}
+    sim.call(lambda: sim.server.set_acl(TOKEN_ID, "/", held | granted))
+    assert main(["check", *manifests()]) == 0
+
+
+def test_what_only_some_vms_need_is_told_and_is_no_failure(manifests, sim, capsys):
+    held = set(sim.server.privileges) - {"VM.Migrate", "Sys.Console"}
+    sim.call(lambda: sim.server.set_acl(TOKEN_ID, "/", held))
+    assert main(["check", *manifests()]) == 0
+    out = capsys.readouterr().out
+    assert lines(out, "optional") == [
+        "high availability: lacks Sys.Console on /",
+        "moving VMs: lacks VM.Migrate on /vms",
+    ]
+    assert "--privs VM.Migrate   # on /vms" in out
+
+
+def test_an_endpoint_that_is_down_is_a_failure_and_the_others_are_asked(manifests, sim, capsys):
+    sim.endpoints["pve2"].down()
+    assert main(["check", *manifests()]) == 1
+    out = capsys.readouterr().out
+    [down] = lines(out, "FAILED")
+    assert down.startswith(sim.urls[1])
+    assert "refused" in down
+    assert "reading VMs and nodes" in lines(out, "ok")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        {"stringData": {"tokenID": TOKEN_ID, "tokenSecret": "wrong-and-secret"}},
+        {"stringData": {"username": "root@pam", "password": "wrong-and-secret"}},
+    ],
+)
+def test_credentials_that_are_refused_are_told_and_not_shown(manifests, secret, sim, capsys):
+    assert main(["check", *manifests(secret)]) == 1
+    shown = capsys.readouterr()
+    refused = lines(shown.out, "FAILED")
+    assert len(refused) == len(sim.urls)
+    assert all("Proxmox refused the credentials" in line for line in refused)
+    assert "wrong-and-secret" not in shown.out + shown.err
+
+
+def test_storages_and_bridges_that_are_nowhere_are_told(manifests, capsys):
+    defaults = {"storage": "tank", "bridge": "vmbr7", "seedStorage": "local-lvm"}
+    assert main(["check", *manifests(defaults=defaults)]) == 1
+    assert lines(capsys.readouterr().out, "FAILED") == [
+        "spec.defaults.storage tank: on no node, or its content is without images",
+        "spec.defaults.seedStorage local-lvm: on no node, or its content is without iso",
+        "spec.defaults.bridge vmbr7: on no node, or the credentials may not use it (SDN.Use)",
+    ]
+
+
+def test_a_ca_that_did_not_sign_is_told(manifests, capsys):
+    other = PveSim(cluster="other")
+    assert main(["check", *manifests(tls={"caBundle": other.ca_pem})]) == 1
+    assert "certificate" in capsys.readouterr().out
+
+
+def test_the_secret_may_come_from_the_environment(manifests, sim, monkeypatch, capsys):
+    files = manifests(with_secret=False)
+    assert main(["check", *files]) == 2
+    assert "set PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET" in capsys.readouterr().err
+    monkeypatch.setenv("PROXMOX_TOKEN_ID", sim.token_id)
+    monkeypatch.setenv("PROXMOX_TOKEN_SECRET", sim.token_secret)
+    assert main(["check", *files]) == 0
+
+
+def test_base64_as_kubernetes_has_it_is_read(manifests, sim):
+    data = {"tokenID": b64(sim.token_id), "tokenSecret": b64(sim.token_secret)}
+    assert main(["check", *manifests({"data": data})]) == 0
+
+
+def b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("kind: ProxmoxVM\n", "there is no ProxmoxCluster in these files"),
+        ("kind: ProxmoxCluster\nmetadata: {name: lab}\nspec: {}\n", "spec.endpoints"),
+        ("tokenSecret: [very-secret\n", "is no YAML at line 2"),
+    ],
+)
+def test_manifests_that_cannot_be_right_are_wrong_usage(tmp_path, text, told, capsys):
+    file = tmp_path / "some.yaml"
+    file.write_text(text)
+    assert main(["check", str(file)]) == 2
+    shown = capsys.readouterr()
+    assert told in shown.err
+    assert "very-secret" not in shown.out + shown.err
+
+
+def test_a_file_that_is_not_there_is_named(capsys):
+    assert main(["check", "nowhere.yaml"]) == 2
+    assert "nowhere.yaml: No such file" in capsys.readouterr().err
