@@ -24,7 +24,8 @@ commands:
   release  drop the finalizers of all objects, without touching a VM, before an uninstallation
   version  print the version
 
-Options: proxmox-operator COMMAND --help. Exit codes: 0 in order, 1 failed, 2 wrong usage, 3 the Lease was lost.
+Options: proxmox-operator COMMAND --help.
+Exit codes: 0 in order, 1 failed, 2 wrong usage, 3 the Lease was lost, 130 interrupted.
 """
 
 

@@ -7,11 +7,10 @@ written. Secrets come from a Secret among the manifests or from the environment,
 import argparse
 import asyncio
 import base64
-import binascii
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from proxmox_operator.proxmox.permissions import (
     MissingPrivilege,
     Permissions,
     Scope,
+    effective,
     missing,
     permissions,
 )
@@ -43,6 +43,10 @@ is among the manifests, else those of the variables {TOKEN_ID} and {TOKEN_SECRET
 Exit codes: 0 all that is needed is there, 1 something is missing, 2 wrong usage.
 """
 
+ROLES = """\
+ROLE is a role of your own that `pveum acl list` shows for the credentials on that path, or on one above it. A token has
+no more than its user has: grant it to both."""
+
 Raw = Mapping[str, Any]
 
 
@@ -52,9 +56,18 @@ class Finding:
 
     ok: bool | None
     text: str
+    lacks: tuple[MissingPrivilege, ...] = ()
 
     def __str__(self) -> str:
         return f"  {'ok      ' if self.ok else 'optional' if self.ok is None else 'FAILED  '}  {self.text}"
+
+
+@dataclass(kw_only=True)
+class Findings:
+    """About one cluster; ``granted`` are the privileges that the credentials have."""
+
+    findings: list[Finding] = field(default_factory=list)
+    granted: Permissions = field(default_factory=dict)
 
 
 def check(arguments: list[str], *, connect: Connect = connect) -> int:
@@ -81,22 +94,23 @@ def check(arguments: list[str], *, connect: Connect = connect) -> int:
 def _check(cluster: ProxmoxCluster, credentials: Credentials, connect: Connect) -> bool:
     who = credentials.token_id if isinstance(credentials, TokenCredentials) else credentials.username
     print(f"ProxmoxCluster {cluster.metadata.name}, as {who}")
-    findings, lacks = asyncio.run(examine(cluster, credentials, connect=connect))
-    print("\n".join(map(str, findings)))
-    if lacks:
-        print(
-            "\nTo grant it, on a Proxmox node, ROLE being what `pveum acl list` shows for that path or one above it (a "
-            "token has\nno more than its user has):"
-        )
-        print("\n".join(f"  {command}" for command in commands(lacks)))
+    found = asyncio.run(examine(cluster, credentials, connect=connect))
+    findings = found.findings
+    for finding in findings:
+        print(finding)
+    for title, ok in (("To grant what is needed", False), ("Only where it is wanted", None)):
+        lacks = [each for finding in findings if finding.ok is ok for each in finding.lacks]
+        if lacks:
+            print(f"\n{title}, on a Proxmox node:")
+            print("\n".join(f"  {remedy}" for remedy in _remedies(lacks, found.granted)))
+    if any(finding.lacks for finding in findings):
+        print(f"\n{ROLES}")
     return all(finding.ok is not False for finding in findings)
 
 
-async def examine(
-    cluster: ProxmoxCluster, credentials: Credentials, *, connect: Connect
-) -> tuple[list[Finding], list[MissingPrivilege]]:
-    """All findings about a cluster, and the privileges that the credentials lack. Raises NeedsHuman for settings that
-    cannot be right; what Proxmox refuses, or does not answer, is a finding."""
+async def examine(cluster: ProxmoxCluster, credentials: Credentials, *, connect: Connect) -> Findings:
+    """All findings about a cluster. Raises NeedsHuman for settings that cannot be right; what Proxmox refuses, or does
+    not answer, is a finding."""
     try:
         session = ClusterSession(
             cluster.metadata.name,
@@ -109,43 +123,48 @@ async def examine(
         )
     except ValueError as error:
         raise NeedsHuman(f"ProxmoxCluster {cluster.metadata.name}: {error}") from None
-    findings: list[Finding] = []
-    lacks: list[MissingPrivilege] = []
+    about = Findings()
     try:
         health = await session.client.check_endpoints()
-        findings += [
+        about.findings += [
             Finding(not each.error, f"{each.endpoint}{f': {each.error}' if each.error else ''}")
             for each in health
         ]
         if all(each.error for each in health):
-            return findings, lacks  # each has said what is the matter with it
-        info, granted = await probe(session.client), await permissions(session.client)
-        findings.append(_of_cluster(info))
-        for finding, missed in _of_privileges(cluster, granted, info.major):
-            findings.append(finding)
-            lacks += missed
+            return about  # each has said what is the matter with it
+        info, about.granted = await probe(session.client), await permissions(session.client)
+        about.findings.append(_of_cluster(info))
+        about.findings += _of_privileges(cluster, about.granted, info.major)
         inventory = await session.inventory.poll()
         if inventory is None:
             raise session.inventory.error or Unreachable("the inventory could not be read")
-        findings += [*_of_storages(cluster, inventory), *await _of_bridge(cluster, inventory, session)]
+        about.findings.append(_of_templates(cluster, about.granted, inventory))
+        about.findings += [*_of_storages(cluster, inventory), *await _of_bridge(cluster, inventory, session)]
     except OperatorError as error:
-        findings.append(Finding(False, error.message))
+        about.findings.append(Finding(False, error.message))
     finally:
         await session.close()
-    return findings, lacks
+    return about
 
 
-def commands(lacks: Iterable[MissingPrivilege]) -> Iterator[str]:
-    """What grants the privileges, one line for each path.
+def _remedies(lacks: Iterable[MissingPrivilege], granted: Permissions) -> tuple[str, ...]:
+    """What grants the privileges, for each path.
 
-    Roles are extended: an entry of its own for a path would take the place of what is inherited there (``pveum`` user
-    management, "Inheritance").
+    Roles are extended where there is one: an entry of its own for a path would take the place of what is inherited
+    there (``pveum`` user management, "Inheritance").
     """
     by_path: dict[str, dict[str, None]] = {}
     for each in lacks:
         by_path.setdefault(each.path, {})[each.privilege.partition(" or ")[0]] = None
+    found = []
     for path, privileges in by_path.items():
-        yield f"pveum role modify ROLE --append 1 --privs {','.join(privileges)}   # on {path}"
+        names = ",".join(privileges)
+        if effective(granted, path):
+            found.append(f"pveum role modify ROLE --append 1 --privs {names}   # for {path}")
+        else:
+            found.append(f"pveum role add ROLE --privs {names}   # or append them to one, as above")
+            found.append(f"pveum acl modify {path} --users USER --tokens TOKEN --roles ROLE")
+    return tuple(found)
 
 
 def _of_cluster(info: ClusterInfo) -> Finding:
@@ -155,23 +174,40 @@ def _of_cluster(info: ClusterInfo) -> Finding:
     return Finding(info.quorate is not False, f"Proxmox VE {info.version}, {name}{quorum}; nodes: {nodes}")
 
 
-def _of_privileges(
-    cluster: ProxmoxCluster, granted: Permissions, major: int
-) -> Iterator[tuple[Finding, list[MissingPrivilege]]]:
+def _of_privileges(cluster: ProxmoxCluster, granted: Permissions, major: int) -> Iterator[Finding]:
     """A finding for each feature."""
-    usual, defaults = scope_of(cluster), cluster.spec.defaults
+    usual, seeds = scope_of(cluster), cluster.spec.defaults.seed_storage
     for feature in Feature:
         needed = feature in usual.features
-        storages = usual.storages if needed else (defaults.seed_storage,) if defaults.seed_storage else ()
+        storages = [*(usual.storages if needed else ())]
+        if seeds is not None and (feature is Feature.OBSERVE or not needed):
+            storages.append(seeds)
         scope = Scope(pool=usual.pool, storages=storages, bridges=usual.bridges, features=(feature,))
-        lacks = missing(granted, scope, major)
-        told = f": lacks {', '.join(f'{each.privilege} on {each.path}' for each in lacks)}" if lacks else ""
-        yield Finding(not lacks or (False if needed else None), f"{feature.value}{told}"), lacks
+        yield _of_need(feature.value, missing(granted, scope, major), needed=needed)
+
+
+def _of_need(what: str, lacks: list[MissingPrivilege], *, needed: bool = True) -> Finding:
+    if not lacks:
+        return Finding(True, what)
+    told = ", ".join(f"{each.privilege} on {each.path}" for each in lacks)
+    return Finding(False if needed else None, f"{what}: lacks {told}", tuple(lacks))
+
+
+def _of_templates(cluster: ProxmoxCluster, granted: Permissions, inventory: Inventory) -> Finding:
+    """VM.Clone is needed of each template that is cloned; it may be granted for some only."""
+    what, path = "cloning templates", scope_of(cluster).vms
+    if "VM.Clone" in effective(granted, path):
+        return Finding(True, what)
+    templates = [guest.vmid for guest in inventory.guests.values() if guest.template]
+    cloned = [vmid for vmid in sorted(templates) if "VM.Clone" in effective(granted, f"/vms/{vmid}")]
+    if cloned:
+        return Finding(True, f"{what}, of which {', '.join(map(str, cloned))} only")
+    return _of_need(what, [MissingPrivilege(path, "VM.Clone", what)])
 
 
 def _of_storages(cluster: ProxmoxCluster, inventory: Inventory) -> Iterator[Finding]:
     defaults = cluster.spec.defaults
-    for field, name, content in (
+    for setting, name, content in (
         ("storage", defaults.storage, "images"),
         ("seedStorage", defaults.seed_storage, "iso"),
     ):
@@ -183,7 +219,7 @@ def _of_storages(cluster: ProxmoxCluster, inventory: Inventory) -> Iterator[Find
             if storage == name and found.available and content in found.content
         )
         told = f"on {', '.join(nodes)}" if nodes else f"on no node, or its content is without {content}"
-        yield Finding(bool(nodes), f"spec.defaults.{field} {name}: {told}")
+        yield Finding(bool(nodes), f"spec.defaults.{setting} {name}: {told}")
 
 
 async def _of_bridge(cluster: ProxmoxCluster, inventory: Inventory, session: ClusterSession) -> list[Finding]:
@@ -193,7 +229,9 @@ async def _of_bridge(cluster: ProxmoxCluster, inventory: Inventory, session: Clu
     for node in sorted(inventory.nodes.values(), key=lambda node: node.name):
         if node.online and bridge in (await session.bridges(node.name) or ()):
             nodes.append(node.name)
-    told = f"on {', '.join(nodes)}" if nodes else "on no node, or the credentials may not use it (SDN.Use)"
+    told = (
+        f"on {', '.join(nodes)}" if nodes else "seen on no node: it is not there, or SDN.Use on it is missing"
+    )
     return [Finding(bool(nodes), f"spec.defaults.bridge {bridge}: {told}")]
 
 
@@ -209,7 +247,7 @@ def _documents(names: Sequence[str]) -> Iterator[Raw]:
             raise NeedsHuman(f"{name}: {error.strerror}") from None
         except UnicodeDecodeError:
             raise NeedsHuman(f"{name}: is no text") from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             # Without the text around it, which may hold a secret.
             mark = getattr(error, "problem_mark", None)
             where = f" at line {mark.line + 1}" if mark is not None else ""
@@ -220,9 +258,9 @@ def _documents(names: Sequence[str]) -> Iterator[Raw]:
 def _credentials(cluster: ProxmoxCluster, documents: Iterable[Raw]) -> Credentials:
     name = cluster.spec.credentials_secret_ref.name
     for raw in documents:
-        metadata = raw.get("metadata") or {}
+        metadata = _mapping(raw, "metadata", what="a Secret")
         if raw.get("kind") == "Secret" and metadata.get("name") == name:
-            return credentials_of(_secret(raw, namespace=metadata.get("namespace") or ""))
+            return credentials_of(_secret(raw, name=name, namespace=str(metadata.get("namespace") or "")))
     given = {"tokenID": os.environ.get(TOKEN_ID), "tokenSecret": os.environ.get(TOKEN_SECRET)}
     if not all(given.values()):
         raise NeedsHuman(
@@ -232,13 +270,21 @@ def _credentials(cluster: ProxmoxCluster, documents: Iterable[Raw]) -> Credentia
     return credentials_of(SecretData(namespace="environment", name=name, values=values))
 
 
-def _secret(raw: Raw, *, namespace: str) -> SecretData:
-    name = raw["metadata"]["name"]
+def _secret(raw: Raw, *, name: str, namespace: str) -> SecretData:
+    what = f"Secret {name}"
     try:
         values = {
-            key: base64.b64decode(value, validate=True) for key, value in (raw.get("data") or {}).items()
+            key: base64.b64decode(str(value), validate=True)
+            for key, value in _mapping(raw, "data", what=what).items()
         }
-    except (binascii.Error, TypeError, ValueError):
-        raise NeedsHuman(f"Secret {name}: a value under data is not base64") from None
-    values |= {key: str(value).encode() for key, value in (raw.get("stringData") or {}).items()}
+    except ValueError:
+        raise NeedsHuman(f"{what}: a value under data is not base64") from None
+    values |= {key: str(value).encode() for key, value in _mapping(raw, "stringData", what=what).items()}
     return SecretData(namespace=namespace, name=name, values=values)
+
+
+def _mapping(raw: Raw, field: str, *, what: str) -> Raw:
+    found = raw.get(field) or {}
+    if not isinstance(found, Mapping):
+        raise NeedsHuman(f"{what}: {field} must hold keys and values")
+    return found

@@ -1,19 +1,20 @@
 """``proxmox-operator release``: let all objects go without touching what they stand for, before an uninstallation.
 
-Done as the leader: by whoever holds the Lease nobody else works on the objects, so no finalizer comes back, and no
-deletion is half done. A Lease that an operator holds is waited for, as a new leader would.
+Done as the leader: while we hold the operator's Lease no operator works on the objects, none of its calls is on its
+way, and no deletion is half done. An operator that takes no part in the election is found out by the finalizers that it
+puts back.
 """
 
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.engine.election import LeaderElector, process_identity
 from proxmox_operator.engine.settings import Settings
-from proxmox_operator.errors import LeadershipLost, OperatorError, Outdated
+from proxmox_operator.errors import LeadershipLost, NeedsHuman, OperatorError, Outdated
 from proxmox_operator.kube.client import Kube
 from proxmox_operator.kube.errors import NotFound
 from proxmox_operator.kube.lease import KubeLease
@@ -21,22 +22,30 @@ from proxmox_operator.kube.login import log_in
 from proxmox_operator.kube.resources import PROXMOX_CLUSTERS, PROXMOX_VMS, VM_TEMPLATES, Resource
 from proxmox_operator.kube.transport import AioTransport
 
+PROG = "proxmox-operator release"
+
 KINDS = (PROXMOX_VMS, VM_TEMPLATES, PROXMOX_CLUSTERS)
 """In this order: a ProxmoxCluster is needed as long as there are others."""
 
-PROG = "proxmox-operator release"
-
 TRIES = 5
 """How often an object is read again that somebody else is just writing."""
+
+COMES_BACK = 3.0
+"""Seconds in which an operator that runs after all has put its finalizers back."""
+
+MARGIN = 30.0
+"""Seconds that are waited for the Lease beyond those after which one that nobody renews is ours."""
+
+OPTIONS = ("kubeconfig", "namespace", "lease_name", "lease_duration", "lease_renew", "lease_poll",
+           "lease_timeout", "takeover_delay")  # fmt: skip
+"""Settings of the operator that say where Kubernetes is, and how its Lease is held."""
 
 DESCRIPTION = """\
 Drop the operator's finalizer from every ProxmoxVM, VMTemplate and ProxmoxCluster. Nothing is changed in Proxmox VE:
 VMs run on, templates stay, and the objects can be deleted without an operator. Stop the operator first (scale its
 Deployment to 0). Its mark stays in the notes of each VM, so that an operator that is installed again, with the same
 objects in the same namespaces, takes them back.
-
-The options of `proxmox-operator run` that say where Kubernetes is, and what Lease the operator holds, are those of this
-command too: --kubeconfig, --namespace and --lease-*.
+Give the --namespace, and whatever of --lease-* and --takeover-delay, that the operator was run with.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 another operator took over meanwhile.
 """
 
@@ -54,21 +63,26 @@ def release(arguments: list[str]) -> int:
     parser.add_argument("--all", action="store_true", required=True, help="All objects in all namespaces.")
     parser.add_argument("--dry-run", action="store_true", help="Only show what would be let go.")
     parser.add_argument(
-        "--wait", type=float, default=150.0, metavar="SECONDS", help="For an operator to end."
+        "--without-lease",
+        action="store_true",
+        help="The operator was run with --no-leader-election, and runs no more.",
     )
-    given, others = parser.parse_known_args(arguments)
-    settings = Settings.from_args(others, prog=PROG)
+    for name in OPTIONS:
+        field = Settings.model_fields[name]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", metavar=name.split("_")[-1].upper(), help=field.description
+        )
+    given = parser.parse_args(arguments)
+    flags = {name: getattr(given, name) for name in OPTIONS}
+    settings = Settings.from_args(
+        [text for name, value in flags.items() if value is not None
+         for text in (f"--{name.replace('_', '-')}", value)],
+        prog=PROG,
+    )  # fmt: skip
     try:
-        asyncio.run(_release(settings, dry=given.dry_run, wait=given.wait))
+        asyncio.run(_release(settings, dry=given.dry_run, with_lease=not given.without_lease))
     except OperatorError as error:
         print(f"{PROG}: {error.message}", file=sys.stderr)
-        return 1
-    except TimeoutError:
-        print(
-            f"{PROG}: an operator holds the Lease {settings.namespace}/{settings.lease_name}: scale "
-            "its Deployment to 0, and try again; nothing was changed",
-            file=sys.stderr,
-        )
         return 1
     except LeadershipLost as error:
         print(f"{PROG}: {error}; run it again", file=sys.stderr)
@@ -76,54 +90,92 @@ def release(arguments: list[str]) -> int:
     return 0
 
 
-async def _release(settings: Settings, *, dry: bool, wait: float) -> None:
+async def _release(settings: Settings, *, dry: bool, with_lease: bool) -> None:
     transport = AioTransport(await log_in(settings.kubeconfig))
     kube = Kube(transport)
+
+    async def lead() -> None:
+        await let_go(kube, dry=False)
+        await asyncio.sleep(COMES_BACK)
+        await _look_again(kube)
+
     try:
         if dry:
             await let_go(kube, dry=True)
-            return
-        elector = LeaderElector(
-            KubeLease(kube, namespace=settings.namespace, name=settings.lease_name),
-            identity=f"release-{process_identity()}",
-            duration=settings.lease_duration,
-            renew=settings.lease_renew,
-            poll=settings.lease_poll,
-            call_timeout=settings.lease_timeout,
-            takeover_delay=settings.takeover_delay,
-        )
-        begun = asyncio.Event()
-
-        async def lead() -> None:
-            begun.set()
-            await let_go(kube, dry=False)
-
-        running = asyncio.create_task(elector.run(lead))
-        starting = asyncio.create_task(begun.wait())
-        await asyncio.wait({running, starting}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-        starting.cancel()
-        if not begun.is_set() and not running.done():
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            raise TimeoutError
-        await running
+        elif with_lease:
+            await _as_leader(kube, settings, lead)
+        else:
+            await lead()
     finally:
         await transport.close()
+
+
+async def _as_leader(kube: Kube, settings: Settings, lead: Callable[[], Awaitable[None]]) -> None:
+    where = f"{settings.namespace}/{settings.lease_name}"
+    lease = KubeLease(kube, namespace=settings.namespace, name=settings.lease_name)
+    if await lease.get() is None:
+        message = (
+            f"there is no Lease {where}, so whether an operator runs cannot be told: name that of the operator with "
+            "--namespace and --lease-name, or give --without-lease if it took no part in an election and runs no more"
+        )
+        raise NeedsHuman(message, reason="NoLease")
+    elector = LeaderElector(
+        lease,
+        identity=f"release-{process_identity()}",
+        duration=settings.lease_duration,
+        renew=settings.lease_renew,
+        poll=settings.lease_poll,
+        call_timeout=settings.lease_timeout,
+        takeover_delay=settings.takeover_delay,
+    )
+    running = asyncio.create_task(elector.run(lead))
+    await asyncio.wait({running}, timeout=settings.lease_duration + MARGIN)
+    if not running.done() and not elector.leading:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        message = f"an operator holds the Lease {where}: scale its Deployment to 0, and try again; nothing was changed"
+        raise NeedsHuman(message, reason="OperatorRuns")
+    await running
 
 
 async def let_go(kube: Kube, *, dry: bool) -> None:
     """Drop our finalizer from every object that has it, and print a line for each. Can be repeated."""
     count = 0
     for resource in KINDS:
-        for raw in (await kube.list(resource)).items:
+        for raw in await _objects(kube, resource):
             if await _drop(kube, resource, raw, dry=dry):
                 count += 1
-                print(f"{'would be let go' if dry else 'let go'}: {''.join(_told(raw))}")
+                print(f"{'would be let go' if dry else 'let go'}: {_told(raw)}")
     print(f"{count} objects {'would be' if dry else 'were'} let go; nothing in Proxmox VE was touched")
+
+
+async def _look_again(kube: Kube) -> None:
+    back = [
+        _name(raw)
+        for resource in KINDS
+        for raw in await _objects(kube, resource)
+        if FINALIZER in (raw["metadata"].get("finalizers") or ())
+    ]
+    if back:
+        message = (
+            f"an operator runs that takes no part in this election: it has put its finalizer back on "
+            f"{', '.join(back[:5])}{' and others' if len(back) > 5 else ''}. Delete nothing, as it would destroy VMs: "
+            "stop it, and try again"
+        )
+        raise NeedsHuman(message, reason="OperatorRuns")
+
+
+async def _objects(kube: Kube, resource: Resource) -> list[Raw]:
+    """All of a kind; none where its CRD is deleted already."""
+    try:
+        return (await kube.list(resource)).items
+    except NotFound:
+        return []
 
 
 async def _drop(kube: Kube, resource: Resource, raw: Raw, *, dry: bool) -> bool:
     """Whether there was one to drop. Under a resourceVersion: finalizers that others add meanwhile are kept."""
+    metadata = raw["metadata"]
     for attempt in range(TRIES):
         finalizers = raw["metadata"].get("finalizers") or []
         others = [name for name in finalizers if name != FINALIZER]
@@ -138,7 +190,6 @@ async def _drop(kube: Kube, resource: Resource, raw: Raw, *, dry: bool) -> bool:
         except Outdated:
             if attempt == TRIES - 1:
                 raise
-            metadata = raw["metadata"]
             try:
                 raw = await kube.get(resource, metadata["name"], namespace=metadata.get("namespace", ""))
             except NotFound:
@@ -146,12 +197,17 @@ async def _drop(kube: Kube, resource: Resource, raw: Raw, *, dry: bool) -> bool:
     raise AssertionError("the last attempt raises")
 
 
-def _told(raw: Raw) -> Iterator[str]:
-    metadata, status = raw["metadata"], raw.get("status") or {}
-    namespace = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
-    yield f"{raw['kind']} {namespace}{metadata['name']}"
+def _told(raw: Raw) -> str:
+    status = raw.get("status") or {}
+    stays = ""
     if "vmid" in status:
-        yield f" (VM {status['vmid']} on {status.get('node', 'an unknown node')} stays as it is)"
-    copies = [str(copy["vmid"]) for copy in status.get("copies") or ()]
-    if copies:
-        yield f" (templates {', '.join(copies)} stay as they are)"
+        stays = f" (VM {status['vmid']} on {status.get('node', 'an unknown node')} stays as it is)"
+    elif copies := [str(copy["vmid"]) for copy in status.get("copies") or ()]:
+        stays = f" (templates {', '.join(copies)} stay as they are)"
+    return _name(raw) + stays
+
+
+def _name(raw: Raw) -> str:
+    metadata = raw["metadata"]
+    namespace = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+    return f"{raw['kind']} {namespace}{metadata['name']}"

@@ -7,6 +7,7 @@ global default is set; kopf's login handler builds its ConnectionInfo from the s
 import os
 from typing import Any
 
+import yaml
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
@@ -37,7 +38,7 @@ async def log_in(kubeconfig: str | os.PathLike[str] | None = None) -> Configurat
             await load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=chosen, client_configuration=configuration
             )
-    except (ConfigException, OSError) as error:
+    except (ConfigException, OSError, yaml.YAMLError, ValueError) as error:
         raise LoginFailed(
             f"cannot log in to Kubernetes with {'the service account' if in_pod else chosen}: {error}. "
             "Give --kubeconfig or KUBECONFIG, or run in a pod with a service account"

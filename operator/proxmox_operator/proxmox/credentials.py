@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 DEFAULT_PORT = 8006
+_TOKEN_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9._-]*\Z", re.ASCII)
+"""As in ``PVE::AccessControl``; what follows ``=`` in a header would be the secret."""
+
 _HOST = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?\Z|^[0-9A-Fa-f:.]+\Z", re.ASCII)
 
 
@@ -43,8 +46,8 @@ class TokenCredentials:
     secret: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        user, separator, name = self.token_id.partition("!")
-        if not separator or "@" not in user or not name:
+        user, _, name = self.token_id.partition("!")
+        if "@" not in user or _TOKEN_NAME.match(name) is None:
             raise ValueError("tokenID must look like user@realm!name, for example operator@pve!kubernetes")
 
 

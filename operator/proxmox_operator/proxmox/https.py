@@ -360,7 +360,10 @@ class ProxmoxerTransport:
                 raise failure if isinstance(failure, NotSent) else NotSent(str(failure)) from None
             if answer.status_code != 200:
                 raise Refused(answer.status_code, answer.reason or "authentication failure")
-            data = answer.json()["data"]
+            try:
+                data = answer.json()["data"]
+            except (ValueError, KeyError, TypeError):
+                raise NotSent(f"{self._endpoint} does not answer as Proxmox VE does: is it one?") from None
             if data.get("NeedTFA"):
                 raise Refused(401, "this user needs a second factor: use an API token instead")
             return data["ticket"], data["CSRFPreventionToken"]

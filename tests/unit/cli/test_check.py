@@ -12,7 +12,16 @@ from proxmox_operator.cli import main
 from pvesim import PveSim
 from pvesim.sim import TOKEN_ID
 
-Check = Callable[..., int]
+CLUSTER = """\
+kind: ProxmoxCluster
+metadata: {name: lab}
+spec:
+  endpoints: [https://pve1.example.org:8006]
+  credentialsSecretRef: {name: proxmox}
+  vmidRange: {start: 10000, end: 10999}
+  access: [{allow: Everything}]
+"""
+SECRET = "kind: Secret\nmetadata: {name: proxmox}\n"
 
 
 @pytest.fixture
@@ -87,10 +96,41 @@ def test_what_is_printed_to_grant_a_privilege_is_enough(manifests, sim, capsys):
     printed = [
         line.split() for line in out.splitlines() if line.startswith("  pveum role modify ROLE --append 1")
     ]
-    assert [words[-1] for words in printed] == ["/vms", "/storage/local-lvm"]
-    granted = {privilege for words in printed for privilege in words[7].split(",")}
-    sim.call(lambda: sim.server.set_acl(TOKEN_ID, "/", held | granted))
+    granted = {words[-1]: words[7].split(",") for words in printed}
+    assert granted.keys() == {"/vms", "/storage/local-lvm"}
+    for path, privileges in granted.items():  # the role that is extended is that of an entry on / here
+        kept = set(sim.server.own(TOKEN_ID, path))
+        sim.call(lambda path=path, new=kept | set(privileges): sim.server.set_acl(TOKEN_ID, path, new))
     assert main(["check", *manifests()]) == 0
+
+
+def test_a_token_without_any_entry_is_told_to_be_given_one(manifests, sim, capsys):
+    sim.call(lambda: sim.server.set_acl(TOKEN_ID, "/", ()))
+    assert main(["check", *manifests()]) == 1
+    out = capsys.readouterr().out
+    assert "pveum role add ROLE --privs VM.Audit" in out
+    assert "pveum acl modify /vms --users USER --tokens TOKEN --roles ROLE" in out
+    assert "role modify" not in out
+
+
+def test_cloning_needs_a_privilege_of_each_template(manifests, sim, capsys):
+    sim.add_template(vmid=9000)
+    sim.add_template(vmid=9001)
+    held = set(sim.server.privileges) - {"VM.Clone"}
+    sim.call(lambda: sim.server.set_acl(TOKEN_ID, "/", held))
+    assert main(["check", *manifests()]) == 1
+    assert lines(capsys.readouterr().out, "FAILED") == ["cloning templates: lacks VM.Clone on /vms"]
+    sim.call(lambda: sim.server.set_acl(TOKEN_ID, "/vms/9001", held | {"VM.Clone"}))
+    assert main(["check", *manifests()]) == 0
+    assert "cloning templates, of which 9001 only" in lines(capsys.readouterr().out, "ok")
+
+
+def test_the_storage_of_seeds_has_to_be_seen_too(manifests, sim, capsys):
+    held = set(sim.server.privileges) - {"Datastore.Audit"}
+    sim.call(lambda: sim.server.set_acl(TOKEN_ID, "/storage/local", held))
+    assert main(["check", *manifests()]) == 1
+    told = lines(capsys.readouterr().out, "FAILED")
+    assert told[0] == "reading VMs and nodes: lacks Datastore.Audit on /storage/local"
 
 
 def test_what_only_some_vms_need_is_told_and_is_no_failure(manifests, sim, capsys):
@@ -102,7 +142,9 @@ def test_what_only_some_vms_need_is_told_and_is_no_failure(manifests, sim, capsy
         "high availability: lacks Sys.Console on /",
         "moving VMs: lacks VM.Migrate on /vms",
     ]
-    assert "--privs VM.Migrate   # on /vms" in out
+    needed, _, optional = out.partition("Only where it is wanted, on a Proxmox node:")
+    assert "pveum" not in needed
+    assert "--privs VM.Migrate   # for /vms" in optional
 
 
 def test_an_endpoint_that_is_down_is_a_failure_and_the_others_are_asked(manifests, sim, capsys):
@@ -137,7 +179,7 @@ def test_storages_and_bridges_that_are_nowhere_are_told(manifests, capsys):
     assert lines(capsys.readouterr().out, "FAILED") == [
         "spec.defaults.storage tank: on no node, or its content is without images",
         "spec.defaults.seedStorage local-lvm: on no node, or its content is without iso",
-        "spec.defaults.bridge vmbr7: on no node, or the credentials may not use it (SDN.Use)",
+        "spec.defaults.bridge vmbr7: seen on no node: it is not there, or SDN.Use on it is missing",
     ]
 
 
@@ -171,6 +213,18 @@ def b64(text: str) -> str:
         ("kind: ProxmoxVM\n", "there is no ProxmoxCluster in these files"),
         ("kind: ProxmoxCluster\nmetadata: {name: lab}\nspec: {}\n", "spec.endpoints"),
         ("tokenSecret: [very-secret\n", "is no YAML at line 2"),
+        ("made: 2026-13-01\n", "is no YAML"),
+        (
+            f"{CLUSTER}---\nkind: Secret\nmetadata: very-secret\n",
+            "a Secret: metadata must hold keys and values",
+        ),
+        (f"{CLUSTER}---\n{SECRET}stringData: very-secret\n", "stringData must hold keys and values"),
+        (f"{CLUSTER}---\n{SECRET}data: [very-secret]\n", "data must hold keys and values"),
+        (f"{CLUSTER}---\n{SECRET}data: {{tokenID: very-secret}}\n", "a value under data is not base64"),
+        (
+            f"{CLUSTER}---\n{SECRET}stringData: {{tokenID: a@pve!b=very-secret, tokenSecret: very-secret}}\n",
+            "tokenID must look like user@realm!name",
+        ),
     ],
 )
 def test_manifests_that_cannot_be_right_are_wrong_usage(tmp_path, text, told, capsys):
