@@ -128,7 +128,7 @@ def leading(world: World, lease: str) -> Iterator[None]:
         transport = AioTransport(await log_in(world.control_plane.kubeconfig))
         elector = LeaderElector(
             KubeLease(Kube(transport), namespace=NAMESPACE, name=lease),
-            identity="operator_1", duration=4.0, renew=1.0, poll=0.2, call_timeout=0.9,
+            identity="operator_1", duration=20.0, renew=1.0, poll=0.2, call_timeout=0.9,
         )  # fmt: skip
         try:
             await elector.run(lead)
