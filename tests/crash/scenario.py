@@ -83,7 +83,6 @@ class Run:
     switch: Switch
     operator: Operator
     heir: Operator | None = None
-    owed: bool = False
 
     def perform(self) -> list[str]:
         """All acts but the first's ``do``; returns what is wrong in the end."""
@@ -109,7 +108,7 @@ class Run:
         while time.monotonic() < deadline:
             self.stage.vmid()
             self._bury_and_inherit()
-            if not self.owed and reached():
+            if not self.switch.owes and reached():
                 return True
             time.sleep(0.05)
         return False
@@ -119,14 +118,12 @@ class Run:
         if self.switch.dead and self.heir is None and self.switch.died.wait(PATIENCE):
             self.operator.kill()
             self.heir = self.stage.start(self._switch(), after=self.switch)
-            self.owed = self.switch.owes
         if (
-            self.owed
+            self.switch.owes
             and self.heir is not None
             and (self.heir.passed or (self.heir.connected and self.stage.is_gone()))
         ):
             self.stage.deliver(self.switch)
-            self.owed = False
 
     def _switch(self) -> Switch:
         switch = Switch(self.stage.role)

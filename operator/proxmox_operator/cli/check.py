@@ -32,7 +32,7 @@ from proxmox_operator.proxmox.permissions import (
     permissions,
 )
 from proxmox_operator.proxmox.resources import Inventory
-from proxmox_operator.proxmox.session import ClusterSession, Connect, connect
+from proxmox_operator.proxmox.session import ClusterSession
 
 TOKEN_ID, TOKEN_SECRET = "PROXMOX_TOKEN_ID", "PROXMOX_TOKEN_SECRET"
 
@@ -70,7 +70,7 @@ class Findings:
     granted: Permissions = field(default_factory=dict)
 
 
-def check(arguments: list[str], *, connect: Connect = connect) -> int:
+def check(arguments: list[str]) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="proxmox-operator check",
@@ -84,17 +84,17 @@ def check(arguments: list[str], *, connect: Connect = connect) -> int:
         clusters = [ProxmoxCluster.parse(raw) for raw in documents if raw.get("kind") == ProxmoxCluster.kind]
         if not clusters:
             raise NeedsHuman("there is no ProxmoxCluster in these files")
-        done = [_check(cluster, _credentials(cluster, documents), connect) for cluster in clusters]
+        done = [_check(cluster, _credentials(cluster, documents)) for cluster in clusters]
     except NeedsHuman as error:
         print(f"proxmox-operator check: {error.message}", file=sys.stderr)
         return 2
     return 0 if all(done) else 1
 
 
-def _check(cluster: ProxmoxCluster, credentials: Credentials, connect: Connect) -> bool:
+def _check(cluster: ProxmoxCluster, credentials: Credentials) -> bool:
     who = credentials.token_id if isinstance(credentials, TokenCredentials) else credentials.username
     print(f"ProxmoxCluster {cluster.metadata.name}, as {who}")
-    found = asyncio.run(examine(cluster, credentials, connect=connect))
+    found = asyncio.run(examine(cluster, credentials))
     findings = found.findings
     for finding in findings:
         print(finding)
@@ -108,7 +108,7 @@ def _check(cluster: ProxmoxCluster, credentials: Credentials, connect: Connect) 
     return all(finding.ok is not False for finding in findings)
 
 
-async def examine(cluster: ProxmoxCluster, credentials: Credentials, *, connect: Connect) -> Findings:
+async def examine(cluster: ProxmoxCluster, credentials: Credentials) -> Findings:
     """All findings about a cluster. Raises NeedsHuman for settings that cannot be right; what Proxmox refuses, or does
     not answer, is a finding."""
     try:
@@ -119,7 +119,6 @@ async def examine(cluster: ProxmoxCluster, credentials: Credentials, *, connect:
             tls=tls_of(cluster),
             limits=limits_of(cluster),
             expected=identity_of(cluster),
-            connect=connect,
         )
     except ValueError as error:
         raise NeedsHuman(f"ProxmoxCluster {cluster.metadata.name}: {error}") from None

@@ -14,12 +14,14 @@ from typing import Any
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.engine.election import LeaderElector, process_identity
 from proxmox_operator.engine.settings import Settings
+from proxmox_operator.engine.store import ObjectStore
 from proxmox_operator.errors import LeadershipLost, NeedsHuman, OperatorError, Outdated
 from proxmox_operator.kube.client import Kube
 from proxmox_operator.kube.errors import NotFound
 from proxmox_operator.kube.lease import KubeLease
 from proxmox_operator.kube.login import log_in
 from proxmox_operator.kube.resources import PROXMOX_CLUSTERS, PROXMOX_VMS, VM_TEMPLATES, Resource
+from proxmox_operator.kube.status import StatusWriter
 from proxmox_operator.kube.transport import AioTransport
 
 PROG = "proxmox-operator release"
@@ -150,12 +152,7 @@ async def let_go(kube: Kube, *, dry: bool) -> None:
 
 
 async def _look_again(kube: Kube) -> None:
-    back = [
-        _name(raw)
-        for resource in KINDS
-        for raw in await _objects(kube, resource)
-        if FINALIZER in (raw["metadata"].get("finalizers") or ())
-    ]
+    back = [_name(raw) for resource in KINDS for raw in await _objects(kube, resource) if _is_held(raw)]
     if back:
         message = (
             f"an operator runs that takes no part in this election: it has put its finalizer back on "
@@ -177,13 +174,11 @@ async def _drop(kube: Kube, resource: Resource, raw: Raw, *, dry: bool) -> bool:
     """Whether there was one to drop. Under a resourceVersion: finalizers that others add meanwhile are kept."""
     metadata = raw["metadata"]
     for attempt in range(TRIES):
-        finalizers = raw["metadata"].get("finalizers") or []
-        others = [name for name in finalizers if name != FINALIZER]
-        if others == finalizers:
+        if not _is_held(raw):
             return False
         try:
             if not dry:
-                await kube.patch_metadata(resource, raw, {"finalizers": others})
+                await StatusWriter(kube, ObjectStore()).drop_finalizer(raw)
             return True
         except NotFound:
             return True
@@ -195,6 +190,10 @@ async def _drop(kube: Kube, resource: Resource, raw: Raw, *, dry: bool) -> bool:
             except NotFound:
                 return True
     raise AssertionError("the last attempt raises")
+
+
+def _is_held(raw: Raw) -> bool:
+    return FINALIZER in (raw["metadata"].get("finalizers") or ())
 
 
 def _told(raw: Raw) -> str:
