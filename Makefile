@@ -2,7 +2,7 @@
 # `python -m guest build` the image that real guests boot from.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-integration test-contract test-guest lint fmt crds docs-tables bench lock kind clean bootstrap
+.PHONY: help demo test test-unit test-integration test-contract test-guest test-chart lint fmt crds chart docs-tables bench lock kind clean bootstrap
 
 PY := .venv/bin/python
 HACK := PYTHONPATH=hack
@@ -48,6 +48,10 @@ test-integration: bootstrap  ## Only the tests on an API server: our own, or the
 test-contract: bootstrap  ## What we rely on in Proxmox VE: the simulator, or a real one (PVE_URL=... and so on)
 	@$(PYTEST) -n 0 -m contract tests $(ARGS)
 
+test-chart: bootstrap  ## Only the tests of the chart and what is rendered from it
+	@$(HACK) $(PY) -m controlplane build
+	@$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope tests/chart $(ARGS)
+
 test-guest: bootstrap  ## Only the tests that boot real guests (QEMU; emulated where there is no KVM)
 	@$(OWN) $(HACK) $(PY) -m controlplane build
 	@$(HACK) $(PY) -m guest build >/dev/null
@@ -65,6 +69,9 @@ fmt: bootstrap  ## Format, and fix what ruff can fix
 
 crds: bootstrap  ## Write crds/*.yaml from the models
 	@.venv/bin/proxmox-operator crds --output crds
+
+chart: bootstrap  ## Write what of charts/ and manifests/ is made from the code and from the chart's values
+	@$(HACK) $(PY) -m chartfiles
 
 docs-tables: bootstrap  ## Write the tables in docs/ that are made from the code
 	@$(HACK) $(PY) -m doctables

@@ -39,6 +39,11 @@ def apiserver_flags(certs: Path, tokens: Path, key: Path, etcd: int, secure: int
     ]
 
 
+def audit_flags(policy: Path, log: Path) -> list[str]:
+    """Have the API server record who did what, for tests of rights."""
+    return [f"--audit-policy-file={policy}", f"--audit-log-path={log}", "--audit-log-mode=blocking"]
+
+
 def controller_manager_flags(data: Path, kubeconfig: Path) -> list[str]:
     return [
         f"--kubeconfig={kubeconfig}",
@@ -46,7 +51,8 @@ def controller_manager_flags(data: Path, kubeconfig: Path) -> list[str]:
         "--bind-address=127.0.0.1",
         "--secure-port=0",
         "--leader-elect=false",
-        "--controllers=namespace-controller,garbage-collector-controller,serviceaccount-controller",
+        "--controllers=namespace-controller,garbage-collector-controller,"
+        "serviceaccount-controller,clusterrole-aggregation-controller",
         "--kube-api-qps=200",
         "--kube-api-burst=400",
     ]

@@ -22,12 +22,18 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from controlplane.build import ControlPlaneError, locate
-from controlplane.flags import apiserver_flags, controller_manager_flags, etcd_flags
+from controlplane.flags import apiserver_flags, audit_flags, controller_manager_flags, etcd_flags
 
 GUARD = Path(__file__).resolve().parent / "guard.py"
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
 PORT_TRIES = 3
+AUDIT_POLICY = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata}]
+"""
 ALLOW_REMOTE = "PROXMOX_OPERATOR_ALLOW_REMOTE_CLUSTER"
 
 
@@ -88,6 +94,13 @@ class Cluster:
     def create_namespace(self, name: str) -> None:
         self.kubectl("create", "namespace", name, check=True)
 
+    def log_in_as(self, namespace: str, account: str) -> Path:
+        """A kubeconfig of a ServiceAccount, whose token lasts a day."""
+        token = self.kubectl("create", "token", account, "-n", namespace, "--duration=24h", check=True).stdout
+        config = json.loads(self.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": token.strip()}
+        return _private(self._data / f"kubeconfig-{namespace}-{account}", json.dumps(config))
+
     def delete_namespace(self, name: str) -> None:
         """Start the deletion; it ends only where a controller manager runs and no finalizer is in the way."""
         self.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found", check=True)
@@ -99,11 +112,17 @@ class ControlPlane(Cluster):
     admin_token: str
     ca_file: Path
 
-    def __init__(self, *, with_controller_manager: bool = False, log_dir: Path | None = None) -> None:
-        """Without `log_dir`, logs are removed on exit, unless an exception ends the `with` block."""
+    def __init__(
+        self, *, with_controller_manager: bool = False, audited: bool = False, log_dir: Path | None = None
+    ) -> None:
+        """Without `log_dir`, logs are removed on exit, unless an exception ends the `with` block.
+
+        With `audited`, :meth:`audit` tells what was asked of the API server.
+        """
         manager = ["kube-controller-manager"] if with_controller_manager else []
         super().__init__("etcd", "kube-apiserver", *manager)
         self.log_dir = log_dir or self._scratch / "logs"
+        self._audited = audited
         self._guard: subprocess.Popen[str] | None = None
         self.pids: dict[str, int] = {}
 
@@ -130,6 +149,12 @@ class ControlPlane(Cluster):
     def stop(self) -> None:
         self._end(keep_logs=False)
 
+    def audit(self, user: str) -> list[dict[str, Any]]:
+        """The requests of a user that were answered, as audit.k8s.io/v1 Events; only where it is `audited`."""
+        lines = (self._data / "audit.log").read_text().splitlines()
+        events: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        return [event for event in events if event["user"].get("username") == user]
+
     def _end(self, *, keep_logs: bool) -> None:
         self._stop_processes()
         if keep_logs and self.log_dir.exists():
@@ -152,7 +177,11 @@ class ControlPlane(Cluster):
         tokens = _private(self._data / "tokens.csv", f'{self.admin_token},admin,admin,"system:masters"\n')
         key = _private(self._data / "service-account.key", _signing_key())
         self._spawn("etcd", etcd_flags(self._data / "etcd", client, peer))
-        self._spawn("kube-apiserver", apiserver_flags(self._data / "certs", tokens, key, client, secure))
+        flags = apiserver_flags(self._data / "certs", tokens, key, client, secure)
+        if self._audited:
+            policy = _private(self._data / "audit-policy.yaml", AUDIT_POLICY)
+            flags += audit_flags(policy, self._data / "audit.log")
+        self._spawn("kube-apiserver", flags)
         if problem := self._wait_until_ready():
             if not last and "address already in use" in problem:
                 return False

@@ -17,6 +17,7 @@ from unittest import mock
 
 from controlplane import Cluster
 from crash.points import Switch
+from harness.account import operator_kubeconfig
 from harness.kubeapi import KubeApi, Raw, Refused
 from harness.operator import NAMESPACE, RunningOperator
 from proxmox_operator.controllers.manager import Manager
@@ -204,7 +205,7 @@ class Stage:
         switch.deliver(lambda call: asyncio.run(self._send(call)))
 
     async def _send(self, call: Call) -> None:
-        transport = AioTransport(await log_in(self._control_plane.kubeconfig))
+        transport = AioTransport(await log_in(operator_kubeconfig(self._control_plane)))
         try:
             await transport.send(call)
         finally:
@@ -305,7 +306,7 @@ class Operator:
         self._cluster = cluster
         self._kind = kind
         self._running = RunningOperator(
-            control_plane.kubeconfig, namespace=namespace, wrap=switch.wrap, connect=switch.connect,
+            operator_kubeconfig(control_plane), namespace=namespace, wrap=switch.wrap, connect=switch.connect,
             workers=4, slow_retry=0.2, takeover_delay=LATEST if after and after.owes else SOON,
             prepare=self._prepare,
         )  # fmt: skip

@@ -35,6 +35,7 @@ from typing import Any, NamedTuple, Self
 from unittest import mock
 
 from controlplane import Cluster
+from harness.account import operator_kubeconfig
 from harness.kubeapi import KubeApi, Raw, Refused
 from harness.operator import NAMESPACE, RunningOperator
 from proxmox_operator.api.names import FINALIZER
@@ -168,7 +169,7 @@ class World:
     def start(self) -> None:
         """Start an operator that watches this world's namespaces."""
         changes = {"watch_namespaces": self.namespaces, **self._settings}
-        self.operator = RunningOperator(self.control_plane.kubeconfig, **changes).__enter__()
+        self.operator = RunningOperator(operator_kubeconfig(self.control_plane), **changes).__enter__()
         manager = self.operator.manager
         assert manager is not None
         manager.context.secrets._max_age = manager.context.namespaces._seconds = MEMORY
