@@ -25,6 +25,30 @@ def test_a_vm_stopped_behind_our_back_is_started_again(world: World) -> None:
     assert [call.path.rpartition("/")[2] for call in world.writes()] == ["start"]
 
 
+def test_a_vm_that_goes_off_before_anybody_has_seen_it_on_is_started_once_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("memory", "reconcile"):
+        monkeypatch.setattr(f"proxmox_operator.controllers.vm.{module}.LAG", 2.0)
+    name = world.make("web")
+    vmid = world.wait_ready(name)
+    starts: list[Call] = []
+
+    def unseen(call: Call) -> Answer | None:
+        """From the first start on the inventory stands still: it goes on showing the VM off."""
+        if call.path.endswith("/status/start"):
+            starts.append(call)
+        seen = call.path.endswith("/cluster/resources") and len(starts) == 1
+        return Answer(599, "Too many redirections") if seen else None
+
+    world.sim.intercept = unseen
+    world.sim.stop(vmid)
+    world.wait_until(lambda: running(world, vmid), "it runs again", name)
+    world.sim.stop(vmid)
+    world.sim.intercept = lambda call: starts.append(call) if call.path.endswith("/status/start") else None
+    world.wait_until(lambda: len(starts) == 2 and running(world, vmid), "and again", name)
+
+
 def test_a_vm_that_lost_its_power_is_started_again(world: World) -> None:
     name = world.make("web")
     vmid = world.wait_ready(name)

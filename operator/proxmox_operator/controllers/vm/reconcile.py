@@ -21,7 +21,7 @@ from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.outcome import Outcome, outcome_of
 from proxmox_operator.controllers.vm import firstboot, moves
 from proxmox_operator.controllers.vm.apply import Applier
-from proxmox_operator.controllers.vm.memory import Memory
+from proxmox_operator.controllers.vm.memory import LAG, Memory
 from proxmox_operator.controllers.vm.observe import Observer
 from proxmox_operator.controllers.vm.seeding import CLEANING
 from proxmox_operator.controllers.vm.statuses import PROGRESS_AFTER, StatusKeeper
@@ -324,6 +324,8 @@ class VMReconciler:
             memory.restart_at if memory.restart_at is not None else inf,
             memory.ask_at if memory.ask_at is not None else inf,
             memory.boot.ask_at if memory.boot.ask_at is not None else inf,
+            # A VM that went off again before the inventory had shown it on changes nothing there: nobody tells.
+            memory.power_at + LAG if memory.power is not None else inf,
         )
         return max(at - self._context.clock(), 1.0)
 
