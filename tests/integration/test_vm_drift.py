@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from harness.world import World
+from proxmox_operator.controllers.vm.reconcile import VMReconciler
 from pvesim.recorder import Answer, Call
 
 
@@ -30,6 +31,9 @@ def test_a_vm_that_goes_off_before_anybody_has_seen_it_on_is_started_once_more(
 ) -> None:
     for module in ("memory", "reconcile"):
         monkeypatch.setattr(f"proxmox_operator.controllers.vm.{module}.LAG", 2.0)
+    monkeypatch.setattr(
+        VMReconciler, "_interval", lambda *_: 3600.0
+    )  # else it is seen when the config is read again
     name = world.make("web")
     vmid = world.wait_ready(name)
     starts: list[Call] = []

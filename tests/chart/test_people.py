@@ -1,0 +1,64 @@
+"""What the roles view, edit and admin of Kubernetes let people do with our kinds, once the chart is installed."""
+
+import time
+
+import pytest
+
+from chart.conftest import NAMESPACE, Helm
+from chartfiles import CHART
+from controlplane import ControlPlane
+
+KINDS = ("proxmoxvms", "vmtemplates", "proxmoxclusters")
+
+
+@pytest.fixture(scope="module")
+def peopled(helm: Helm, server: ControlPlane) -> ControlPlane:
+    """One person for each role, bound in one namespace and, as nothing forbids it, in the whole cluster."""
+    helm("install", "proxmox-operator", str(CHART), "-n", NAMESPACE, "--create-namespace", cluster=server)
+    for role in ("view", "edit", "admin"):
+        for what in ("rolebinding", "clusterrolebinding"):
+            person = f"{what}-{role}"
+            server.kubectl("create", what, person, f"--clusterrole={role}", f"--user={person}", check=True)
+    deadline = time.monotonic() + 20
+    while not may(server, "rolebinding-admin", "delete", "proxmoxvms"):
+        assert time.monotonic() < deadline, "the roles of Kubernetes are not aggregated"
+        time.sleep(0.2)
+    return server
+
+
+def may(server: ControlPlane, person: str, verb: str, what: str) -> bool:
+    kind, _, part = what.partition("/")
+    only = [f"--subresource={part}"] if part else []
+    asked = server.kubectl(
+        "auth", "can-i", verb, f"{kind}.proxmox-operator.io", *only, "--as", person, "-n", "default"
+    )
+    return asked.stdout.strip() == "yes"
+
+
+@pytest.mark.parametrize("verb", ["get", "watch"])
+@pytest.mark.parametrize("role", ["view", "edit", "admin"])
+def test_whoever_may_look_at_a_namespace_may_look_at_its_vms(peopled: ControlPlane, role: str, verb: str):
+    assert may(peopled, f"rolebinding-{role}", verb, "proxmoxvms")
+
+
+@pytest.mark.parametrize("verb", ["create", "patch", "delete"])
+@pytest.mark.parametrize(("role", "allowed"), [("view", False), ("edit", True), ("admin", True)])
+def test_whoever_may_edit_a_namespace_may_edit_its_vms(
+    peopled: ControlPlane, role: str, allowed: bool, verb: str
+):
+    assert may(peopled, f"rolebinding-{role}", verb, "proxmoxvms") is allowed
+
+
+@pytest.mark.parametrize("role", ["view", "edit", "admin"])
+def test_nobody_is_granted_writes_to_what_belongs_to_the_whole_cluster_or_to_the_operator(
+    peopled: ControlPlane, role: str
+):
+    granted = [
+        f"{verb} {kind}{part}"
+        for kind in KINDS
+        for part in ("", "/status")
+        for verb in ("create", "update", "patch", "delete")
+        if (kind, part) != ("proxmoxvms", "")
+        and may(peopled, f"clusterrolebinding-{role}", verb, kind + part)
+    ]
+    assert granted == []
