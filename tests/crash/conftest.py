@@ -6,17 +6,18 @@ import pytest
 
 from controlplane import Cluster
 from crash.stage import Stage
-from harness.kubeapi import KubeApi
+from crash.witness import Witness
+from proxmox_operator.kube.resources import PROXMOX_VMS, VM_TEMPLATES
 
 
 @pytest.fixture(scope="module")
-def kube(control_plane: Cluster) -> Iterator[KubeApi]:
-    with KubeApi(control_plane.kubeconfig) as api:
+def kube(control_plane: Cluster) -> Iterator[Witness]:
+    with Witness(control_plane.kubeconfig, PROXMOX_VMS, VM_TEMPLATES) as api:
         yield api
 
 
 @pytest.fixture(scope="module")
-def new_stage(control_plane: Cluster, kube: KubeApi, request: pytest.FixtureRequest) -> Callable[[], Stage]:
+def new_stage(control_plane: Cluster, kube: Witness, request: pytest.FixtureRequest) -> Callable[[], Stage]:
     """Makes stages for this module, one at a time."""
     namespace = request.module.__name__.rpartition(".")[2].replace("_", "-")
     return lambda: Stage(control_plane, kube, namespace)

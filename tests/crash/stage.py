@@ -17,8 +17,9 @@ from unittest import mock
 
 from controlplane import Cluster
 from crash.points import Switch
+from crash.witness import Witness
 from harness.account import operator_kubeconfig
-from harness.kubeapi import KubeApi, Raw, Refused
+from harness.kubeapi import Raw, Refused
 from harness.operator import NAMESPACE, RunningOperator
 from proxmox_operator.controllers.manager import Manager
 from proxmox_operator.controllers.outcome import Outcome
@@ -69,7 +70,7 @@ class Stage:
     storage = "local-lvm"
     besides: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, control_plane: Cluster, kube: KubeApi, namespace: str) -> None:
+    def __init__(self, control_plane: Cluster, kube: Witness, namespace: str) -> None:
         self._control_plane = control_plane
         self.kube = kube
         self.namespace = namespace
@@ -152,7 +153,7 @@ class Stage:
         self.apply()
 
     def raw(self) -> Raw | None:
-        return self.kube.get(self.resource, self.NAME, self.home)
+        return self.kube.seen(self.resource, self.NAME, self.home)
 
     def is_ready(self) -> bool:
         """Ready for the present generation."""
@@ -189,6 +190,7 @@ class Stage:
             self.kube.delete(resource, name, namespace)
             with suppress(Refused):
                 self.kube.merge(resource, name, {"metadata": {"finalizers": None}}, namespace=namespace)
+        self.kube.forget(resource, name, namespace)
 
     # Operators
 

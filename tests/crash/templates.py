@@ -12,7 +12,8 @@ from crash.living import OnOneStage
 from crash.points import Point
 from crash.scenario import Act
 from crash.stage import Stage
-from harness.kubeapi import KubeApi, Raw
+from crash.witness import Witness
+from harness.kubeapi import Raw
 from imageserver import GIB, ImageServer, qcow2
 from proxmox_operator.kube.resources import VM_TEMPLATES
 from proxmox_operator.planning.identity import read_mark
@@ -31,7 +32,7 @@ class TemplateStage(Stage):
     resource = VM_TEMPLATES
 
     def __init__(
-        self, control_plane: Cluster, kube: KubeApi, namespace: str, *, via: str = "Proxmox"
+        self, control_plane: Cluster, kube: Witness, namespace: str, *, via: str = "Proxmox"
     ) -> None:
         super().__init__(control_plane, kube, namespace)
         self._via = via

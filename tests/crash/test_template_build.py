@@ -11,7 +11,7 @@ from controlplane import Cluster
 from crash.points import Mode
 from crash.scenario import play_all
 from crash.templates import BuildAndDelete, BuiltStage
-from harness.kubeapi import KubeApi
+from crash.witness import Witness
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def impatient_with_guests(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("mode", [Mode.LOST, Mode.LATE])
 def test_each_step_runs_once_and_nothing_unsealed_is_converted_wherever_the_operator_dies(
-    mode: Mode, control_plane: Cluster, kube: KubeApi, record_property: Callable[[str, object], None]
+    mode: Mode, control_plane: Cluster, kube: Witness, record_property: Callable[[str, object], None]
 ) -> None:
     with BuildAndDelete(lambda: BuiltStage(control_plane, kube, "test-build")) as scenario:
         record_property("summary", play_all(scenario, mode))
