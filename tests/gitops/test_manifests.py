@@ -1,9 +1,11 @@
 """What people put into their own Git: generated files are fresh, ours are admitted, the order is the one told."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -40,15 +42,17 @@ def test_the_patch_and_the_values_hold_the_scripts_as_they_are() -> None:
     assert patch["data"] == values["configs"]["cm"] == argohealth.checks()
 
 
-def test_the_patch_adds_to_a_configuration_that_is_there(control_plane: Cluster, namespace: str) -> None:
-    kubectl = control_plane.kubectl
+def test_the_patch_adds_to_a_configuration_that_is_there(
+    control_plane: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    kubectl, patch = control_plane.kubectl, tmp_path / "argocd-cm.yaml"
+    text = argohealth.files()[patch.name]
+    patch.write_text(text.replace("namespace: argocd", f"namespace: {namespace}"))
     made = kubectl(
         "create", "configmap", "argocd-cm", "-n", namespace, "--from-literal=url=https://example.org"
     )
     assert made.returncode == 0, made.stderr
-    file = str(argohealth.FOLDER / "argocd-cm.yaml")
-    text = Path(file).read_text().replace("namespace: argocd", f"namespace: {namespace}")
-    patched = kubectl("patch", "configmap", "argocd-cm", "-n", namespace, "--type=merge", "-p", text)
+    patched = kubectl("patch", "configmap", "argocd-cm", "-n", namespace, "--patch-file", str(patch))
     assert patched.returncode == 0, patched.stderr
     found = yaml.safe_load(kubectl("get", "configmap", "argocd-cm", "-n", namespace, "-o", "yaml").stdout)
     assert found["data"] == {"url": "https://example.org", **argohealth.checks()}
@@ -93,18 +97,23 @@ def test_flux_takes_the_same_steps_each_once_the_one_before_is_ready() -> None:
 def test_both_lead_to_folders_that_are_there_and_to_the_same_objects() -> None:
     apps = by_name(APPS / "root.yaml", *(APPS / "apps").glob("*.yaml"))
     steps = by_name(MANIFESTS / "flux" / "kustomizations.yaml")
-    chart = apps.pop("proxmox-operator")["spec"]["source"]["path"]
-    [release] = [
-        raw
-        for raw in objects(MANIFESTS / "flux" / "operator" / "release.yaml")
-        if raw["kind"] == "HelmRelease"
-    ]
-    assert chart == release["spec"]["chart"]["spec"]["chart"] == "charts/proxmox-operator"
+    del apps["proxmox-operator"]  # the chart, see the next test
     for name, app in apps.items():
         path = app["spec"]["source"]["path"]
         assert list((ROOT / path).glob("*.yaml")), path
         if name in steps:
             assert steps[name]["spec"]["path"] == f"./{path}"
+
+
+def test_both_install_the_chart_with_values_that_it_takes() -> None:
+    app = by_name(APPS / "apps" / "0-operator.yaml")["proxmox-operator"]["spec"]["source"]
+    releases = objects(MANIFESTS / "flux" / "operator" / "release.yaml")
+    [release] = [raw["spec"] for raw in releases if raw["kind"] == "HelmRelease"]
+    assert app["path"] == release["chart"]["spec"]["chart"]
+    schema = json.loads((ROOT / app["path"] / "values.schema.json").read_text())
+    for values in (app["helm"]["valuesObject"], release["values"]):
+        jsonschema.validate(values, schema)
+        assert values["crds"]["keep"]
 
 
 def test_argo_cd_applies_and_compares_by_the_api_server() -> None:
