@@ -35,12 +35,7 @@ def checks() -> dict[str, str]:
 
 def files() -> dict[str, str]:
     """Name and text of each file: a patch of the ConfigMap, and values of the argo-cd chart."""
-    patch = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "argocd-cm", "namespace": "argocd"},
-        "data": checks(),
-    }
+    patch = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "argocd-cm"}, "data": checks()}
     return {"argocd-cm.yaml": _yaml(patch), "values.yaml": _yaml({"configs": {"cm": checks()}})}
 
 

@@ -45,17 +45,23 @@ def test_the_patch_and_the_values_hold_the_scripts_as_they_are() -> None:
 def test_the_patch_adds_to_a_configuration_that_is_there(
     control_plane: Cluster, namespace: str, tmp_path: Path
 ) -> None:
-    kubectl, patch = control_plane.kubectl, tmp_path / "argocd-cm.yaml"
-    text = argohealth.files()[patch.name]
-    patch.write_text(text.replace("namespace: argocd", f"namespace: {namespace}"))
-    made = kubectl(
-        "create", "configmap", "argocd-cm", "-n", namespace, "--from-literal=url=https://example.org"
-    )
-    assert made.returncode == 0, made.stderr
-    patched = kubectl("patch", "configmap", "argocd-cm", "-n", namespace, "--patch-file", str(patch))
+    """By kubectl as by kustomize, which looks for what it patches by name and namespace."""
+    patch = str(argohealth.FOLDER / "argocd-cm.yaml")
+    there = ("argocd-cm", "-n", namespace)
+    create = ("create", "configmap", "argocd-cm", "--from-literal=url=https://example.org")
+    base = control_plane.kubectl(*create, "--dry-run=client", "-o", "yaml").stdout
+    assert control_plane.kubectl(*create, "-n", namespace).returncode == 0
+    patched = control_plane.kubectl("patch", "configmap", *there, "--patch-file", patch)
     assert patched.returncode == 0, patched.stderr
-    found = yaml.safe_load(kubectl("get", "configmap", "argocd-cm", "-n", namespace, "-o", "yaml").stdout)
-    assert found["data"] == {"url": "https://example.org", **argohealth.checks()}
+    live = control_plane.kubectl("get", "configmap", *there, "-o", "yaml").stdout
+    for name, text in (("base.yaml", base), ("patch.yaml", Path(patch).read_text())):
+        (tmp_path / name).write_text(text)
+    overlay = {"namespace": "argocd", "resources": ["base.yaml"], "patches": [{"path": "patch.yaml"}]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    built = control_plane.kubectl("kustomize", str(tmp_path))
+    assert built.returncode == 0, built.stderr
+    for text in (live, built.stdout):
+        assert yaml.safe_load(text)["data"] == {"url": "https://example.org", **argohealth.checks()}
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(MANIFESTS)))

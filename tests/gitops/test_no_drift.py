@@ -1,4 +1,4 @@
-"""Every example reaches Ready, in a cluster that has what the examples name, and then is no drift.
+"""Every example reaches Ready, in a cluster that has what the examples name, and is no drift before and after.
 
 What Argo CD's server-side diff asks is asked here: a server-side apply that is not carried out, beside the object.
 """
@@ -124,6 +124,7 @@ def test_an_example_of_a_cluster_reaches_ready_with_a_simulator_in_its_place(lab
     manifest = {"metadata": raw["metadata"], "spec": {**raw["spec"], **ours}}
     name = lab.kube.apply(PROXMOX_CLUSTERS, manifest)["metadata"]["name"]
     try:
+        assert_no_drift(lab, PROXMOX_CLUSTERS, manifest)
         lab.wait_until(
             lambda: is_ready(lab.kube.get(PROXMOX_CLUSTERS, name)), f"ProxmoxCluster {name} is Ready"
         )
@@ -147,6 +148,7 @@ def test_an_example_of_a_template_reaches_ready_with_a_local_image_in_its_place(
         lab.sim.add_vm(source["vmid"], node="pve2")
         lab.look()
     manifest = apply_template(templates, path)
+    assert_no_drift(lab, VM_TEMPLATES, manifest)
     copies = templates.wait_ready(manifest["metadata"]["name"], timeout=60)
     if spec.get("distribution") == "OnDemand":
         assert copies == {}
@@ -171,6 +173,7 @@ def test_an_example_reaches_ready(lab: World, templates: Templates, path: Path) 
             assert apply_template(templates, TEMPLATE_OF_VM)["metadata"]["name"] == ref["name"]
         manifest = {"metadata": metadata, "spec": spec}
         lab.kube.apply(PROXMOX_VMS, manifest)
+        assert_no_drift(lab, PROXMOX_VMS, manifest)
         if path.name in ONLY_LOOKING:
             status, reason = ONLY_LOOKING[path.name]
             assert lab.wait_reason(metadata["name"], reason, timeout=30).status == status

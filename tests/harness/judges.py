@@ -1,7 +1,7 @@
 """What the tools of others say of an object: Argo CD by our Lua, Flux by its own library.
 
-Argo CD runs Lua 5.1 without the libraries of strings, numbers and files; so does this. kstatus is the real one, as a
-program (hack/gotools/kstatus).
+Argo CD runs Lua 5.1 without the libraries of strings, numbers and files. So does this, and without that of times, which
+is another one there. kstatus is the real one, as a program (hack/gotools/kstatus).
 """
 
 import json
@@ -15,11 +15,9 @@ from lupa.lua51 import LuaRuntime
 import argohealth
 import gotools
 
-ROOT = Path(__file__).resolve().parents[2]
-
 _NOT_IN_ARGO = """
 getmetatable("").__index = nil
-string, math, io, debug, coroutine, python = nil
+string, math, io, os, debug, coroutine, python = nil
 """
 
 
