@@ -2,7 +2,7 @@
 # `python -m guest build` the image that real guests boot from.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-integration test-contract test-guest test-chart lint fmt crds chart docs-tables bench lock kind clean bootstrap
+.PHONY: help demo test test-unit test-integration test-contract test-guest test-chart lint fmt crds chart docs-tables argocd bench lock kind clean bootstrap
 
 PY := .venv/bin/python
 HACK := PYTHONPATH=hack
@@ -28,6 +28,7 @@ demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become
 
 test: bootstrap  ## All tests: a real API server of our own, the simulator, and real guests where they can be had
 	@$(OWN) $(HACK) $(PY) -m controlplane build
+	@$(HACK) $(PY) -m gotools kstatus >/dev/null
 	@ran=0 failed=0; \
 	$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope --no-loadscope-reorder tests --ignore tests/guest $(ARGS); $(COUNTED); \
 	$(HACK) $(PY) -m guest build >/dev/null; case $$? in \
@@ -75,6 +76,9 @@ chart: bootstrap  ## Write what of charts/ and manifests/ is made from the code 
 
 docs-tables: bootstrap  ## Write the tables in docs/ that are made from the code
 	@$(HACK) $(PY) -m doctables
+
+argocd: bootstrap  ## Write Argo CD's health checks as a ConfigMap patch and as Helm values, from manifests/argocd/*.lua
+	@$(HACK) $(PY) -m argohealth
 
 bench: bootstrap  ## N VMs (N=100) through their life: times, calls and writes, beside their budgets
 	@$(HACK) $(PY) -m controlplane build

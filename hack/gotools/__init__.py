@@ -1,4 +1,4 @@
-"""Helm, helm-docs and promtool as Go programs of pinned versions, and the CRDs of the Prometheus Operator.
+"""Helm, helm-docs, kstatus and promtool as Go programs of pinned versions, and the CRDs of the Prometheus Operator.
 
 Each folder beside this file is a Go module that pins what it is named after.
 """
@@ -24,6 +24,7 @@ PROGRAMS = {
         "helm": Program(f"{_HELM}/cmd/helm", 120, " ".join(_STAMPS)),
         "helm-docs": Program("github.com/norwoodj/helm-docs/cmd/helm-docs", 10),
     },
+    "kstatus": {"kstatus": Program(".", 40)},
     "promtool": {"promtool": Program("github.com/prometheus/prometheus/cmd/promtool", 380)},
 }
 
@@ -32,7 +33,7 @@ def locate(name: str) -> Path:
     """The path of a program, which is built where it has not been yet. Raises GoBuildError."""
     module = next(module for module, programs in PROGRAMS.items() if name in programs)
     folder = FOLDER / module
-    pins = hashlib.sha256((folder / "go.mod").read_bytes() + (folder / "go.sum").read_bytes())
+    pins = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.iterdir())))
     cache = builtonce.cache_dir(f"{module}-{pins.hexdigest()[:12]}")
     return Module("gotools", folder, cache, PROGRAMS[module]).build([name])[name]
 

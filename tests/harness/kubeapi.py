@@ -24,7 +24,9 @@ class Refused(Exception):
 
 
 class KubeApi:
-    """Plain calls with an administrator's rights. Use as a context manager."""
+    """Plain calls with an administrator's rights. Use as a context manager. ``manager`` owns the fields it applies."""
+
+    manager = "person"
 
     def __init__(self, kubeconfig: Path) -> None:
         self._client = config.new_client_from_config(str(kubeconfig))  # type: ignore[no-untyped-call]
@@ -54,16 +56,20 @@ class KubeApi:
 
         Raises Refused with the message a person would get.
         """
+        return self._apply(resource, manifest, {"fieldManager": self.manager, "force": "true"})
+
+    def would_apply(self, resource: Resource, manifest: Raw, *, manager: str) -> Raw:
+        """The object as it would be, were this applied by ``manager``, who takes no field from anybody.
+
+        Raises Refused, for a conflict too. Argo CD's server-side diff compares this answer with the object.
+        """
+        return self._apply(resource, manifest, {"fieldManager": manager, "dryRun": "All"})
+
+    def _apply(self, resource: Resource, manifest: Raw, query: dict[str, str]) -> Raw:
         body = {"apiVersion": resource.api_version, "kind": resource.kind, **manifest}
         metadata = body["metadata"]
         where = path(resource, metadata["name"], metadata.get("namespace", ""))
-        return self._call(
-            "PATCH",
-            where,
-            body,
-            {"fieldManager": "person", "force": "true"},
-            kind="application/apply-patch+yaml",
-        )
+        return self._call("PATCH", where, body, query, kind="application/apply-patch+yaml")
 
     def create(self, resource: Resource, manifest: Raw) -> Raw:
         body = {"apiVersion": resource.api_version, "kind": resource.kind, **manifest}

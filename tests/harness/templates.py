@@ -69,8 +69,8 @@ class Templates:
         self.apply(name, **{"storage": "local-lvm", **spec})
         return name
 
-    def apply(self, name: str, **spec: Any) -> None:
-        """Apply a VMTemplate of this name in the world's cluster; a field that is None is left out."""
+    def apply(self, name: str, **spec: Any) -> Raw:
+        """Apply a VMTemplate of this name in the world's cluster; without fields that are None. Returns that."""
         self._made.append(name)
         wanted = {"clusterRef": {"name": self.world.cluster}, **spec}
         manifest = {
@@ -78,6 +78,7 @@ class Templates:
             "spec": {key: value for key, value in wanted.items() if value is not None},
         }
         self.world.kube.apply(VM_TEMPLATES, manifest)
+        return manifest
 
     def edit(self, name: str, **spec: Any) -> None:
         """Change fields of ``spec``; None removes one."""

@@ -17,6 +17,9 @@ from proxmox_operator.api.proxmoxvm import ProxmoxVM
 from proxmox_operator.api.structural import Schema, structural
 from proxmox_operator.api.vmtemplate import VMTemplate
 
+UNSEEN = {"observedGeneration": -1}
+"""The status of an object that nobody has looked at. Without it, a new object counts as a done one by kstatus."""
+
 HEADER = "# Generated from proxmox_operator.api by `make crds`. Do not edit.\n"
 
 
@@ -143,7 +146,7 @@ def object_schema(model: type[Resource]) -> Schema:
         "kind": {"description": f"Always {model.kind}.", "type": "string"},
         "metadata": {"type": "object"},
         "spec": schema["properties"]["spec"],
-        "status": bare["properties"]["status"],
+        "status": {**bare["properties"]["status"], "default": UNSEEN},
     }
     return {**schema, "properties": properties, "required": ["spec"]}
 

@@ -106,6 +106,13 @@ def test_every_text_and_list_of_a_spec_is_bounded():
         assert "additionalProperties" not in field or "maxProperties" in field, path
 
 
+def test_a_status_that_nobody_has_written_is_one_of_no_generation():
+    """So that who goes by kstatus does not take a new object for a done one."""
+    assert [schema(crd)["properties"]["status"]["default"] for crd in CRDS] == [
+        {"observedGeneration": -1}
+    ] * 3
+
+
 def test_nothing_of_a_status_is_bounded_or_has_a_default():
     """A status that is refused for its length would leave the object without a word."""
     for path, field in FIELDS.items():
