@@ -28,7 +28,7 @@ demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become
 
 test: bootstrap  ## All tests: a real API server of our own, the simulator, and real guests where they can be had
 	@$(OWN) $(HACK) $(PY) -m controlplane build
-	@$(HACK) $(PY) -m gotools kstatus >/dev/null
+	@$(HACK) $(PY) -m gotools helm helm-docs kstatus promtool >/dev/null
 	@ran=0 failed=0; \
 	$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope --no-loadscope-reorder tests --ignore tests/guest $(ARGS); $(COUNTED); \
 	$(HACK) $(PY) -m guest build >/dev/null; case $$? in \
@@ -51,6 +51,7 @@ test-contract: bootstrap  ## What we rely on in Proxmox VE: the simulator, or a 
 
 test-chart: bootstrap  ## Only the tests of the chart and what is rendered from it
 	@$(HACK) $(PY) -m controlplane build
+	@$(HACK) $(PY) -m gotools helm helm-docs >/dev/null
 	@$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope tests/chart $(ARGS)
 
 test-guest: bootstrap  ## Only the tests that boot real guests (QEMU; emulated where there is no KVM)
