@@ -25,7 +25,9 @@ PROGRAMS = {
         "helm-docs": Program("github.com/norwoodj/helm-docs/cmd/helm-docs", 10),
     },
     "kstatus": {"kstatus": Program(".", 40)},
-    "promtool": {"promtool": Program("github.com/prometheus/prometheus/cmd/promtool", 380)},
+    "promtool": {
+        "promtool": Program("github.com/prometheus/prometheus/cmd/promtool", 190, tags="remove_all_sd")
+    },
 }
 
 
