@@ -186,6 +186,7 @@ class ClusterReconciler:
                 expected=identity_of(cluster),
                 fence=self._fence,
                 metrics=self._context.metrics,
+                trace=self._context.trace,
                 on_change=lambda vmids, nodes: self._changed_in_proxmox(member, vmids, nodes),
                 on_turn=lambda: self._context.queue.add(Key(CLUSTER_KIND, "", name)),
                 on_room=lambda: self._wake_waiting(member),
@@ -198,7 +199,7 @@ class ClusterReconciler:
         if old is not None:
             session.inventory.go_on_from(old.inventory)
         member.seen.clear()
-        self._context.metrics.watch_inventory(name, lambda: session.inventory.age)
+        self._context.metrics.watch_cluster(name, session.figures)
         session.start()
         if old is not None:
             await old.close()

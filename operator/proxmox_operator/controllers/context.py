@@ -21,6 +21,7 @@ from proxmox_operator.kube.resources import NAMESPACES
 from proxmox_operator.kube.secrets import SecretReader
 from proxmox_operator.kube.status import StatusWriter
 from proxmox_operator.proxmox.cache import Remembered
+from proxmox_operator.proxmox.client import Trace
 
 VM_KIND = "ProxmoxVM"
 CLUSTER_KIND = "ProxmoxCluster"
@@ -47,6 +48,7 @@ class Context:
     events: EventRecorder
     secrets: SecretReader
     metrics: Metrics
+    trace: Trace
     rng: Random
     clock: Callable[[], float]
     cluster_id: str = ""

@@ -25,6 +25,7 @@ from proxmox_operator.engine.metrics import Metrics
 from proxmox_operator.engine.queue import Key, WorkQueue
 from proxmox_operator.engine.settings import Settings
 from proxmox_operator.engine.store import ObjectStore
+from proxmox_operator.engine.tracing import tracing
 from proxmox_operator.errors import OperatorError
 from proxmox_operator.kube.client import Kube, Raw, Transport
 from proxmox_operator.kube.events import EventRecorder
@@ -70,12 +71,15 @@ class Manager:
         self.metrics = Metrics()
         self.health = Health(self.metrics)
         self._clock = clock
-        kube = Kube(transport, observe=self.metrics.kube_call)
+        self.tracing = tracing(settings.tracing_endpoint, settings.tracing_ratio, self.metrics.traced)
+        kube = Kube(transport, observe=self._kube_call)
         identity = process_identity()
         self.elector: Elector = self._elector(kube, identity)
         random = rng or SystemRandom()
         self.queue = WorkQueue(rng=random, grace=settings.stop_grace, metrics=self.metrics)
         self.store = ObjectStore()
+        self.metrics.watch_leader(self.elector)
+        self.metrics.watch_objects(self.store, tuple(OWN_KINDS))
         self.events = EventRecorder(kube, instance=identity, observe=self.metrics.event)
         self.context = Context(
             settings=settings,
@@ -86,6 +90,7 @@ class Manager:
             events=self.events,
             secrets=SecretReader(kube, clock=clock),
             metrics=self.metrics,
+            trace=self.tracing.call,
             rng=random,
             clock=clock,
         )
@@ -116,8 +121,13 @@ class Manager:
             poll=settings.lease_poll,
             call_timeout=settings.lease_timeout,
             takeover_delay=settings.takeover_delay,
-            metrics=self.metrics,
         )
+
+    def _kube_call(self, verb: str, resource: str, result: str, seconds: float) -> None:
+        self.metrics.kube_call(verb, resource, result, seconds)
+        if verb not in ("get", "list"):
+            told = {"k8s.verb": verb, "k8s.resource": resource, "result": result}
+            self.tracing.call(f"{verb} {resource}", told, seconds, ok=result == "ok")
 
     def observe(self, kind: str, event: str | None, raw: Raw) -> None:
         """What the watch tells: keep it, and have the object looked at if that is news."""
@@ -150,6 +160,7 @@ class Manager:
             except asyncio.CancelledError:
                 logger.info("stopped while not leading")
         finally:
+            await self.tracing.close()
             await self.health.stop()
 
     def stop(self) -> None:
@@ -230,8 +241,10 @@ class Manager:
 
     async def _handle(self, key: Key) -> None:
         started = self._clock()
-        with logs.about(key):
+        generation = (self.store.get(key) or {"metadata": {}})["metadata"].get("generation", 0)
+        with logs.about(key), self.tracing.reconcile(key, generation) as ended:
             outcome = await self._reconcilers[key.kind](key)
+            ended(outcome.result)
         self.metrics.reconciled(key.kind, outcome.result, self._clock() - started)
         match outcome.result:
             case "transient":

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from proxmox_operator import errors
-from proxmox_operator.engine.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +116,6 @@ class LeaderElector:
         drain: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        metrics: Metrics | None = None,
     ) -> None:
         """All times in seconds.
 
@@ -135,7 +133,6 @@ class LeaderElector:
         self._drain = drain
         self._clock = clock
         self._now = now
-        self._leader = (metrics or Metrics()).leader
         self.fence = Fence(clock=clock)
         self._known: Raw | None = None
         self._seen_at = 0.0
@@ -156,7 +153,6 @@ class LeaderElector:
         expire.
         """
         await self._acquire()
-        self._leader.set(1)
         renewing = asyncio.create_task(self._renew_until_lost(), name="lease-renewal")
         leading = asyncio.create_task(self._lead(lead), name="leading")
         in_order = False
@@ -173,7 +169,6 @@ class LeaderElector:
         finally:
             await self._end(leading)
             await self._end(renewing)
-            self._leader.set(0)
             self.fence.close()
             if in_order and self.leading and not self._held_back:
                 await self._release()

@@ -44,6 +44,7 @@ class Health:
     def expect(self, name: str, *, max_age: float) -> None:
         """From now on `beat(name)` is due at least every `max_age` seconds."""
         self._beats[name] = (self._clock(), max_age)
+        self._metrics.watch_heartbeat(name, lambda: self._clock() - self._beats[name][0])
 
     def beat(self, name: str) -> None:
         """Whoever is called so has moved. Ignored for a name that is not expected."""

@@ -1,18 +1,40 @@
 """What Prometheus reads. One object with its own registry, passed to whoever has something to count.
 
 Labels are bounded by construction: kinds, verbs, methods, result classes and ProxmoxCluster names; never an
-object's name, a message or a path with ids.
+object's name, a message or a path with ids. What is counted only when it is asked for is in figures.py.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from proxmox_operator import __version__
+from proxmox_operator.engine.figures import (
+    OF_CLUSTERS,
+    OF_OBJECTS,
+    PREFIX,
+    ClusterCollector,
+    ClusterFigures,
+    Family,
+    ObjectCollector,
+    Objects,
+)
+
+# They are a series more for each counter and histogram, which no query here needs.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _FAST = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 _CALLS = (0.01, 0.05, 0.2, 1.0, 5.0, 15.0, 45.0)
 _TASKS = (0.5, 2.0, 10.0, 30.0, 120.0, 600.0, 3600.0)
-PREFIX = "proxmox_operator"
 
 
 class QueueFigures(Protocol):
@@ -27,11 +49,36 @@ class QueueFigures(Protocol):
     def oldest_running(self) -> float: ...
 
 
+class Fence(Protocol):
+    """How long this process may still write."""
+
+    def remaining(self) -> float: ...
+
+
+class Leading(Protocol):
+    """Whether this process leads, and how long that is certain."""
+
+    @property
+    def leading(self) -> bool: ...
+    @property
+    def fence(self) -> Fence: ...
+
+
 class Metrics:
-    """All metrics of one operator process, named ``proxmox_operator_*``; durations in seconds."""
+    """All metrics of one operator process, named ``proxmox_operator_*``; durations in seconds.
+
+    Where several processes run, sums over them are right: only the leader tells of the queue, objects and clusters.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._families: list[Family] = []
+        self._process = ProcessCollector(registry=self.registry)
+        self._clusters = ClusterCollector()
+        self.registry.register(self._clusters)
+        self._leading: Callable[[], bool] = lambda: True
+        build = self._gauge("build_info", "1; the label tells which version runs.", ("version",))
+        build.labels(__version__).set(1)
         self.reconciles = self._histogram(
             "reconcile_seconds", "One pass over an object, by its result.", ("kind", "result"), _FAST
         )
@@ -64,13 +111,22 @@ class Metrics:
         self.drift = self._counter(
             "drift", "Deviations of a VM found outside of a change.", ("kind", "handled")
         )
-        self.leader = self._gauge("leader", "1 where this process holds the Lease.")
-        self.loop_lag = self._gauge("loop_lag_seconds", "How late the event loop woke its heartbeat last.")
-        self._inventory_age = self._gauge(
-            "inventory_age_seconds",
-            "Age of the last complete inventory of a Proxmox VE cluster.",
-            ("cluster",),
+        self.trace_spans = self._counter(
+            "trace_spans",
+            "Spans that were handed to the collector of traces, by what became of them.",
+            ("result",),
         )
+        self._leader = self._gauge("leader", "1 where this process holds the Lease.")
+        self._lease_left = self._gauge(
+            "lease_remaining_seconds",
+            "Seconds until another process may lead; 0 where this one may not write.",
+        )
+        self._heartbeat_age = self._gauge(
+            "heartbeat_age_seconds",
+            "Since when a part that must move has not moved; /livez looks at it, too.",
+            ("part",),
+        )
+        self.loop_lag = self._gauge("loop_lag_seconds", "How late the event loop woke its heartbeat last.")
         self._queue_depth = self._gauge("queue_depth", "Keys that could run, were there a free worker.")
         self._queue_delayed = self._gauge("queue_delayed", "Keys that wait for their time.")
         self._queue_running = self._gauge("queue_running", "Keys being worked on.")
@@ -106,28 +162,72 @@ class Metrics:
         """A deviation was found and ``corrected`` or only ``shown``."""
         self.drift.labels(kind, handled).inc()
 
-    def watch_inventory(self, cluster: str, age: Callable[[], float]) -> None:
-        """Ask `age` for the seconds since the last complete inventory whenever metrics are read."""
-        self._inventory_age.labels(cluster).set_function(age)
+    def traced(self, result: str, spans: int) -> None:
+        """So many spans were ``delivered`` or ``dropped``."""
+        self.trace_spans.labels(result).inc(spans)
+
+    def watch_cluster(self, cluster: str, figures: Callable[[], ClusterFigures]) -> None:
+        """Ask for the figures of a Proxmox VE cluster whenever metrics are read."""
+        self._clusters.sources[cluster] = figures
 
     def forget_cluster(self, cluster: str) -> None:
         """Stop showing a Proxmox VE cluster that is no longer managed."""
-        self._inventory_age.remove(cluster)
+        self._clusters.sources.pop(cluster, None)
+        for metric in (self.pve_calls, self.tasks):
+            metric.remove_by_labels({"cluster": cluster})
+
+    def watch_heartbeat(self, part: str, age: Callable[[], float]) -> None:
+        """Ask for the age of a heartbeat whenever metrics are read."""
+        self._heartbeat_age.labels(part).set_function(age)
+
+    def watch_leader(self, elector: Leading) -> None:
+        """Ask whether this process leads whenever metrics are read."""
+        self._leading = lambda: elector.leading
+        self._leader.set_function(lambda: elector.leading)
+        self._lease_left.set_function(lambda: max(elector.fence.remaining(), 0.0))
+
+    def watch_objects(self, objects: Objects, kinds: Sequence[str]) -> None:
+        """Count the objects of these kinds whenever metrics are read, while this process leads.
+
+        What is rare begins at 0 for each kind: Prometheus sees no increase in a series that begins at 1.
+        """
+        for kind in kinds:
+            self.handler_bugs.labels(kind)
+            self.queue_retries.labels(kind)
+        self.registry.register(ObjectCollector(objects, kinds, lambda: self._leading()))
 
     def watch_queue(self, queue: QueueFigures) -> None:
-        """Ask the queue for its figures whenever metrics are read."""
-        self._queue_depth.set_function(lambda: queue.depth)
-        self._queue_delayed.set_function(lambda: queue.delayed)
+        """Ask the queue for its figures whenever metrics are read. One that nobody works on tells nothing: 0."""
+        self._queue_depth.set_function(lambda: queue.depth if self._leading() else 0)
+        self._queue_delayed.set_function(lambda: queue.delayed if self._leading() else 0)
         self._queue_running.set_function(lambda: queue.running)
         self._oldest.set_function(queue.oldest_running)
 
+    def families(self) -> list[Family]:
+        """Every metric there can be, whether it has values yet or not."""
+        of_process = [
+            Family(f"{each.name}_total", "counter", (), each.documentation)
+            if each.type == "counter"
+            else Family(each.name, "gauge", (), each.documentation)
+            for each in self._process.collect()
+        ]
+        return [*self._families, *OF_OBJECTS, *OF_CLUSTERS, *of_process]
+
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+        self._note(f"{name}_total", "counter", labels, text)
         return Counter(f"{PREFIX}_{name}", text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+        self._note(name, "gauge", labels, text)
         return Gauge(f"{PREFIX}_{name}", text, labels, registry=self.registry)
 
     def _histogram(
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
+        self._note(name, "histogram", labels, text)
         return Histogram(f"{PREFIX}_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+    def _note(
+        self, name: str, type: Literal["counter", "gauge", "histogram"], labels: tuple[str, ...], text: str
+    ) -> None:
+        self._families.append(Family(f"{PREFIX}_{name}", type, labels, text))

@@ -4,6 +4,7 @@ Not here: anything about one Proxmox VE cluster (ProxmoxCluster) or one VM (Prox
 """
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -95,6 +96,10 @@ class Settings(BaseSettings):
     """Address of /livez, /readyz and /metrics."""
     health_port: Port = 8080
     """Port of /livez, /readyz and /metrics; 0 takes a free one."""
+    tracing_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/@\s]+(/[^@\s]*)?$")
+    """URL of an OpenTelemetry collector (OTLP over HTTP), such as http://collector:4318. Default: no traces."""
+    tracing_ratio: float = Field(default=1.0, ge=0, le=1)
+    """Share of all passes that become traces, 0 to 1."""
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
     """Least important log records that are written: DEBUG, INFO, WARNING or ERROR."""
     log_format: Literal["json", "text"] = "json"
@@ -169,4 +174,5 @@ def _complaint(detail: ErrorDetails) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     if not detail["loc"]:
         return message
-    return f"{_flag(str(detail['loc'][0]))}: {message} (given: {detail['input']!r})"
+    given = re.sub(r"//[^/]*@", "//***@", repr(detail["input"]))  # a URL may have a password in it
+    return f"{_flag(str(detail['loc'][0]))}: {message} (given: {given})"

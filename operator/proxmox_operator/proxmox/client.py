@@ -7,9 +7,11 @@ only when it is certain that nothing was done. Knows nothing of VMs (vm.py) or t
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -19,10 +21,19 @@ from proxmox_operator.errors import LeadershipLost
 from . import audit
 from .breaker import Breaker
 from .credentials import Endpoint
-from .endpoint import EndpointHealth, EndpointState, NextEndpoint, not_sent, summary, wrong_cluster
+from .endpoint import (
+    ENDPOINT_STATES,
+    EndpointHealth,
+    EndpointState,
+    NextEndpoint,
+    not_sent,
+    summary,
+    wrong_cluster,
+)
 from .errors import NotQuorate, classify_response
 from .identity import ClusterIdentity, Proof, read_proof
 from .request import Method, ParamValue, Request, Stream, split_path
+from .slots import CallSlots, Usage
 from .transport import CALL_TIMEOUT, Lost, NotSent, Refused, Transport
 
 PROOF_INTERVAL = 30.0
@@ -54,6 +65,16 @@ class Metrics(Protocol):
     def pve_call(self, cluster: str, method: str, call_class: str, result: str, seconds: float) -> None: ...
 
     def task_ended(self, cluster: str, type: str, outcome: str, seconds: float) -> None: ...
+
+
+class Trace(Protocol):
+    """Told of every call that has just ended, from the thread that made it and in the context of the pass that asked
+    for it (engine/tracing.py).
+    """
+
+    def __call__(
+        self, name: str, attributes: Mapping[str, str | int], seconds: float, /, *, ok: bool
+    ) -> None: ...
 
 
 class AlwaysLeading:
@@ -99,6 +120,7 @@ class PveClient:
         expected: ClusterIdentity | None = None,
         fence: Fence | None = None,
         metrics: Metrics | None = None,
+        trace: Trace | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -109,11 +131,13 @@ class PveClient:
         self._expected = expected
         self._fence = fence or AlwaysLeading()
         self._metrics = metrics
+        self._trace = trace
         self._clock = clock
         self._node_pool = ThreadPoolExecutor(self.limits.threads, thread_name_prefix=f"pve-{name}")
         self._cluster_pool = ThreadPoolExecutor(CLUSTER_THREADS, thread_name_prefix=f"pve-{name}-cluster")
         self._stream_pool = ThreadPoolExecutor(UPLOADS, thread_name_prefix=f"pve-{name}-uploads")
-        self._node_slots: dict[str, asyncio.Semaphore] = {}
+        self._node_slots = CallSlots(self.limits.calls_per_node)
+        self._in_threads = 0
         self._node_breakers: dict[str, Breaker] = {}
         self._preferred = 0
         self._closed = False
@@ -144,7 +168,7 @@ class PveClient:
         """Data and the endpoint that gave it; with ``endpoint`` only that one is asked."""
         if request.mutating and (reason := self.frozen()):
             raise errors.Transient(reason, reason="WritesFrozen")
-        async with self._node_slot(request.node):
+        async with self._node_slots.hold(request.node):
             breaker = self._node_breaker(request.node)
             if breaker is None:
                 return await self._try_endpoints(request, endpoint)
@@ -174,6 +198,21 @@ class PveClient:
         """What the endpoint in use proves of itself, at most PROOF_INTERVAL old. Raises like any read."""
         answer = await self.exchange(Request("GET", ("version",)))
         return await self._prove(next(e for e in self._endpoints if e.endpoint == answer.endpoint))
+
+    def usage(self) -> dict[str, Usage]:
+        """What is used of the limits on calls, by their names."""
+        threads = self.limits.threads
+        in_threads = Usage(threads, min(self._in_threads, threads), max(self._in_threads - threads, 0))
+        return {"calls_per_node": self._node_slots.usage(), "threads": in_threads}
+
+    def endpoint_states(self) -> dict[str, int]:
+        """How many endpoints are usable, silent, unauthorized or foreign."""
+        states = Counter(candidate.state for candidate in self._endpoints)
+        return {state: states[state] for state in ENDPOINT_STATES}
+
+    def silent_nodes(self) -> set[str]:
+        """Nodes that are left alone for now, as they do not answer."""
+        return {node for node, breaker in self._node_breakers.items() if breaker.is_open}
 
     def health(self) -> list[EndpointHealth]:
         """The state of every endpoint, as last seen."""
@@ -263,11 +302,8 @@ class PveClient:
             return proof
 
     async def _ask(self, candidate: EndpointState, request: Request) -> Answer:
-        actor = audit.current_actor.get()
         request = replace(request, peers=candidate.peers)
-        data = await self._guarded(
-            candidate, request, lambda: self._send(candidate.transport, request, actor)
-        )
+        data = await self._guarded(candidate, request, lambda: self._send(candidate, request))
         self._preferred = self._endpoints.index(candidate)
         return Answer(data, candidate.endpoint)
 
@@ -276,13 +312,15 @@ class PveClient:
     ) -> Any:
         """Run ``work`` in a worker thread and keep the circuits; NextEndpoint where another endpoint may be
         tried."""
-        pool = self._node_pool if request is not None and request.node is not None else self._cluster_pool
+        on_node = request is not None and request.node is not None
+        pool = self._node_pool if on_node else self._cluster_pool
         if request is not None and request.stream is not None:
             pool = self._stream_pool
         if self._closed:
             raise self._reconnecting()
+        self._in_threads += on_node
         try:
-            data = await asyncio.get_running_loop().run_in_executor(pool, work)
+            data = await asyncio.get_running_loop().run_in_executor(pool, copy_context().run, work)
         except asyncio.CancelledError:
             if self._closed and not _is_being_cancelled():
                 # close() took it out of the pool: it was never sent.
@@ -300,6 +338,8 @@ class PveClient:
             raise NextEndpoint(errors.Unreachable(f"{failure}; retried")) from None
         except Refused as refused:
             raise self._refused(candidate, request, refused) from None
+        finally:
+            self._in_threads -= on_node
         candidate.answered()
         if request is not None and (breaker := self._node_breaker(request.node)) is not None:
             breaker.succeeded()
@@ -335,23 +375,23 @@ class PveClient:
             breaker.succeeded()
         return error
 
-    def _send(self, transport: Transport, request: Request, actor: audit.Actor | None) -> Any:
+    def _send(self, candidate: EndpointState, request: Request) -> Any:
         """In the worker thread: nothing comes between the fence and the send, of a stream: of what completes it."""
         started = time.perf_counter()
-        result, answer = "Error", None
+        status, result, answer = 0, "Error", None
         try:
             with ExitStack() as writing:
                 if request.stream is not None:
                     request = self._guarding(request, *request.stream, writing)
                 elif request.mutating:
                     writing.enter_context(self._fence.writing(CALL_TIMEOUT))
-                answer = transport.send(request)
-            result = "ok"
+                answer = candidate.transport.send(request)
+            status, result = 200, "ok"
         except Refused as refused:
             error = classify_response(
                 refused.status, refused.message, refused.errors, mutating=request.mutating
             )
-            result = error.reason
+            status, result = refused.status, error.reason
             raise
         except errors.OperatorError as error:
             result = error.reason
@@ -360,7 +400,9 @@ class PveClient:
             result = type(failure).__name__
             raise
         finally:
-            self._record(request, actor, result, answer, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._record(request, result, answer, seconds)
+            self._tell(candidate.endpoint, request, status, result, answer, seconds)
         return answer
 
     def _guarding(self, request: Request, key: str, stream: Stream, writing: ExitStack) -> Request:
@@ -378,14 +420,12 @@ class PveClient:
 
         return replace(request, params={**request.params, key: replace(stream, pieces=pieces())})
 
-    def _record(
-        self, request: Request, actor: audit.Actor | None, result: str, answer: object, seconds: float
-    ) -> None:
+    def _record(self, request: Request, result: str, answer: object, seconds: float) -> None:
         if request.mutating:
             audit.record(
                 request,
                 cluster=self.name,
-                actor=actor,
+                actor=audit.current_actor.get(),
                 result=result,
                 answer=answer,
                 milliseconds=seconds * 1000,
@@ -393,16 +433,28 @@ class PveClient:
         if self._metrics is not None:
             self._metrics.pve_call(self.name, request.method, request.call_class, result, seconds)
 
-    # -- limits ----------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _node_slot(self, node: str | None) -> AsyncIterator[None]:
-        """One of the node's places; cluster-wide calls need none."""
-        if node is None:
-            yield
+    def _tell(
+        self, endpoint: Endpoint, request: Request, status: int, result: str, answer: object, seconds: float
+    ) -> None:
+        """Make it a span of the pass that asked for it. ``status`` is 0 where no answer came."""
+        if self._trace is None:
             return
-        async with self._node_slots.setdefault(node, asyncio.Semaphore(self.limits.calls_per_node)):
-            yield
+        told: dict[str, str | int] = {
+            "http.request.method": request.method,
+            "url.template": request.call_class,
+            "server.address": endpoint.host,
+            "proxmox.cluster": self.name,
+            "proxmox.result": result,
+        }
+        if status:
+            told["http.response.status_code"] = status
+        if request.node is not None:
+            told["proxmox.node"] = request.node
+        if audit.is_upid(answer):
+            told["proxmox.upid"] = str(answer)
+        self._trace(f"{request.method} {request.call_class}", told, seconds, ok=result == "ok")
+
+    # -- limits ----------------------------------------------------------------------------------
 
     def _node_breaker(self, node: str | None) -> Breaker | None:
         if node is None:

@@ -7,6 +7,7 @@ Bookkeeping for client.py, without I/O; used from the event loop only.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from proxmox_operator import errors
 
@@ -14,6 +15,9 @@ from .breaker import Breaker
 from .credentials import Endpoint
 from .identity import Proof, WrongCluster
 from .transport import NotSent, Transport
+
+EndpointUse = Literal["usable", "silent", "unauthorized", "foreign"]
+ENDPOINT_STATES: tuple[EndpointUse, ...] = get_args(EndpointUse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,15 @@ class EndpointState:
         client)."""
         self.answers.succeeded()
         self.accepts.failed(message)
+
+    @property
+    def state(self) -> EndpointUse:
+        """Whether it is used, and which of the circuits keeps it from that."""
+        if self.belongs.is_open:
+            return "foreign"
+        if self.accepts.is_open:
+            return "unauthorized"
+        return "silent" if self.answers.is_open else "usable"
 
     def health(self) -> EndpointHealth:
         """What keeps the endpoint from being used, if anything does."""

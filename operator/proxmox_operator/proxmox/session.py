@@ -4,21 +4,22 @@ its spec or Secret changes; per-cluster state lives here and nowhere else.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from proxmox_operator import errors
 from proxmox_operator.planning.propstring import parse_props
 
 from .audit import Actor
 from .cache import Remembered
-from .client import Fence, Limits, Metrics, PveClient
+from .client import Fence, Limits, Metrics, PveClient, Trace
 from .credentials import Credentials, Endpoint, TLSSettings, TokenCredentials
 from .files import Files
 from .ha import HighAvailability
 from .https import ProxmoxerTransport
 from .identity import ClusterIdentity
 from .inventory import InventoryPoller
-from .slots import AllocationSlots
+from .slots import AllocationSlots, Usage
 from .tasks import UPID, TaskResult, TaskTracker
 from .transport import Transport
 from .vm import VMConfig, VMs
@@ -35,6 +36,18 @@ Connect = Callable[[Endpoint, Credentials, TLSSettings], Transport]
 def connect(endpoint: Endpoint, credentials: Credentials, tls: TLSSettings) -> Transport:
     """The transport of production; tests give another one."""
     return ProxmoxerTransport(endpoint, credentials, tls)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How the cluster does at this moment; ``inventory_age`` is in seconds, infinite before the first inventory."""
+
+    inventory_age: float
+    frozen: bool
+    endpoints: Mapping[str, int]
+    silent_nodes: int
+    tasks: int
+    limits: Mapping[str, Usage]
 
 
 class ClusterSession:
@@ -56,6 +69,7 @@ class ClusterSession:
         expected: ClusterIdentity | None = None,
         fence: Fence | None = None,
         metrics: Metrics | None = None,
+        trace: Trace | None = None,
         on_change: Callable[[set[int], set[str]], None] = lambda vmids, nodes: None,
         on_turn: Callable[[], None] = lambda: None,
         on_room: Callable[[], None] = lambda: None,
@@ -79,6 +93,7 @@ class ClusterSession:
             expected=expected,
             fence=fence,
             metrics=metrics,
+            trace=trace,
             clock=clock,
         )
         self.slots = AllocationSlots(self.limits.allocations_per_storage, on_slot)
@@ -119,6 +134,18 @@ class ClusterSession:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.tasks.close()
         await self.client.close()
+
+    def figures(self) -> Figures:
+        """For metrics; asks nobody."""
+        inventory = self.inventory.current
+        return Figures(
+            inventory_age=self.inventory.age,
+            frozen=self.inventory.frozen_reason is not None,
+            endpoints=self.client.endpoint_states(),
+            silent_nodes=len(self.client.silent_nodes() & inventory.nodes.keys()) if inventory else 0,
+            tasks=self.tasks.watched,
+            limits={**self.client.usage(), "allocations_per_storage": self.slots.usage()},
+        )
 
     async def template_config(self, node: str, vmid: int) -> VMConfig:
         """The configuration of a template, at most FRESH seconds old; raises NotHere and the client's

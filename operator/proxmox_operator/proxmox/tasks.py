@@ -139,6 +139,11 @@ class TaskTracker:
         """Whether somebody is to be told of its end."""
         return upid.text in self._watched.get(upid.node, ())
 
+    @property
+    def watched(self) -> int:
+        """How many tasks are being watched."""
+        return sum(len(tasks) for tasks in self._watched.values())
+
     async def close(self) -> None:
         """Stop watching; no task is awaited or stopped."""
         loops = list(self._loops.values())

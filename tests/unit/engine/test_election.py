@@ -28,9 +28,8 @@ class Candidate:
         self.link = LeaseLink(server)
         self.metrics = Metrics()
         moment = datetime(2026, 1, 1, tzinfo=UTC) + more.pop("clock_is_off_by", timedelta())
-        self.elector = LeaderElector(
-            self.link, identity=name, clock=loop.time, now=lambda: moment, metrics=self.metrics, **more
-        )
+        self.elector = LeaderElector(self.link, identity=name, clock=loop.time, now=lambda: moment, **more)
+        self.metrics.watch_leader(self.elector)
         self.fence = self.elector.fence
         self.led: list[tuple[float, float]] = []
         self.finish = asyncio.Event()

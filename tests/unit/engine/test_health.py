@@ -8,6 +8,9 @@ import pytest
 
 from proxmox_operator.engine.health import Health
 from proxmox_operator.engine.metrics import Metrics
+from proxmox_operator.proxmox.session import Figures
+
+FIGURES = Figures(inventory_age=4.5, frozen=False, endpoints={}, silent_nodes=0, tasks=0, limits={})
 
 
 class Clock:
@@ -42,6 +45,7 @@ async def test_a_watch_that_fell_silent_fails_livez_until_it_is_heard_again(serv
     assert await served.get("/livez") == (200, "ok\n")
     served.clock.now += 301
     served.health.beat("event loop")
+    assert 'heartbeat_age_seconds{part="watch ProxmoxVM"} 301' in (await served.get("/metrics"))[1]
     status, text = await served.get("/livez")
     assert status == 503
     assert text == "watch ProxmoxVM: no sign of life for 301 s, at most 300 s are expected\n"
@@ -78,7 +82,7 @@ async def test_metrics_are_served_in_the_format_of_prometheus(served: Served):
     served.metrics.task_ended("lab", "qmclone", "ok", 12)
     served.metrics.drifted("ProxmoxVM", "corrected")
     served.metrics.event("posted")
-    served.metrics.watch_inventory("lab", lambda: 4.5)
+    served.metrics.watch_cluster("lab", lambda: FIGURES)
     status, text = await served.get("/metrics")
     assert status == 200
     for line in (

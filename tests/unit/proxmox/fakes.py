@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from proxmox_operator.proxmox.client import Fence, Limits, Metrics, PveClient
+from proxmox_operator.proxmox.client import Fence, Limits, Metrics, PveClient, Trace
 from proxmox_operator.proxmox.credentials import Endpoint
 from proxmox_operator.proxmox.identity import ClusterIdentity
 from proxmox_operator.proxmox.request import Request
@@ -91,6 +91,7 @@ def client_over(
     limits: Limits | None = None,
     fence: Fence | None = None,
     metrics: Metrics | None = None,
+    trace: Trace | None = None,
 ) -> Iterator[PveClient]:
     """A client whose endpoints are the transports, named pve1, pve2 ...; its threads end with the block."""
     client = PveClient(
@@ -100,6 +101,7 @@ def client_over(
         expected=expected,
         fence=fence,
         metrics=metrics,
+        trace=trace,
         clock=clock or FakeClock(),
     )
     try:

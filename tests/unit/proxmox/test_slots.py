@@ -4,7 +4,7 @@ import pytest
 
 from proxmox_operator.errors import Waiting
 from proxmox_operator.proxmox.audit import Actor
-from proxmox_operator.proxmox.slots import AllocationSlots
+from proxmox_operator.proxmox.slots import AllocationSlots, Usage
 
 WEB, DB, MAIL = (Actor("ProxmoxVM", "shop", name) for name in ("web", "db", "mail"))
 
@@ -47,3 +47,17 @@ def test_who_got_a_slot_after_all_is_not_woken_for_it_again():
     slots.take("ceph", DB)
     slots.release("ceph")
     assert woken == [DB]
+
+
+def test_the_busiest_storage_and_all_who_wait_are_told():
+    slots = AllocationSlots(2)
+    assert slots.usage() == Usage(limit=2, used=0, waiting=0)
+    for actor in (WEB, DB):
+        slots.take("ceph", actor)
+    slots.take("lvm", WEB)
+    with pytest.raises(Waiting):
+        slots.take("ceph", MAIL)
+    assert slots.usage() == Usage(limit=2, used=2, waiting=1)
+    for storage in ("ceph", "ceph", "lvm"):
+        slots.release(storage)
+    assert slots.usage() == Usage(limit=2, used=0, waiting=0)
