@@ -1,12 +1,13 @@
 """Writes the tables in docs/ that are made from the code: ``make docs-tables``."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+from proxmox_operator.engine.metrics import Metrics
 from proxmox_operator.planning.vmconfig.effects import TABLE, Effect, Row
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "vm.md"
-_PLACE = re.compile(r"(?<=checked by a test -->\n).*?(?=<!-- /effects -->)", re.DOTALL)
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 _HOTPLUG = {"cpu": "CPU", "memory": "Memory", "usb": "USB", "network": "Network", "disk": "Disk"}
 _WORDS = {
     Effect.LIVE: "**live**",
@@ -37,10 +38,29 @@ def _words(row: Row) -> str:
     return f"{words}; {row.also}" if row.also else words
 
 
-def page() -> str:
-    """docs/vm.md as it should be."""
-    return _PLACE.sub(lambda _: effects(), PAGE.read_text(encoding="utf-8"))
+def metrics() -> str:
+    """Each metric that Prometheus can read, with its labels."""
+    rows = [
+        f"| `{family.name}` | {family.type} | {', '.join(f'`{label}`' for label in family.labels)} | {family.text} |"
+        for family in sorted(Metrics().families())
+    ]
+    return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *rows, ""])
+
+
+TABLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "effects": ("vm.md", effects),
+    "metrics": ("metrics.md", metrics),
+}
+"""The page of each table, which begins there after the comment that names it and ends with ``<!-- /NAME -->``."""
+
+
+def page(name: str) -> str:
+    """The page of a table as it should be."""
+    file, table = TABLES[name]
+    place = rf"(?<=checked by a test -->\n).*?(?=<!-- /{name} -->)"
+    return re.sub(place, lambda _: table(), (DOCS / file).read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for name, (file, _) in TABLES.items():
+        (DOCS / file).write_text(page(name), encoding="utf-8")
