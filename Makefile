@@ -2,7 +2,7 @@
 # `python -m guest build` the image that real guests boot from.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-integration test-contract test-guest test-chart lint fmt crds chart docs-tables argocd bench lock kind clean bootstrap
+.PHONY: help demo test test-unit test-integration test-contract test-guest test-chart lint fmt crds chart docs-tables argocd pve-roles bench lock kind clean bootstrap
 
 PY := .venv/bin/python
 HACK := PYTHONPATH=hack
@@ -80,6 +80,9 @@ docs-tables: bootstrap  ## Write the tables in docs/ that are made from the code
 
 argocd: bootstrap  ## Write Argo CD's health checks as a ConfigMap patch and as Helm values, from manifests/argocd/*.lua
 	@$(HACK) $(PY) -m argohealth
+
+pve-roles: bootstrap  ## Write manifests/proxmox/*.sh from the privileges that the code asks for
+	@$(HACK) $(PY) -m pveroles
 
 bench: bootstrap  ## N VMs (N=100) through their life: times, calls and writes, beside their budgets
 	@$(HACK) $(PY) -m controlplane build

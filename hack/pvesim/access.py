@@ -214,4 +214,9 @@ class Access(Core):
         if not v.get("path"):
             paths |= {f"/vms/{vmid}" for vmid in self._pool_index}
         held = {path: self.effective(who, path) for path in sorted(paths)}
-        return {path: dict.fromkeys(sorted(privs), 1) for path, privs in held.items() if privs}
+        below = {path: self.effective(who, f"{path.rstrip('/')}/-") for path in held}
+        return {
+            path: {priv: int(priv in below[path]) for priv in sorted(privs)}
+            for path, privs in held.items()
+            if privs
+        }

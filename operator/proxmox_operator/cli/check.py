@@ -16,13 +16,14 @@ from typing import Any
 
 import yaml
 
-from proxmox_operator.api import ProxmoxCluster
+from proxmox_operator.api import ProxmoxCluster, VMTemplate
 from proxmox_operator.controllers.connecting import credentials_of, identity_of, limits_of, scope_of, tls_of
 from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable
 from proxmox_operator.kube.secrets import SecretData
 from proxmox_operator.proxmox.cluster import ClusterInfo, probe
 from proxmox_operator.proxmox.credentials import Credentials, TokenCredentials
 from proxmox_operator.proxmox.permissions import (
+    CLONE,
     Feature,
     MissingPrivilege,
     Permissions,
@@ -38,7 +39,8 @@ TOKEN_ID, TOKEN_SECRET = "PROXMOX_TOKEN_ID", "PROXMOX_TOKEN_SECRET"
 
 DESCRIPTION = f"""\
 Ask Proxmox VE whether a ProxmoxCluster would work: endpoints, trust, credentials, privileges, storages and bridges.
-Needs no Kubernetes and writes nothing. The credentials are those of the Secret that the ProxmoxCluster names, where it
+Needs no Kubernetes and writes nothing. The storages of images are those of the VMTemplates among the manifests. The
+credentials are those of the Secret that the ProxmoxCluster names, where it
 is among the manifests, else those of the variables {TOKEN_ID} and {TOKEN_SECRET}.
 Exit codes: 0 all that is needed is there, 1 something is missing, 2 wrong usage.
 """
@@ -84,17 +86,21 @@ def check(arguments: list[str]) -> int:
         clusters = [ProxmoxCluster.parse(raw) for raw in documents if raw.get("kind") == ProxmoxCluster.kind]
         if not clusters:
             raise NeedsHuman("there is no ProxmoxCluster in these files")
-        done = [_check(cluster, _credentials(cluster, documents)) for cluster in clusters]
+        templates = [VMTemplate.parse(raw) for raw in documents if raw.get("kind") == VMTemplate.kind]
+        done = [
+            _check(cluster, _credentials(cluster, documents), _image_storages(cluster, templates))
+            for cluster in clusters
+        ]
     except NeedsHuman as error:
         print(f"proxmox-operator check: {error.message}", file=sys.stderr)
         return 2
     return 0 if all(done) else 1
 
 
-def _check(cluster: ProxmoxCluster, credentials: Credentials) -> bool:
+def _check(cluster: ProxmoxCluster, credentials: Credentials, images: Sequence[str]) -> bool:
     who = credentials.token_id if isinstance(credentials, TokenCredentials) else credentials.username
     print(f"ProxmoxCluster {cluster.metadata.name}, as {who}")
-    found = asyncio.run(examine(cluster, credentials))
+    found = asyncio.run(examine(cluster, credentials, images))
     findings = found.findings
     for finding in findings:
         print(finding)
@@ -108,9 +114,9 @@ def _check(cluster: ProxmoxCluster, credentials: Credentials) -> bool:
     return all(finding.ok is not False for finding in findings)
 
 
-async def examine(cluster: ProxmoxCluster, credentials: Credentials) -> Findings:
-    """All findings about a cluster. Raises NeedsHuman for settings that cannot be right; what Proxmox refuses, or does
-    not answer, is a finding."""
+async def examine(cluster: ProxmoxCluster, credentials: Credentials, images: Sequence[str] = ()) -> Findings:
+    """All findings about a cluster. ``images``: storages that images of VMTemplates go to. Raises NeedsHuman
+    for settings that cannot be right; what Proxmox refuses, or does not answer, is a finding."""
     try:
         session = ClusterSession(
             cluster.metadata.name,
@@ -133,7 +139,7 @@ async def examine(cluster: ProxmoxCluster, credentials: Credentials) -> Findings
             return about  # each has said what is the matter with it
         info, about.granted = await probe(session.client), await permissions(session.client)
         about.findings.append(_of_cluster(info))
-        about.findings += _of_privileges(cluster, about.granted, info.major)
+        about.findings += _of_privileges(cluster, images, about.granted, info.major)
         inventory = await session.inventory.poll()
         if inventory is None:
             raise session.inventory.error or Unreachable("the inventory could not be read")
@@ -144,6 +150,16 @@ async def examine(cluster: ProxmoxCluster, credentials: Credentials) -> Findings
     finally:
         await session.close()
     return about
+
+
+def _image_storages(cluster: ProxmoxCluster, templates: Iterable[VMTemplate]) -> list[str]:
+    """The storages that images of these VMTemplates are downloaded to, of those that are for this cluster."""
+    here = [
+        each.spec.image
+        for each in templates
+        if each.spec.cluster_ref is None or each.spec.cluster_ref.name == cluster.metadata.name
+    ]
+    return sorted({image.storage for image in here if image is not None and image.storage is not None})
 
 
 def _remedies(lacks: Iterable[MissingPrivilege], granted: Permissions) -> tuple[str, ...]:
@@ -173,14 +189,21 @@ def _of_cluster(info: ClusterInfo) -> Finding:
     return Finding(info.quorate is not False, f"Proxmox VE {info.version}, {name}{quorum}; nodes: {nodes}")
 
 
-def _of_privileges(cluster: ProxmoxCluster, granted: Permissions, major: int) -> Iterator[Finding]:
+def _of_privileges(
+    cluster: ProxmoxCluster, images: Sequence[str], granted: Permissions, major: int
+) -> Iterator[Finding]:
     """A finding for each feature."""
-    usual, seeds = scope_of(cluster), cluster.spec.defaults.seed_storage
+    usual, seeds = scope_of(cluster), [*filter(None, [cluster.spec.defaults.seed_storage])]
+    files = {
+        Feature.OBSERVE: [*seeds, *images],
+        Feature.SEED: seeds,
+        Feature.BUILD: seeds,
+        Feature.IMAGES: images,
+        Feature.CLEANUP: [*seeds, *images],
+    }
     for feature in Feature:
         needed = feature in usual.features
-        storages = [*(usual.storages if needed else ())]
-        if seeds is not None and (feature is Feature.OBSERVE or not needed):
-            storages.append(seeds)
+        storages = dict.fromkeys([*(usual.storages if needed else ()), *files.get(feature, ())])
         scope = Scope(pool=usual.pool, storages=storages, bridges=usual.bridges, features=(feature,))
         yield _of_need(feature.value, missing(granted, scope, major), needed=needed)
 
@@ -193,15 +216,15 @@ def _of_need(what: str, lacks: list[MissingPrivilege], *, needed: bool = True) -
 
 
 def _of_templates(cluster: ProxmoxCluster, granted: Permissions, inventory: Inventory) -> Finding:
-    """VM.Clone is needed of each template that is cloned; it may be granted for some only."""
+    """CLONE is needed of each template that is cloned; it may be granted for some only."""
     what, path = "cloning templates", scope_of(cluster).vms
-    if "VM.Clone" in effective(granted, path):
+    if CLONE in effective(granted, path):
         return Finding(True, what)
     templates = [guest.vmid for guest in inventory.guests.values() if guest.template]
-    cloned = [vmid for vmid in sorted(templates) if "VM.Clone" in effective(granted, f"/vms/{vmid}")]
+    cloned = [vmid for vmid in sorted(templates) if CLONE in effective(granted, f"/vms/{vmid}")]
     if cloned:
         return Finding(True, f"{what}, of which {', '.join(map(str, cloned))} only")
-    return _of_need(what, [MissingPrivilege(path, "VM.Clone", what)])
+    return _of_need(what, [MissingPrivilege(path, CLONE, what)])
 
 
 def _of_storages(cluster: ProxmoxCluster, inventory: Inventory) -> Iterator[Finding]:

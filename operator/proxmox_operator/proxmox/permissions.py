@@ -26,13 +26,20 @@ class Feature(StrEnum):
     SEED = "user data of cloud-init"
     EXEC = "asking cloud-init how far it is"
     BUILD = "building templates"
+    IMAGES = "downloading images of templates"
+    CLEANUP = "deleting images and user data that are no longer needed"
+    DEVICES = "devices of the hosts"
+    STARTUP = "the order of starts with the node"
 
 
 OPTIONAL = frozenset({Feature.HA, Feature.MOVE, Feature.SEED, Feature.EXEC})
 """Features that only VMs need whose spec asks for them: said there, and not asked of every cluster."""
 
-_OF_TEMPLATES = frozenset({Feature.BUILD})
-"""Features that only a VMTemplate needs whose spec asks for them: it asks for itself."""
+_TOLD_LATER = frozenset({Feature.BUILD, Feature.IMAGES, Feature.CLEANUP, Feature.DEVICES, Feature.STARTUP})
+"""Features whose privileges the VMTemplate asks for itself that needs them, or that a refusal of Proxmox names."""
+
+CLONE = "VM.Clone"
+"""The privilege that is needed of each template that is cloned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class Scope:
     bridges: Collection[str] = ()
     templates: Collection[int] = ()
     features: Collection[Feature] = tuple(
-        feature for feature in Feature if feature not in OPTIONAL | _OF_TEMPLATES
+        feature for feature in Feature if feature not in OPTIONAL | _TOLD_LATER
     )
 
     @property
@@ -82,7 +89,7 @@ def needs(scope: Scope, major: int) -> Iterable[Need]:
             yield f"/storage/{storage}", ("Datastore.Audit",), Feature.OBSERVE
     if Feature.CREATE in features:
         for template in scope.templates:
-            yield f"/vms/{template}", ("VM.Clone",), Feature.CREATE
+            yield f"/vms/{template}", (CLONE,), Feature.CREATE
         yield scope.vms, ("VM.Allocate",), Feature.CREATE
         for storage in scope.storages:
             yield f"/storage/{storage}", ("Datastore.AllocateSpace",), Feature.CREATE
@@ -113,6 +120,17 @@ def needs(scope: Scope, major: int) -> Iterable[Need]:
             yield f"/storage/{storage}", ("Datastore.AllocateTemplate",), Feature.BUILD
         if scope.bridges:
             yield scope.vms, ("VM.Config.Network",), Feature.BUILD
+    if Feature.IMAGES in features:
+        yield "/nodes", ("Sys.AccessNetwork",), Feature.IMAGES
+        for storage in scope.storages:
+            yield f"/storage/{storage}", ("Datastore.AllocateTemplate",), Feature.IMAGES
+    if Feature.CLEANUP in features:
+        for storage in scope.storages:
+            yield f"/storage/{storage}", ("Datastore.Allocate",), Feature.CLEANUP
+    if Feature.DEVICES in features:
+        yield "/mapping", ("Mapping.Use",), Feature.DEVICES
+    if Feature.STARTUP in features:
+        yield "/", ("Sys.Modify",), Feature.STARTUP
 
 
 def missing(granted: Permissions, scope: Scope, major: int) -> list[MissingPrivilege]:

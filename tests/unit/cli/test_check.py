@@ -133,6 +133,25 @@ def test_the_storage_of_seeds_has_to_be_seen_too(manifests, sim, capsys):
     assert told[0] == "reading VMs and nodes: lacks Datastore.Audit on /storage/local"
 
 
+def test_the_storages_of_images_are_those_of_the_templates_that_are_for_the_cluster(
+    manifests, sim, tmp_path, capsys
+):
+    sim.server.add_storage("images", "dir", size_gib=100, content="import")
+    held = set(sim.server.privileges) - {"Datastore.AllocateTemplate"}
+    sim.call(lambda: sim.server.set_acl(TOKEN_ID, "/storage/images", held))
+    image = {"url": "https://example.org/a.qcow2", "checksum": f"sha256:{'0' * 64}", "storage": "images"}
+    template = {"kind": "VMTemplate", "metadata": {"name": "debian"}, "spec": {"image": image}}
+    file = tmp_path / "template.yaml"
+    file.write_text(yaml.safe_dump(template))
+    assert main(["check", *manifests(), str(file)]) == 0
+    assert lines(capsys.readouterr().out, "optional") == [
+        "downloading images of templates: lacks Datastore.AllocateTemplate on /storage/images"
+    ]
+    file.write_text(yaml.safe_dump({**template, "spec": {"image": image, "clusterRef": {"name": "other"}}}))
+    assert main(["check", *manifests(), str(file)]) == 0
+    assert lines(capsys.readouterr().out, "optional") == []
+
+
 def test_what_only_some_vms_need_is_told_and_is_no_failure(manifests, sim, capsys):
     held = set(sim.server.privileges) - {"VM.Migrate", "Sys.Console"}
     sim.call(lambda: sim.server.set_acl(TOKEN_ID, "/", held))
