@@ -10,25 +10,31 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+import aiohttp
 import kopf
 
 from proxmox_operator.api.names import GROUP, VERSION
 from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, VM_KIND
 from proxmox_operator.controllers.manager import Manager
 from proxmox_operator.engine.settings import Settings
+from proxmox_operator.errors import Unreachable
 from proxmox_operator.kube.login import connection, log_in
 from proxmox_operator.kube.transport import AioTransport
 
 logger = logging.getLogger(__name__)
 
+UNANSWERED = (aiohttp.ClientConnectionError, TimeoutError)
 _PLURALS = {CLUSTER_KIND: "proxmoxclusters", VM_KIND: "proxmoxvms", TEMPLATE_KIND: "vmtemplates"}
 
 
 async def serve(settings: Settings) -> None:
     """Run the operator until SIGTERM or SIGINT.
 
-    Raises LoginFailed, LeadershipLost, and what kopf raises when a watch cannot be kept.
+    Raises LoginFailed, LeadershipLost, Unreachable where the API server has not answered for a minute, and what else
+    kopf raises when a watch cannot be kept.
     """
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_no_trace_of_silence)
     configuration = await log_in(settings.kubeconfig)
     transport = AioTransport(configuration, timeout=settings.kube_timeout)
     manager = Manager(settings, transport)
@@ -60,6 +66,7 @@ async def serve(settings: Settings) -> None:
     try:
         await asyncio.sleep(0.2)  # kopf installs its own signal handlers when it begins; ours must come last
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_left_behind)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, manager.stop)
         await asyncio.wait({watching, working}, return_when=asyncio.FIRST_COMPLETED)
@@ -69,8 +76,24 @@ async def serve(settings: Settings) -> None:
         stop_watching.set()
         await asyncio.gather(watching, return_exceptions=True)
         await transport.close()
-    if watching.exception() is not None:
-        raise watching.exception() or RuntimeError("the watch ended")
+    error = watching.exception()
+    if isinstance(error, UNANSWERED):
+        raise Unreachable(f"the Kubernetes API server does not answer: {error}") from error
+    if error is not None:
+        raise error
+
+
+def _no_trace_of_silence(record: logging.LogRecord) -> bool:
+    """That an API server does not answer is no bug: kopf's sentence is enough."""
+    if record.exc_info and isinstance(record.exc_info[1], UNANSWERED):
+        record.exc_info = None
+    return True
+
+
+def _left_behind(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Of calls to an API server that does not answer kopf leaves tasks behind; the watch tells of it, once."""
+    if not isinstance(context.get("exception"), UNANSWERED):
+        loop.default_exception_handler(context)
 
 
 class _NoDiffs(kopf.DiffBaseStorage):

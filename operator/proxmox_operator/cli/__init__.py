@@ -1,103 +1,80 @@
-"""The command ``proxmox-operator``: run the operator, or print what it needs.
+"""The command ``proxmox-operator``: which commands there are, and what their errors print and return.
 
-Exit codes: 0 in order, 1 failed, 2 wrong usage, 3 the Lease was lost, 130 interrupted.
+A command raises what it cannot mend, and is told apart here: nobody sees a traceback, except of a bug. Not here: what a
+command does, and its options.
 """
 
-import asyncio
+import argparse
+import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from proxmox_operator import __version__
-from proxmox_operator.api import crds
-from proxmox_operator.engine import logs
-from proxmox_operator.engine.settings import Settings
+from proxmox_operator.cli.parsing import PROG
 from proxmox_operator.errors import LeadershipLost, OperatorError
 
-USAGE = """\
-usage: proxmox-operator COMMAND [OPTIONS]
+COMMANDS = {
+    "run": "run the operator, until it is told to end",
+    "check": "ask Proxmox VE whether a ProxmoxCluster would work",
+    "crds": "print the CustomResourceDefinitions, or write them to a folder",
+    "release": "let all objects go without touching a VM, to uninstall",
+    "version": "print the version",
+}
+"""Each is a function of this name in a module of this name, which is imported only for it: kopf takes a second."""
+
+DESCRIPTION = """\
+Virtual machines of Proxmox VE as Kubernetes objects.
 
 commands:
-  run      run the operator
-  check    ask Proxmox VE whether a ProxmoxCluster would work, before it is applied
-  crds     print the CustomResourceDefinitions, or write them with --output DIR
-  release  drop the finalizers of all objects, without touching a VM, before an uninstallation
-  version  print the version
+"""
+EXIT_CODES = """\
+Options of a command: proxmox-operator COMMAND --help.
 
-Options: proxmox-operator COMMAND --help.
-Exit codes: 0 in order, 1 failed, 2 wrong usage, 3 the Lease was lost, 130 interrupted.
+exit codes:
+  0    done, or told to end
+  1    failed; for check: something that is needed is missing
+  2    wrong usage: of the options, the settings, or manifests for check
+  3    another process took over the Lease
+  130  interrupted (Ctrl-C)
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the console script; returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    command = arguments.pop(0) if arguments else "--help"
-    commands: dict[str, Callable[[list[str]], int]] = {
-        "run": _run,
-        "check": _check,
-        "crds": _crds,
-        "release": _release,
-        "version": _version,
-        "--version": _version,
-        "--help": _help,
-        "-h": _help,
-    }
-    if command not in commands:
-        print(f"proxmox-operator: there is no command {command!r}\n\n{USAGE}", file=sys.stderr, end="")
-        return 2
+    """Entry point of the console script; returns the exit code, or raises SystemExit as argparse does."""
+    given = _parser().parse_args(argv)
+    prog = f"{PROG} {given.command}"
+    command: Callable[[list[str]], int | None] = getattr(
+        importlib.import_module(f"proxmox_operator.cli.{given.command}"), given.command
+    )
     try:
-        return commands[command](arguments)
-    except KeyboardInterrupt:
-        return 130
-
-
-def _run(arguments: list[str]) -> int:
-    settings = Settings.from_args(arguments)
-    logs.configure(level=settings.log_level, format=settings.log_format)
-    from proxmox_operator.handlers import (
-        serve,
-    )  # kopf takes a second to import; --version need not wait for it
-
-    try:
-        asyncio.run(serve(settings))
+        code = command(given.options) or 0
+        sys.stdout.flush()
     except OperatorError as error:
-        print(f"proxmox-operator: {error.message}", file=sys.stderr)
+        print(f"{prog}: {error.message}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever reads our output has enough. Python would try to write the rest once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except LeadershipLost as error:
-        print(f"proxmox-operator: {error}; ending, so that the new leader is alone", file=sys.stderr)
+        print(f"{prog}: {error}; ending, so that the new leader is alone", file=sys.stderr)
         return 3
-    return 0
+    except KeyboardInterrupt:
+        return 130
+    return code
 
 
-def _check(arguments: list[str]) -> int:
-    from proxmox_operator.cli.check import check  # as above
-
-    return check(arguments)
-
-
-def _release(arguments: list[str]) -> int:
-    from proxmox_operator.cli.release import release  # as above
-
-    return release(arguments)
-
-
-def _crds(arguments: list[str]) -> int:
-    if not arguments:
-        print("---\n".join(crds.files().values()), end="")
-        return 0
-    if len(arguments) != 2 or arguments[0] != "--output":
-        print("usage: proxmox-operator crds [--output DIR]", file=sys.stderr)
-        return 2
-    crds.write(Path(arguments[1]))
-    return 0
-
-
-def _version(_: list[str]) -> int:
-    print(__version__)
-    return 0
-
-
-def _help(_: list[str]) -> int:
-    print(USAGE, end="")
-    return 0
+def _parser() -> argparse.ArgumentParser:
+    listed = "\n".join(f"  {name:<8} {told}" for name, told in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        usage="%(prog)s COMMAND [OPTIONS]",
+        description=DESCRIPTION + listed,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help=argparse.SUPPRESS)
+    parser.add_argument("options", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser

@@ -4,7 +4,6 @@ Given are manifests, as for ``kubectl apply -f``. Neither Kubernetes nor an inst
 written. Secrets come from a Secret among the manifests or from the environment, never from the command line.
 """
 
-import argparse
 import asyncio
 import base64
 import os
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from proxmox_operator.api import ProxmoxCluster, VMTemplate
+from proxmox_operator.cli.parsing import parser
 from proxmox_operator.controllers.connecting import credentials_of, identity_of, limits_of, scope_of, tls_of
 from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable
 from proxmox_operator.kube.secrets import SecretData
@@ -38,11 +38,16 @@ from proxmox_operator.proxmox.session import ClusterSession
 TOKEN_ID, TOKEN_SECRET = "PROXMOX_TOKEN_ID", "PROXMOX_TOKEN_SECRET"
 
 DESCRIPTION = f"""\
-Ask Proxmox VE whether a ProxmoxCluster would work: endpoints, trust, credentials, privileges, storages and bridges.
-Needs no Kubernetes and writes nothing. The storages of images are those of the VMTemplates among the manifests. The
-credentials are those of the Secret that the ProxmoxCluster names, where it
-is among the manifests, else those of the variables {TOKEN_ID} and {TOKEN_SECRET}.
-Exit codes: 0 all that is needed is there, 1 something is missing, 2 wrong usage.
+Ask Proxmox VE whether a ProxmoxCluster would work: endpoints, trust,
+credentials, privileges, storages and bridges. Needs no Kubernetes and writes
+nothing. The credentials are those of the Secret that the ProxmoxCluster names,
+where it is among the manifests, else those of the variables {TOKEN_ID}
+and {TOKEN_SECRET}. With VMTemplates among the manifests, the
+storages of their images are asked about, too.
+"""
+EXIT_CODES = """\
+exit codes: 0 all that is needed is there, 1 something is missing, 2 wrong
+usage. What is only `optional` is no failure.
 """
 
 ROLES = """\
@@ -74,15 +79,10 @@ class Findings:
 
 def check(arguments: list[str]) -> int:
     """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="proxmox-operator check",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("manifests", nargs="+", metavar="FILE", help="YAML files; - is the standard input")
+    options = parser("check", DESCRIPTION, epilog=EXIT_CODES)
+    options.add_argument("manifests", nargs="+", metavar="FILE", help="YAML files; - is the standard input")
     try:
-        documents = list(_documents(parser.parse_args(arguments).manifests))
+        documents = list(_documents(options.parse_args(arguments).manifests))
         clusters = [ProxmoxCluster.parse(raw) for raw in documents if raw.get("kind") == ProxmoxCluster.kind]
         if not clusters:
             raise NeedsHuman("there is no ProxmoxCluster in these files")
@@ -92,7 +92,7 @@ def check(arguments: list[str]) -> int:
             for cluster in clusters
         ]
     except NeedsHuman as error:
-        print(f"proxmox-operator check: {error.message}", file=sys.stderr)
+        print(f"{options.prog}: {error.message}", file=sys.stderr)
         return 2
     return 0 if all(done) else 1
 

@@ -5,17 +5,16 @@ way, and no deletion is half done. An operator that takes no part in the electio
 puts back.
 """
 
-import argparse
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from proxmox_operator.api.names import FINALIZER
+from proxmox_operator.cli.parsing import parser
 from proxmox_operator.engine.election import LeaderElector, process_identity
 from proxmox_operator.engine.settings import Settings
 from proxmox_operator.engine.store import ObjectStore
-from proxmox_operator.errors import LeadershipLost, NeedsHuman, OperatorError, Outdated
+from proxmox_operator.errors import NeedsHuman, Outdated
 from proxmox_operator.kube.client import Kube
 from proxmox_operator.kube.errors import NotFound
 from proxmox_operator.kube.lease import KubeLease
@@ -23,8 +22,6 @@ from proxmox_operator.kube.login import log_in
 from proxmox_operator.kube.resources import PROXMOX_CLUSTERS, PROXMOX_VMS, VM_TEMPLATES, Resource
 from proxmox_operator.kube.status import StatusWriter
 from proxmox_operator.kube.transport import AioTransport
-
-PROG = "proxmox-operator release"
 
 KINDS = (PROXMOX_VMS, VM_TEMPLATES, PROXMOX_CLUSTERS)
 """In this order: a ProxmoxCluster is needed as long as there are others."""
@@ -43,53 +40,47 @@ OPTIONS = ("kubeconfig", "namespace", "lease_name", "lease_duration", "lease_ren
 """Settings of the operator that say where Kubernetes is, and how its Lease is held."""
 
 DESCRIPTION = """\
-Drop the operator's finalizer from every ProxmoxVM, VMTemplate and ProxmoxCluster. Nothing is changed in Proxmox VE:
-VMs run on, templates stay, and the objects can be deleted without an operator. Stop the operator first (scale its
-Deployment to 0). Its mark stays in the notes of each VM, so that an operator that is installed again, with the same
-objects in the same namespaces, takes them back.
-Give the --namespace, and whatever of --lease-* and --takeover-delay, that the operator was run with.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 another operator took over meanwhile.
+Drop the operator's finalizer from every ProxmoxVM, VMTemplate and
+ProxmoxCluster. Nothing is changed in Proxmox VE: VMs run on, templates stay,
+and the objects can be deleted without an operator. Stop the operator first
+(scale its Deployment to 0). Its mark stays in the notes of each VM, so that an
+operator that is installed again, with the same objects in the same namespaces,
+takes them back.
+
+Give the --namespace, and whatever of --lease-* and --takeover-delay, that the
+operator was run with.
+"""
+EXIT_CODES = """\
+exit codes: 0 done, 1 failed, 2 wrong usage, 3 another operator took over
+meanwhile: run it again.
 """
 
 Raw = dict[str, Any]
 
 
-def release(arguments: list[str]) -> int:
-    """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog=PROG,
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--all", action="store_true", required=True, help="All objects in all namespaces.")
-    parser.add_argument("--dry-run", action="store_true", help="Only show what would be let go.")
-    parser.add_argument(
+def release(arguments: list[str]) -> None:
+    """The command. Raises LeadershipLost, and NeedsHuman or Transient for whatever it could not do."""
+    options = parser("release", DESCRIPTION, epilog=EXIT_CODES, usage="%(prog)s --all [OPTIONS]")
+    options.add_argument("--all", action="store_true", required=True, help="All objects in all namespaces.")
+    options.add_argument("--dry-run", action="store_true", help="Only show what would be let go.")
+    options.add_argument(
         "--without-lease",
         action="store_true",
         help="The operator was run with --no-leader-election, and runs no more.",
     )
     for name in OPTIONS:
         field = Settings.model_fields[name]
-        parser.add_argument(
+        options.add_argument(
             f"--{name.replace('_', '-')}", metavar=name.split("_")[-1].upper(), help=field.description
         )
-    given = parser.parse_args(arguments)
+    given = options.parse_args(arguments)
     flags = {name: getattr(given, name) for name in OPTIONS}
     settings = Settings.from_args(
         [text for name, value in flags.items() if value is not None
          for text in (f"--{name.replace('_', '-')}", value)],
-        prog=PROG,
+        prog=options.prog,
     )  # fmt: skip
-    try:
-        asyncio.run(_release(settings, dry=given.dry_run, with_lease=not given.without_lease))
-    except OperatorError as error:
-        print(f"{PROG}: {error.message}", file=sys.stderr)
-        return 1
-    except LeadershipLost as error:
-        print(f"{PROG}: {error}; run it again", file=sys.stderr)
-        return 3
-    return 0
+    asyncio.run(_release(settings, dry=given.dry_run, with_lease=not given.without_lease))
 
 
 async def _release(settings: Settings, *, dry: bool, with_lease: bool) -> None:

@@ -6,6 +6,7 @@ does; restarting the operator mends neither.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import Self
@@ -14,6 +15,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 
 from proxmox_operator.engine.metrics import Metrics
+from proxmox_operator.errors import NeedsHuman
 
 LOOP = "event loop"
 
@@ -70,7 +72,7 @@ class Health:
         return [name for name, check in self._checks.items() if not check()]
 
     async def start(self, address: str, port: int) -> Self:
-        """Serve until `stop`. Port 0 takes a free one (see `port`). Raises OSError where it is taken."""
+        """Serve until `stop`. Port 0 takes a free one (see `port`). Raises NeedsHuman where that cannot be."""
         app = web.Application()
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
@@ -79,9 +81,13 @@ class Health:
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, address, port).start()
-        except OSError:
+        except OSError as error:
             await self._runner.cleanup()
-            raise
+            number = error.errno or 0
+            why = os.strerror(number) if number > 0 else error.strerror
+            raise NeedsHuman(
+                f"cannot listen on {address}, port {port}: {why}: name others with --health-address and --health-port"
+            ) from error
         self.port = self._runner.addresses[0][1]
         self.expect(LOOP, max_age=self._loop_max_age)
         self._heart = asyncio.create_task(self._beat_for_the_loop(), name="heartbeat")

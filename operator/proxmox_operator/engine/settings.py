@@ -5,7 +5,7 @@ Not here: anything about one Proxmox VE cluster (ProxmoxCluster) or one VM (Prox
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -50,7 +50,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Settings(BaseSettings):
-    """Settings of one operator process. Durations are in seconds, or text such as 5m or 1h30m."""
+    """Runs the operator until it is told to end. Durations are in seconds, or text such as 5m or 1h30m."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True
@@ -141,12 +141,14 @@ class Settings(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            parser.error("; ".join(_complaint(detail) for detail in error.errors(include_url=False)))
+            parser.error("; ".join(_complaint(detail, given) for detail in error.errors(include_url=False)))
 
     @classmethod
     def parser(cls, prog: str = "proxmox-operator run") -> argparse.ArgumentParser:
         """One flag per field, with its description, variable and default."""
-        parser = argparse.ArgumentParser(prog=prog, description=cls.__doc__, allow_abbrev=False)
+        parser = argparse.ArgumentParser(
+            prog=prog, usage="%(prog)s [OPTIONS]", description=cls.__doc__, epilog=_ENDS, allow_abbrev=False
+        )
         for name, field in cls.model_fields.items():
             told = field.default in (None, ()) or field.default_factory is not None
             shown = "" if told else f" Default: {_show(field.default)}."
@@ -159,6 +161,9 @@ class Settings(BaseSettings):
         return parser
 
 
+_ENDS = (
+    """Exit codes: 0 told to end, 1 could not begin, 2 wrong usage, 3 another process took over the Lease."""
+)
 _METAVARS = {"watch_namespaces": "NAMESPACE,..."}
 
 
@@ -170,9 +175,11 @@ def _show(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _complaint(detail: ErrorDetails) -> str:
+def _complaint(detail: ErrorDetails, given: Container[str]) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     if not detail["loc"]:
         return message
-    given = re.sub(r"//[^/]*@", "//***@", repr(detail["input"]))  # a URL may have a password in it
-    return f"{_flag(str(detail['loc'][0]))}: {message} (given: {given})"
+    name = str(detail["loc"][0])
+    where = _flag(name) if name in given else f"${ENV_PREFIX}{name.upper()}"
+    value = re.sub(r"//[^/]*@", "//***@", repr(detail["input"]))  # a URL may have a password in it
+    return f"{where}: {message} (given: {value})"

@@ -30,6 +30,11 @@ async def log_in(kubeconfig: str | os.PathLike[str] | None = None) -> Configurat
     path = kubeconfig or os.environ.get("KUBECONFIG")
     in_pod = not path and "KUBERNETES_SERVICE_HOST" in os.environ
     chosen = os.path.expanduser(path or DEFAULT_KUBECONFIG)  # noqa: ASYNC240 - looks at no file
+    if not in_pod and not any(os.path.exists(file) for file in chosen.split(os.pathsep)):  # noqa: ASYNC240 - once
+        raise LoginFailed(
+            f"cannot log in to Kubernetes: there is no file {chosen}. "
+            "Give --kubeconfig or KUBECONFIG, or run in a pod with a service account"
+        )
     configuration = Configuration()
     try:
         if in_pod:

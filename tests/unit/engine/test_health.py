@@ -8,6 +8,7 @@ import pytest
 
 from proxmox_operator.engine.health import Health
 from proxmox_operator.engine.metrics import Metrics
+from proxmox_operator.errors import NeedsHuman
 from proxmox_operator.proxmox.session import Figures
 
 FIGURES = Figures(inventory_age=4.5, frozen=False, endpoints={}, silent_nodes=0, tasks=0, limits={})
@@ -103,5 +104,5 @@ async def test_metrics_are_served_in_the_format_of_prometheus(served: Served):
 
 
 async def test_a_taken_port_is_an_error_at_the_start(served: Served):
-    with pytest.raises(OSError, match="address already in use"):
+    with pytest.raises(NeedsHuman, match="Address already in use: name others with --health-address"):
         await Health(Metrics()).start("127.0.0.1", served.health.port)
