@@ -2,7 +2,7 @@
 # `python -m guest build` the image that real guests boot from.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-integration test-contract test-guest test-chart lint fmt crds chart docs-tables argocd pve-roles bench lock kind clean bootstrap
+.PHONY: help demo test test-unit test-integration test-contract test-guest test-chart lint fmt crds chart docs-tables argocd pve-roles bench lock audit release-check kind clean bootstrap
 
 PY := .venv/bin/python
 HACK := PYTHONPATH=hack
@@ -93,6 +93,12 @@ lock: bootstrap  ## Write requirements/*.txt anew (UPGRADE=1 takes newer version
 	@$(LOCK) --group dev pyproject.toml -o requirements/dev.txt
 LOCK = .venv/bin/uv pip compile -q --universal --python-version 3.12 --generate-hashes \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+
+audit: bootstrap  ## Known vulnerabilities of what is shipped (asks an advisory service)
+	@$(HACK) $(PY) -m releasing audit
+
+release-check: bootstrap  ## Whether HEAD can be released: version, changelog, generated files, locks, wheel, CRDs
+	@$(HACK) $(PY) -m releasing check
 
 kind:  ## A kind cluster to test against (needs docker and kind)
 	@hack/kind/up

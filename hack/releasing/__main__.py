@@ -1,0 +1,83 @@
+"""``python -m releasing check | notes | audit``. Exit code 0 when all is well, 1 when it is not."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import chartfiles
+import doctables
+import pveroles
+from gotools import GoBuildError
+from proxmox_operator.api import crds
+from releasing import changelog, checks
+from releasing.audit import audit
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def stale() -> Iterator[str]:
+    """Everything in the repository that is made from other files is as it would be made now."""
+    yield from checks.stale({ROOT / "crds" / name: text for name, text in crds.files().items()}, "make crds")
+    yield from checks.stale({doctables.PAGE: doctables.page()}, "make docs-tables")
+    yield from checks.stale(
+        {pveroles.FOLDER / name: text for name, text in pveroles.files().items()}, "make pve-roles"
+    )
+    try:
+        yield from checks.stale(chartfiles.files(), "make chart")
+    except GoBuildError as error:
+        yield f"what is made from the chart cannot be compared: {error}"
+
+
+def check() -> int:
+    """Ask everything; whether there was no objection."""
+    tag = checks.last_release(ROOT)
+    asked = {
+        "the version is the same everywhere": checks.consistent(ROOT),
+        "all is committed": checks.clean(ROOT),
+        "what is generated is not stale": stale(),
+        "the locks are up to date, and free of AGPL": checks.locked(ROOT),
+        "wheel and sdist hold our package alone": checks.built(ROOT),
+        f"the CRDs fit those of {tag}" if tag else "there is no release before this one, so its CRDs fit": (
+            checks.compatible(ROOT)
+        ),
+    }
+    print(f"Release of {checks.version(ROOT)}")
+    # Not any(): all that is in the way is told at once.
+    return int(sum([told(what, objections) for what, objections in asked.items()]) > 0)
+
+
+def told(what: str, objections: Iterable[str]) -> bool:
+    """Print the answer to one question; whether there was an objection."""
+    found = list(objections)
+    print(f"  {'FAILED' if found else 'ok    '}  {what}", flush=True)
+    for each in found:
+        print(f"            {each}")
+    return bool(found)
+
+
+def notes() -> int:
+    """Print what the changelog says of the version."""
+    text = changelog.section((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), checks.version(ROOT))
+    if text is None:
+        print(f"CHANGELOG.md has no section for {checks.version(ROOT)}", file=sys.stderr)
+        return 1
+    print(text)
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m releasing", description=__doc__, allow_abbrev=False)
+    parser.add_argument("command", choices=("check", "notes", "audit"))
+    match parser.parse_args().command:
+        case "check":
+            return check()
+        case "notes":
+            return notes()
+        case _:
+            lock = ROOT / "requirements" / "runtime.txt"
+            return int(told("nothing is known against what is shipped", audit(lock)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
