@@ -2,7 +2,7 @@
 # `python -m guest build` the image that real guests boot from.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-integration test-contract test-guest test-chart lint fmt crds chart docs-tables argocd pve-roles bench lock audit release-check kind clean bootstrap
+.PHONY: help demo test test-unit test-integration test-contract test-guest test-chart lint fmt crds chart docs-tables argocd pve-roles bench lock audit secrets release-check kind clean bootstrap
 
 PY := .venv/bin/python
 HACK := PYTHONPATH=hack
@@ -96,6 +96,9 @@ LOCK = .venv/bin/uv pip compile -q --universal --python-version 3.12 --generate-
 
 audit: bootstrap  ## Known vulnerabilities of what is shipped (asks an advisory service)
 	@$(HACK) $(PY) -m releasing audit
+
+secrets:  ## Secrets in the history of the repository (needs Go)
+	@go run github.com/zricethezav/gitleaks/v8@v8.30.1 git --no-banner --redact .
 
 release-check: bootstrap  ## Whether HEAD can be released: version, changelog, generated files, locks, wheel, CRDs
 	@$(HACK) $(PY) -m releasing check

@@ -1,4 +1,4 @@
-"""``python -m releasing check | notes | audit``. Exit code 0 when all is well, 1 when it is not."""
+"""``python -m releasing check | notes | audit | chart``. Exit code 0 when all is well, 1 when it is not."""
 
 import argparse
 import sys
@@ -12,6 +12,7 @@ from gotools import GoBuildError
 from proxmox_operator.api import crds
 from releasing import changelog, checks
 from releasing.audit import audit
+from releasing.chart import publish
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,15 +69,26 @@ def notes() -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m releasing", description=__doc__, allow_abbrev=False)
-    parser.add_argument("command", choices=("check", "notes", "audit"))
-    match parser.parse_args().command:
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("check", help="whether HEAD can be released")
+    commands.add_parser("notes", help="what the changelog says of the version")
+    commands.add_parser("audit", help="what is known against the packages that are shipped")
+    chart = commands.add_parser("chart", help="a copy of the chart for the image that was published")
+    for name in ("--registry", "--repository", "--digest", "--output"):
+        chart.add_argument(name, required=True)
+    given = parser.parse_args()
+    match given.command:
         case "check":
             return check()
         case "notes":
             return notes()
-        case _:
+        case "audit":
             lock = ROOT / "requirements" / "runtime.txt"
             return int(told("nothing is known against what is shipped", audit(lock)))
+        case _:
+            image = {"registry": given.registry, "repository": given.repository, "digest": given.digest}
+            print(publish(chartfiles.CHART, Path(given.output), **image))
+            return 0
 
 
 if __name__ == "__main__":

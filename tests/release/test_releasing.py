@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from proxmox_operator import __version__
 from release.pvenode import ROOT
 from releasing import changelog, checks, locks
 from releasing.audit import verdict
+from releasing.chart import filled, publish
 from releasing.locks import Package
 
 CHANGELOG = """\
@@ -256,3 +258,21 @@ FINE = {"name": "fast", "version": "1", "vulns": []}
 )
 def test_an_audit_passes_only_where_everything_was_looked_up(out: object, err: str, told: list[str]) -> None:
     assert list(verdict(json.dumps(out) if out else "", err)) == told
+
+
+def test_the_published_chart_names_its_image_and_is_otherwise_the_same(tmp_path: Path) -> None:
+    original = ROOT / "charts" / "proxmox-operator"
+    digest = f"sha256:{'0' * 64}"
+    copy = publish(
+        original, tmp_path, registry="registry.example.org", repository="me/operator", digest=digest
+    )
+    before, after = (yaml.safe_load((chart / "values.yaml").read_text()) for chart in (original, copy))
+    assert after["image"] == {
+        **before["image"],
+        "registry": "registry.example.org",
+        "repository": "me/operator",
+        "digest": digest,
+    }
+    assert {**after, "image": before["image"]} == before
+    with pytest.raises(ValueError, match=r"no image\.digest"):
+        filled("a: 1\nimage:\n  registry: ''\n  repository: x\n", {"registry": "r", "digest": digest})
