@@ -1,4 +1,4 @@
-"""With the roles of manifests/proxmox, and with nothing else, VMs are made, changed, moved and deleted."""
+"""With the roles of manifests/proxmox, and with nothing else, VMs and templates are made, changed and deleted."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,8 @@ import pytest
 import pveroles
 from controlplane import Cluster
 from harness.clusters import Estate
+from harness.templates import Templates
+from harness.world import World
 from release.pvenode import Node
 
 
@@ -49,3 +51,28 @@ def test_vms_are_made_changed_moved_and_deleted(estate: Estate, version: int, tm
         site.world.wait_gone(each)
     assert before.diff(site.sim.world()) == []
     assert [str(call) for call in site.calls() if call.status == 403] == []
+
+
+def test_templates_are_downloaded_built_cloned_and_deleted(
+    control_plane: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SOON", "MAX_DELAY"):
+        monkeypatch.setattr(f"proxmox_operator.controllers.template.build.{name}", 0.1)
+    with World(control_plane) as world, Templates(world) as templates:
+        node = Node(tmp_path, world.sim)
+        wanted = {"FEATURES": "images build cleanup", "FILE_STORAGES": f"local {templates.storage}"}
+        assert node.run(**wanted).returncode == 0
+        node.grant()
+        world.look()
+        before = world.sim.world()
+        build = {"steps": [{"name": "hello", "script": "echo hello\n"}], "seedStorage": "local"}
+        template = templates.make(nodes=["pve1"], build=build)
+        templates.wait_ready(template, timeout=60)
+        vm = world.make("cloned", source={"templateRef": {"name": template}})
+        world.wait_ready(vm)
+        world.delete(vm)
+        world.wait_gone(vm)
+        templates.delete(template)
+        templates.wait_gone(template)
+        assert before.diff(world.sim.world()) == []
+        assert [str(call) for call in world.sim.recorder if call.status == 403] == []

@@ -42,7 +42,11 @@ exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code, or raises SystemExit as argparse does."""
-    given = _parser().parse_args(argv)
+    parser, words = _parser(), sys.argv[1:] if argv is None else argv
+    if not words:
+        parser.print_help(sys.stderr)
+        return 2
+    given = parser.parse_args(words)
     prog = f"{PROG} {given.command}"
     command: Callable[[list[str]], int | None] = getattr(
         importlib.import_module(f"proxmox_operator.cli.{given.command}"), given.command
@@ -69,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:<8} {told}" for name, told in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog=PROG,
-        usage="%(prog)s COMMAND [OPTIONS]",
+        usage=f"%(prog)s {{{','.join(COMMANDS)}}} [OPTIONS]",
         description=DESCRIPTION + listed,
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

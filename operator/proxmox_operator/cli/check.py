@@ -52,7 +52,7 @@ usage. What is only `optional` is no failure.
 
 ROLES = """\
 ROLE is a role of your own that `pveum acl list` shows for the credentials on that path, or on one above it. A token has
-no more than its user has: grant it to both."""
+no more than its user has: grant it to both. The scripts in manifests/proxmox make roles that are enough."""
 
 Raw = Mapping[str, Any]
 

@@ -89,6 +89,14 @@ def test_help_fits_80_columns_and_leaves_no_word_of_argparse(command, monkeypatc
     assert out.startswith(" ".join(["usage: proxmox-operator", *command]))
 
 
+def test_without_a_command_the_help_is_shown_as_wrong_usage(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    told = capsys.readouterr().out
+    assert cli.main([]) == 2
+    assert capsys.readouterr() == ("", told)
+
+
 def test_help_names_every_command_and_every_exit_code(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
@@ -107,7 +115,6 @@ def test_the_version_is_that_of_the_package(arguments):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "the following arguments are required: COMMAND"),
         (["fly"], "invalid choice: 'fly' (choose from"),
         (["run", "--fly"], "unrecognized arguments: --fly"),
         (["check", "--fly", "cluster.yaml"], "unrecognized arguments: --fly"),
