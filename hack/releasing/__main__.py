@@ -2,9 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import argohealth
 import chartfiles
 import doctables
 import pveroles
@@ -17,17 +18,28 @@ from releasing.chart import publish
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def _tables() -> Iterator[tuple[Path, str]]:
+    for name, (file, _) in doctables.TABLES.items():
+        yield doctables.DOCS / file, doctables.page(name)
+
+
+GENERATED: dict[str, Callable[[], Iterable[tuple[Path, str]]]] = {
+    "make crds": lambda: ((ROOT / "crds" / name, text) for name, text in crds.files().items()),
+    "make docs-tables": _tables,
+    "make argocd": lambda: ((argohealth.FOLDER / name, text) for name, text in argohealth.files().items()),
+    "make pve-roles": lambda: ((pveroles.FOLDER / name, text) for name, text in pveroles.files().items()),
+    "make chart": lambda: chartfiles.files().items(),
+}
+"""What makes files of others in the repository, and these files as they would be made now."""
+
+
 def stale() -> Iterator[str]:
-    """Everything in the repository that is made from other files is as it would be made now."""
-    yield from checks.stale({ROOT / "crds" / name: text for name, text in crds.files().items()}, "make crds")
-    yield from checks.stale({doctables.PAGE: doctables.page()}, "make docs-tables")
-    yield from checks.stale(
-        {pveroles.FOLDER / name: text for name, text in pveroles.files().items()}, "make pve-roles"
-    )
-    try:
-        yield from checks.stale(chartfiles.files(), "make chart")
-    except GoBuildError as error:
-        yield f"what is made from the chart cannot be compared: {error}"
+    """Which generated files are not as they would be made now."""
+    for command, files in GENERATED.items():
+        try:
+            yield from checks.stale(files(), command)
+        except GoBuildError as error:
+            yield f"what `{command}` makes cannot be compared: {error}"
 
 
 def check() -> int:

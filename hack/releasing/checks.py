@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -64,9 +64,9 @@ def clean(root: Path) -> Iterator[str]:
         yield f"not committed: {line[3:]}"
 
 
-def stale(generated: Mapping[Path, str], command: str) -> Iterator[str]:
+def stale(generated: Iterable[tuple[Path, str]], command: str) -> Iterator[str]:
     """Files that are not as they would be made now."""
-    for path, text in generated.items():
+    for path, text in generated:
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             yield f"{path.name} is stale: {command}"
 

@@ -1,6 +1,7 @@
 """What keeps a checkout from being released is seen: in repositories of the tests' own, and in this one."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from proxmox_operator import __version__
 from release.pvenode import ROOT
 from releasing import changelog, checks, locks
+from releasing.__main__ import GENERATED
 from releasing.audit import verdict
 from releasing.chart import filled, publish
 from releasing.locks import Package
@@ -125,7 +127,10 @@ def test_a_generated_file_that_is_stale_or_not_there_is_named(tmp_path: Path) ->
     (tmp_path / "a.yaml").write_text("old")
     (tmp_path / "b.yaml").write_text("same")
     wanted = {tmp_path / "a.yaml": "new", tmp_path / "b.yaml": "same", tmp_path / "c.yaml": "new"}
-    assert list(checks.stale(wanted, "make it")) == ["a.yaml is stale: make it", "c.yaml is stale: make it"]
+    assert list(checks.stale(wanted.items(), "make it")) == [
+        "a.yaml is stale: make it",
+        "c.yaml is stale: make it",
+    ]
 
 
 def test_a_field_that_is_gone_since_the_last_release_is_told_until_the_changelog_names_it(
@@ -276,3 +281,11 @@ def test_the_published_chart_names_its_image_and_is_otherwise_the_same(tmp_path:
     assert {**after, "image": before["image"]} == before
     with pytest.raises(ValueError, match=r"no image\.digest"):
         filled("a: 1\nimage:\n  registry: ''\n  repository: x\n", {"registry": "r", "digest": digest})
+
+
+def test_every_target_that_writes_files_of_the_repository_is_asked_about() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    writes = set(re.findall(r"^([a-z-]+): bootstrap  ## Write ", makefile, re.M)) - {
+        "lock"
+    }  # has a question of its own
+    assert {f"make {target}" for target in writes} == GENERATED.keys()
