@@ -100,7 +100,7 @@ def through_ha(facts: Facts, ha: HA) -> Step:
     if ha.asked == wanted or requested:
         doing = "starting" if wanted == "Running" else "stopping"
         return Wait(
-            reason=f"HA{doing.capitalize()}",
+            reason="HAStarting" if wanted == "Running" else "HAStopping",
             message=(
                 f"the HA manager is {doing} the VM; it takes some 20 seconds, and longer while its node is in "
                 "maintenance or being fenced"
