@@ -2,7 +2,7 @@
 # `python -m guest build` the image that real guests boot from.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-integration test-contract test-guest test-chart lint fmt crds chart docs-tables argocd pve-roles bench lock audit secrets release-check kind clean bootstrap
+.PHONY: help demo test test-unit test-integration test-contract test-guest test-chart lint fmt crds chart docs docs-tables drawings argocd pve-roles bench lock audit secrets release-check kind clean bootstrap
 
 PY := .venv/bin/python
 HACK := PYTHONPATH=hack
@@ -75,8 +75,14 @@ crds: bootstrap  ## Write crds/*.yaml from the models
 chart: bootstrap  ## Write what of charts/ and manifests/ is made from the code and from the chart's values
 	@$(HACK) $(PY) -m chartfiles
 
+docs: bootstrap  ## The documentation as a site, in build/site (SERVE=1 shows it, and what is edited, at http://127.0.0.1:8000)
+	@NO_MKDOCS_2_WARNING=1 $(HACK) $(PY) -m mkdocs $(if $(SERVE),serve --dev-addr 127.0.0.1:8000,build --strict)
+
 docs-tables: bootstrap  ## Write the tables in docs/ that are made from the code
 	@$(HACK) $(PY) -m doctables
+
+drawings: bootstrap  ## Draw what was changed of the drawings in docs/ (needs npx and chromium)
+	@$(HACK) $(PY) -m docsite.drawings
 
 argocd: bootstrap  ## Write Argo CD's health checks as a ConfigMap patch and as Helm values, from manifests/argocd/*.lua
 	@$(HACK) $(PY) -m argohealth
