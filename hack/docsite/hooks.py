@@ -23,6 +23,9 @@ OUTSIDE = {
 }
 """Pages of the repository, and what they are on the site; README.md has a page of its own there."""
 
+SHOWN = {".lua": "lua", ".sh": "sh", ".yaml": "yaml"}
+"""Endings of the files under manifests/ that are shown, and the language that they are in."""
+
 LARGEST = 50_000
 """Characters of a manifest that is shown; larger ones are made by a program, for a program."""
 
@@ -65,35 +68,37 @@ def _site_uri(path: str) -> str | None:
         return path.removeprefix("docs/")
     if path in OUTSIDE:
         return OUTSIDE[path]
-    if path.startswith("manifests/") and (ROOT / path).is_dir():
-        return f"{path}/index.md" if any((ROOT / path).glob("*.yaml")) else None
-    if path.startswith("manifests/") and _is_shown(ROOT / path):
-        return f"{path}.md"
+    if path.startswith("manifests/"):
+        if (ROOT / path).is_dir():
+            return f"{path}/index.md"
+        if _is_shown(ROOT / path):
+            return f"{path}.md"
     return None
 
 
 def _is_shown(path: Path) -> bool:
-    return path.suffix == ".yaml" and path.is_file() and path.stat().st_size <= LARGEST
+    return path.suffix in SHOWN and path.is_file() and path.stat().st_size <= LARGEST
 
 
 def _manifests() -> Iterator[tuple[str, str]]:
-    """A page for each manifest, and one for each folder with the first sentence of each."""
-    for folder in sorted({path.parent for path in (ROOT / "manifests").rglob("*.yaml")}):
+    """A page for each manifest, and one for each folder, with the first sentence of each file in it."""
+    for folder in filter(Path.is_dir, (ROOT / "manifests", *sorted((ROOT / "manifests").rglob("*")))):
         name = folder.relative_to(ROOT).as_posix()
         lines = [f"# {name}\n"]
-        for path in filter(_is_shown, sorted(folder.glob("*.yaml"))):
-            text = path.read_text(encoding="utf-8")
-            lines.append(f"- [{path.name}]({path.name}.md){_about(text)}")
-            yield (
-                f"{name}/{path.name}.md",
-                f'# {path.name}\n\n```yaml title="{name}/{path.name}"\n{text}```\n',
-            )
+        for path in sorted(folder.iterdir()):
+            if path.is_dir():
+                lines.append(f"- [{path.name}]({path.name}/index.md)")
+            elif _is_shown(path):
+                text = path.read_text(encoding="utf-8")
+                lines.append(f"- [{path.name}]({path.name}.md){_about(text)}")
+                fence = f'```{SHOWN[path.suffix]} title="{name}/{path.name}"'
+                yield f"{name}/{path.name}.md", f"# {path.name}\n\n{fence}\n{text}```\n"
         yield f"{name}/index.md", "\n".join(lines) + "\n"
 
 
 def _about(text: str) -> str:
     """What the comment at the beginning says first."""
-    comment = re.match(r"(?:#[^\n]*\n)+", text)
+    comment = re.match(r"(?:#(?!!)[^\n]*\n)+", text)
     words = " ".join(line.lstrip("# ") for line in comment[0].splitlines()) if comment is not None else ""
     sentence = re.match(r".+?[.:](?= |$)", words)
     return f": {sentence[0].rstrip(':.')}" if sentence is not None else ""
