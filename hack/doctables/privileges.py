@@ -6,11 +6,11 @@ Paths are shown with placeholders: the names are those of the ProxmoxCluster, or
 from collections.abc import Sequence
 
 from doctables.markdown import table
-from proxmox_operator.proxmox.permissions import OPTIONAL, Feature, Scope, needs
+from proxmox_operator.proxmox.permissions import Feature, Scope, needs
 
+_IN_ANY_CASE = Scope().features
 _TEMPLATE = 9000
 _PATHS = {f"/vms/{_TEMPLATE}": "/vms/TEMPLATE"}
-_WHERE_WANTED = OPTIONAL | {Feature.BUILD}
 
 
 def privileges() -> str:
@@ -21,7 +21,7 @@ def privileges() -> str:
 
 def _rows(feature: Feature) -> list[Sequence[str]]:
     newer, older = _needs(feature, 9), _needs(feature, 8)
-    what = feature.value + (", where wanted" if feature in _WHERE_WANTED else "")
+    what = feature.value + ("" if feature in _IN_ANY_CASE else ", where wanted")
     return [
         (what, f"`{path}`", needed, "the same" if older[path] == needed else older[path])
         for path, needed in newer.items()
