@@ -155,4 +155,7 @@ def _of_the_api() -> set[str]:
 
 
 def _classes() -> set[str]:
-    return {node.name for _, tree in _trees() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    """Our own, and others' that are imported: a type may be named in quotation marks."""
+    nodes = [node for _, tree in _trees() for node in ast.walk(tree)]
+    own = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+    return own | {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
