@@ -45,9 +45,7 @@ def written(text: str) -> str:
     return PLACE.sub(lambda place: f"{place['begin']}{PARTS[place['name']]()}{place['end']}", text)
 
 
-def write() -> None:
-    """Bring all pages up to date."""
-    for page in pages():
-        text = page.read_text(encoding="utf-8")
-        if (new := written(text)) != text:
-            page.write_text(new, encoding="utf-8")
+def files() -> dict[Path, str]:
+    """The text of each page that has such parts, as it should be."""
+    texts = {page: page.read_text(encoding="utf-8") for page in pages()}
+    return {page: written(text) for page, text in texts.items() if PLACE.search(text)}

@@ -1,6 +1,7 @@
 """``python -m doctables``: see the package."""
 
-from doctables import write
+from doctables import files
 
 if __name__ == "__main__":
-    write()
+    for page, text in files().items():
+        page.write_text(text, encoding="utf-8")

@@ -18,14 +18,9 @@ from releasing.chart import publish
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _tables() -> Iterator[tuple[Path, str]]:
-    for name, (file, _) in doctables.TABLES.items():
-        yield doctables.DOCS / file, doctables.page(name)
-
-
 GENERATED: dict[str, Callable[[], Iterable[tuple[Path, str]]]] = {
     "make crds": lambda: ((ROOT / "crds" / name, text) for name, text in crds.files().items()),
-    "make docs-tables": _tables,
+    "make docs-tables": lambda: doctables.files().items(),
     "make argocd": lambda: ((argohealth.FOLDER / name, text) for name, text in argohealth.files().items()),
     "make pve-roles": lambda: ((pveroles.FOLDER / name, text) for name, text in pveroles.files().items()),
     "make chart": lambda: chartfiles.files().items(),

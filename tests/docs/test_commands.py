@@ -1,4 +1,4 @@
-"""What the pages have people copy is right: manifests, values of the chart, privileges, names of files and targets."""
+"""What the pages have people copy is right: manifests, values of the chart, names of files and targets."""
 
 import json
 import re
@@ -13,12 +13,10 @@ import yaml
 import doctables
 from docs.reasons import ROOT
 from proxmox_operator.api import ProxmoxCluster, ProxmoxVM, VMTemplate
-from proxmox_operator.proxmox.permissions import Feature, Scope, missing
 from unit.test_examples import schema_of, unknown_fields
 
 CHART = ROOT / "charts" / "proxmox-operator"
 KINDS = {kind.kind: kind for kind in (ProxmoxCluster, ProxmoxVM, VMTemplate)}
-QUICKSTART = doctables.DOCS / "quickstart.md"
 
 
 def blocks(language: str) -> Iterator[tuple[str, str]]:
@@ -60,17 +58,6 @@ def test_values_in_the_pages_are_what_the_chart_takes():
     assert len(values) == 2
     for each in values:
         jsonschema.validate(known | each, schema)
-
-
-def test_the_role_of_the_quick_start_is_enough_for_it():
-    text = QUICKSTART.read_text(encoding="utf-8")
-    [role] = re.findall(r'role add ProxmoxOperator --privs "([^"]+)"', text)
-    granted = {"/": dict.fromkeys(role.replace("\\", " ").split(), 1)}
-    usual = Scope(storages=("local", "local-lvm"), bridges=("localnetwork/vmbr0",))
-    assert missing(granted, usual, 9) == []
-    older = {"/": {**granted["/"], "VM.Monitor": 1}}
-    assert missing(older, usual, 8) == []
-    assert missing(granted, Scope(features=(Feature.HA,)), 9) != []
 
 
 def test_files_and_targets_that_the_pages_name_are_there():
