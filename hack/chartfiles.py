@@ -1,7 +1,8 @@
 """Writes what is made from other files in charts/ and manifests/: ``make chart``. A test says when that is due.
 
 The chart gets the CRDs, the version and the names of the settings from the code, and its README from its values, by
-helm-docs; ``manifests/`` is the chart, rendered with its defaults. Not here: tests of the chart (tests/chart).
+helm-docs; ``manifests/`` is the chart, rendered with its defaults but without the CRDs: to delete these by one command
+with a running operator would be to destroy every VM. Not here: tests of the chart (tests/chart).
 """
 
 import json
@@ -55,7 +56,7 @@ def files() -> dict[Path, str]:
         shutil.copytree(CHART, copy)
         for path, text in chart.items():
             (copy / path.relative_to(CHART)).write_text(text)
-        everywhere = rendered(copy, "--set", "crds.keep=false")
+        everywhere = rendered(copy, "--set", "crds.enabled=false")
         narrow = rendered(copy, "--set", f"crds.enabled=false,watchNamespaces={{{EXAMPLE_NAMESPACE}}}")
         readme = _run(locate("helm-docs"), "--dry-run", "--log-level", "error", "--chart-search-root", folder)
     apart = [text for text in narrow if text not in everywhere and "kind: Deployment" not in text]

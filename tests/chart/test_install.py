@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from chart.conftest import NAMESPACE, Helm
-from chartfiles import CHART, MANIFESTS
+from chartfiles import CHART, MANIFESTS, ROOT
 from controlplane import ControlPlane
 
 RELEASE = ("proxmox-operator", "-n", NAMESPACE)
@@ -99,9 +99,12 @@ def test_a_cluster_comes_with_an_upgrade_and_stays_without_its_value(
     assert read(server, "pvec", "lab")["metadata"]["uid"] == made["metadata"]["uid"]
 
 
-def test_the_plain_manifests_can_be_applied_in_one_go_and_taken_away(server: ControlPlane):
+def test_the_plain_manifests_can_be_taken_away_without_any_object_being_deleted(server: ControlPlane):
     folder = str(MANIFESTS / "install")
+    server.install_crds(ROOT / "crds")
     server.kubectl("apply", "--server-side", "--force-conflicts", "-k", folder, check=True)
     assert read(server, "-n", NAMESPACE, "deployment", "proxmox-operator")["spec"]["replicas"] == 1
     server.kubectl("apply", "-f", str(VM), check=True)
-    server.kubectl("delete", "-f", str(VM), "--timeout=20s", check=True)
+    vm = read(server, "-f", str(VM))
+    server.kubectl("delete", "-k", folder, "--timeout=60s", check=True)
+    assert read(server, "-f", str(VM)) == vm
