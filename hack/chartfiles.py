@@ -13,6 +13,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BeforeValidator
 
 from gotools import GoBuildError, locate
 from proxmox_operator import __version__
@@ -73,12 +77,21 @@ def rendered(chart: Path, *options: str) -> list[str]:
     return [part.strip() + "\n" for part in _OF_HELM.sub("", text).split("---\n") if part.strip()]
 
 
-def setting_names() -> Iterator[tuple[str, str]]:
-    """Each setting that values may hold, as it is called there, with its description."""
-    for name, field in Settings.model_fields.items():
-        if name not in OF_THE_CHART:
-            first, *others = name.split("_")
-            yield first + "".join(part.capitalize() for part in others), str(field.description)
+def settings() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each setting that values may hold, as it is called there, with its schema; durations may be texts such as 5m."""
+    for name, whole in Settings.model_json_schema()["properties"].items():
+        if name in OF_THE_CHART:
+            continue
+        first, *others = name.split("_")
+        kind = next(each for each in whole.get("anyOf", [whole]) if each.get("type") != "null")
+        kept = {key: kind[key] for key in ("type", "enum", "minimum", "maximum", "pattern") if key in kind}
+        read = [each for each in Settings.model_fields[name].metadata if isinstance(each, BeforeValidator)]
+        if kept["type"] == "number" and read:  # a duration
+            kept["type"] = ["number", "string"]
+        yield (
+            first + "".join(part.capitalize() for part in others),
+            kept | {"description": whole["description"]},
+        )
 
 
 def _chart() -> str:
@@ -88,10 +101,18 @@ def _chart() -> str:
 
 def _schema() -> str:
     schema = json.loads((CHART / "values.schema.json").read_text())
-    schema["properties"]["settings"]["properties"] = {
-        name: {"type": ["string", "number", "boolean"], "description": text} for name, text in setting_names()
-    }
+    schema["properties"]["settings"]["properties"] = dict(settings())
+    _require(schema, yaml.safe_load((CHART / "values.yaml").read_text()))
     return json.dumps(schema, indent=2) + "\n"
+
+
+def _require(schema: dict[str, Any], values: dict[str, Any]) -> None:
+    """What has a default can only be missing because somebody wrote null, which templates do not expect."""
+    schema["required"] = [name for name in schema["properties"] if name in values]
+    for name in schema["required"]:
+        inner = schema["properties"][name]
+        if inner.get("properties") and name != "settings":
+            _require(inner, values[name])
 
 
 def _run(*command: str | Path) -> str:

@@ -51,24 +51,34 @@ async def serve(settings: Settings) -> None:
         async def told(event: Mapping[str, Any], kind: str = kind, **_: Any) -> None:
             manager.observe(kind, event["type"], event["object"])
 
-    watching = asyncio.create_task(
-        kopf.operator(
-            registry=registry,
-            settings=_kopf_settings(),
-            clusterwide=not settings.watch_namespaces,
-            namespaces=list(settings.watch_namespaces),
-            standalone=True,
-            stop_flag=stop_watching,
-        ),
-        name="kopf",
-    )
-    working = asyncio.create_task(manager.run(), name="manager")
-    try:
-        await asyncio.sleep(0.2)  # kopf installs its own signal handlers when it begins; ours must come last
+    def take_signals() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_left_behind)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, manager.stop)
+
+    async def watch() -> None:
+        if not await manager.kinds_are_served():
+            return
+        kept = asyncio.create_task(
+            kopf.operator(
+                registry=registry,
+                settings=_kopf_settings(),
+                clusterwide=not settings.watch_namespaces,
+                namespaces=list(settings.watch_namespaces),
+                standalone=True,
+                stop_flag=stop_watching,
+            ),
+            name="kopf",
+        )
+        await asyncio.sleep(0.2)  # kopf installs its own signal handlers when it begins; ours must come last
+        take_signals()
+        await kept
+
+    take_signals()
+    watching = asyncio.create_task(watch(), name="watch")
+    working = asyncio.create_task(manager.run(), name="manager")
+    try:
         await asyncio.wait({watching, working}, return_when=asyncio.FIRST_COMPLETED)
         manager.stop()
         await working

@@ -20,7 +20,8 @@ def peopled(helm: Helm, server: ControlPlane) -> ControlPlane:
             person = f"{what}-{role}"
             server.kubectl("create", what, person, f"--clusterrole={role}", f"--user={person}", check=True)
     deadline = time.monotonic() + 20
-    while not may(server, "rolebinding-admin", "delete", "proxmoxvms"):
+    whole = [("view", "watch"), ("edit", "delete"), ("admin", "delete")]
+    while not all(may(server, f"rolebinding-{role}", verb, "proxmoxvms") for role, verb in whole):
         assert time.monotonic() < deadline, "the roles of Kubernetes are not aggregated"
         time.sleep(0.2)
     return server

@@ -148,6 +148,47 @@ def test_a_value_that_every_one_of_the_matrix_can_show_is_shown(helm: Helm, tmp_
     assert ("PodDisruptionBudget", "proxmox-operator") in found
 
 
+def test_numbers_of_a_values_file_reach_the_operator_as_they_are_written(helm: Helm, tmp_path: Path):
+    settings = {"slowRetry": 1209600, "workers": 32, "tracingRatio": 0.25, "clusterId": "20261101"}
+    found = objects(render(helm, tmp_path, {"settings": settings}))
+    container = found["Deployment", "proxmox-operator"]["spec"]["template"]["spec"]["containers"][0]
+    given = {each["name"].removeprefix("PROXMOX_OPERATOR_"): each["value"] for each in container["env"]}
+    assert given == {
+        "LEASE_NAME": "proxmox-operator", "SLOW_RETRY": "1209600", "WORKERS": "32", "TRACING_RATIO": "0.25",
+        "CLUSTER_ID": "20261101",
+    }  # fmt: skip
+
+
+def test_labels_that_are_given_twice_are_there_once_and_those_that_select_pods_stay(
+    helm: Helm, tmp_path: Path
+):
+    labels = {"team": "b", "app.kubernetes.io/name": "x"}
+    text = render(helm, tmp_path, {"commonLabels": {"team": "a"}, "podLabels": labels})
+    assert text.count("team: b") == 1
+    pod = objects(text)["Deployment", "proxmox-operator"]["spec"]["template"]["metadata"]["labels"]
+    assert (pod["team"], pod["app.kubernetes.io/name"]) == ("b", "proxmox-operator")
+
+
+def test_alerts_keep_their_severity_and_get_the_labels_of_the_values(helm: Helm, tmp_path: Path):
+    rules = {"enabled": True, "alertLabels": {"team": "infra"}}
+    found = objects(render(helm, tmp_path, {"metrics": {"prometheusRule": rules}}))
+    alerts = [
+        rule
+        for group in found["PrometheusRule", "proxmox-operator"]["spec"]["groups"]
+        for rule in group["rules"]
+    ]
+    assert {alert["labels"]["team"] for alert in alerts} == {"infra"}
+    assert {alert["labels"]["severity"] for alert in alerts} == {"critical", "warning", "info"}
+    assert "{{ $labels" in "".join(alert["annotations"]["description"] for alert in alerts)
+
+
+def test_names_that_look_like_numbers_stay_names(helm: Helm, prepared: ControlPlane):
+    done = helm("template", "123", str(CHART), "-n", "default", "--set-string", "watchNamespaces={123}")
+    server_side = prepared.kubectl("create", "namespace", "123", check=True)
+    assert server_side.returncode == 0
+    accepted(prepared, done.stdout)
+
+
 def test_one_pod_has_no_disruption_budget_which_would_block_every_drain(helm: Helm, tmp_path: Path):
     assert not [kind for kind, _ in objects(render(helm, tmp_path, {})) if kind == "PodDisruptionBudget"]
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -30,9 +30,6 @@ USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 TEAMS = ("team-a", "team-b")
 USER_DATA = "#cloud-config\n{}\n"
 API = "proxmox-operator.io/v1alpha1"
-
-type Right = tuple[str, str, str]
-"""API group, resource with its subresource, verb."""
 
 
 @contextmanager
@@ -65,7 +62,7 @@ def install(helm: Helm, server: ControlPlane, tmp_path: Path, **values: Any) -> 
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(values))
     helm(
-        "upgrade", "--install", "proxmox-operator", str(CHART), "-n", NAMESPACE, "--create-namespace",
+        "upgrade", "--install", "--reset-values", "proxmox-operator", str(CHART), "-n", NAMESPACE, "--create-namespace",
         "-f", str(file), cluster=server,
     )  # fmt: skip
     deployment = yaml.safe_load(
@@ -120,8 +117,9 @@ def manifest(api: str, kind: str, name: str, namespace: str = "", **rest: Any) -
     return {"apiVersion": api, "kind": kind, "metadata": {"name": name, **place}, **rest}
 
 
-def live(server: ControlPlane, sim: PveSim, namespaces: tuple[str, ...]) -> None:
-    """Make everything, have the same thing go wrong twice with a VM, and take all of it away."""
+def live(server: ControlPlane, sim: PveSim, namespaces: tuple[str, ...], *, doomed: str = "") -> None:
+    """Make everything, have the same go wrong twice with a VM, and take all away; a doomed namespace as a whole."""
+    server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s", check=True)
     with ImageServer() as images:
         text = yaml.safe_dump_all(manifests(sim, images, namespaces))
         server.kubectl("apply", "-f", "-", input=text, check=True)
@@ -140,8 +138,10 @@ def live(server: ControlPlane, sim: PveSim, namespaces: tuple[str, ...]) -> None
                 ).stdout
                 time.sleep(0.1)
         for namespace in namespaces:
-            server.kubectl("delete", "pvm", "web", "-n", namespace, "--timeout=60s", check=True)
-        server.kubectl("delete", "pvt,pvec", "--all", "--timeout=60s", check=True)
+            what = ("namespace", namespace) if namespace == doomed else ("pvm", "web", "-n", namespace)
+            server.kubectl("delete", *what, "--timeout=60s", check=True)
+        if server.kubectl("delete", "pvt,pvec", "--all", "--timeout=60s").returncode:
+            pytest.fail(server.kubectl("get", "pvec,pvt,pvm", "-A", "-o", "wide").stdout)
 
 
 def where(namespace: str) -> tuple[str, ...]:
@@ -154,39 +154,80 @@ def ready(server: ControlPlane, namespace: str) -> None:
         pytest.fail(done.stderr + server.kubectl("get", "pvec,pvt,pvm", "-A", "-o", "wide").stdout)
 
 
-def granted(server: ControlPlane) -> set[Right]:
+class Right(NamedTuple):
+    """One verb of one rule. ``namespace`` is empty where it holds in all."""
+
+    group: str
+    resource: str
+    verb: str
+    namespace: str
+    names: tuple[str, ...]
+
+
+class Asked(NamedTuple):
+    """One request. ``namespace`` is empty for all of them, and for what is in none."""
+
+    group: str
+    resource: str
+    verb: str
+    namespace: str
+    name: str
+
+    def needs(self, right: Right) -> bool:
+        """Whether this right allows it."""
+        return (
+            self[:3] == right[:3]
+            and right.namespace in ("", self.namespace)
+            and (not right.names or self.name in right.names)
+        )
+
+
+def granted(server: ControlPlane) -> list[Right]:
     """What the rules that are bound to the account allow."""
-    found = set()
+    found = []
     for kind in ("roles", "clusterroles"):
         listed = yaml.safe_load(server.kubectl("get", kind, "-A", "-o", "yaml", check=True).stdout)
         for role in listed["items"]:
-            labels = role["metadata"].get("labels", {})
+            metadata = role["metadata"]
+            labels = metadata.get("labels", {})
             if labels.get("app.kubernetes.io/name") != "proxmox-operator" or any(
                 "aggregate" in label for label in labels
             ):
                 continue  # fmt: skip
             for rule in role["rules"]:
-                found |= {
-                    (group, resource, verb)
+                names = tuple(rule.get("resourceNames", ()))
+                found += [
+                    Right(group, resource, verb, metadata.get("namespace", ""), names)
                     for group in rule["apiGroups"]
                     for resource in rule["resources"]
                     for verb in rule["verbs"]
-                }
+                ]
     return found
 
 
-def used(server: ControlPlane) -> tuple[set[Right], list[str]]:
-    """What was asked for, and what of it was forbidden."""
-    rights, forbidden = set(), []
+def asked(server: ControlPlane) -> set[Asked]:
+    """What the account has asked for; nothing of it may have been forbidden."""
+    found = set()
     for event in server.audit(USER):
-        where = event.get("objectRef")
-        if where is None or "resource" not in where:
-            continue
-        resource = "/".join(filter(None, (where["resource"], where.get("subresource"))))
-        rights.add((where.get("apiGroup", ""), resource, event["verb"]))
-        if event.get("responseStatus", {}).get("code") == 403:
-            forbidden.append(f"{event['verb']} {event['requestURI']}")
-    return rights, forbidden
+        where = event.get("objectRef") or {}
+        if "resource" in where:
+            assert event.get("responseStatus", {}).get("code") != 403, (
+                f"{event['verb']} {event['requestURI']}"
+            )
+            resource = "/".join(filter(None, (where["resource"], where.get("subresource"))))
+            place = (where.get("namespace", ""), where.get("name", ""))
+            found.add(Asked(where.get("apiGroup", ""), resource, event["verb"], *place))
+    return found
+
+
+def superfluous(rights: list[Right], requests: set[Asked]) -> list[Right]:
+    """Rights that nothing needed, or that were needed in one namespace alone and hold in all."""
+    found = []
+    for right in rights:
+        namespaces = {request.namespace for request in requests if request.needs(right)}
+        if not namespaces or (right.namespace == "" and len(namespaces) == 1 and "" not in namespaces):
+            found.append(right)
+    return found
 
 
 @pytest.mark.timeout(400)
@@ -196,13 +237,28 @@ def test_the_account_may_do_all_that_the_operator_does_and_no_more(
     for team in TEAMS:
         server.create_namespace(team)
     log = tmp_path / "operator.log"
-    with process(server, log, install(helm, server, tmp_path)):
+    before_the_crds = install(helm, server, tmp_path, crds={"enabled": False})
+    with process(server, log, before_the_crds):
+        wait_for(log, "not installed yet: the CRDs")
+        install(helm, server, tmp_path)
         live(server, world, TEAMS)
-    rights, forbidden = used(server)
-    assert not forbidden
-    assert granted(server) == rights
+    everywhere = asked(server)
+    assert superfluous(granted(server), everywhere) == []
+    leases = [right for right in granted(server) if right.resource == "leases" and right.verb != "create"]
+    assert {right.names for right in leases} == {("proxmox-operator",)}
 
     with process(server, log, install(helm, server, tmp_path, watchNamespaces=list(TEAMS))):
-        live(server, world, TEAMS)
-    assert not used(server)[1], "with rights in two namespaces only"
+        live(server, world, TEAMS, doomed=TEAMS[-1])
+    assert superfluous(granted(server), asked(server)) == []
+    assert {right.namespace for right in granted(server) if right.resource == "secrets"} == {
+        NAMESPACE,
+        *TEAMS[:-1],
+    }
     assert world.token_secret not in log.read_text()
+
+
+def wait_for(log: Path, text: str) -> None:
+    deadline = time.monotonic() + 30
+    while text not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()[-2000:]
+        time.sleep(0.1)

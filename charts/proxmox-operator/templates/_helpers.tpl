@@ -1,15 +1,16 @@
 {{- define "proxmox-operator.name" -}}
-{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- .Values.nameOverride | default .Chart.Name | trunc 55 | trimSuffix "-" }}
 {{- end }}
 
+{{- /* At most 55 characters: suffixes are put to it. */}}
 {{- define "proxmox-operator.fullname" -}}
 {{- $name := include "proxmox-operator.name" . }}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 55 | trimSuffix "-" }}
 {{- else if contains $name .Release.Name }}
-{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- .Release.Name | trunc 55 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name $name | trunc 55 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
@@ -22,18 +23,22 @@
 {{- end }}
 
 {{- define "proxmox-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "proxmox-operator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "proxmox-operator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "proxmox-operator.labels" -}}
-{{ include "proxmox-operator.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{ include "proxmox-operator.labelsWith" (list . dict) }}
 {{- end }}
+
+{{- /* The labels of an object with some of its own, as (list $ labels): a key twice is no YAML, and ours select the pods. */}}
+{{- define "proxmox-operator.labelsWith" -}}
+{{- $root := first . }}
+{{- $ours := include "proxmox-operator.selectorLabels" $root | fromYaml }}
+{{- $_ := set $ours "app.kubernetes.io/version" $root.Chart.AppVersion }}
+{{- $_ := set $ours "app.kubernetes.io/managed-by" $root.Release.Service }}
+{{- $_ := set $ours "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") }}
+{{- merge $ours (last .) $root.Values.commonLabels | toYaml }}
 {{- end }}
 
 {{- define "proxmox-operator.image" -}}
@@ -46,29 +51,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{- /* What the operator does with ProxmoxVMs and what belongs to them: in all namespaces, or in each of a list. */}}
-{{- define "proxmox-operator.vmRules" -}}
-- apiGroups: [proxmox-operator.io]
-  resources: [proxmoxvms]
-  verbs: [list, watch, patch]
-- apiGroups: [proxmox-operator.io]
-  resources: [proxmoxvms/status]
-  verbs: [update]
-# User data and such, which a ProxmoxVM names; by name only, never listed.
-- apiGroups: [""]
-  resources: [secrets]
-  verbs: [get]
-{{ include "proxmox-operator.eventRules" . }}
-{{- end }}
-
-{{- define "proxmox-operator.eventRules" -}}
-- apiGroups: [events.k8s.io]
-  resources: [events]
-  verbs: [create, patch]
+{{- /* The same whatever the release is called: two operators of one namespace must not both lead. */}}
+{{- define "proxmox-operator.lease" -}}
+proxmox-operator
 {{- end }}
 
 {{- define "proxmox-operator.subject" -}}
 - kind: ServiceAccount
-  name: {{ include "proxmox-operator.serviceAccountName" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "proxmox-operator.serviceAccountName" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
 {{- end }}

@@ -163,7 +163,6 @@ async def _objects(kube: Kube, resource: Resource) -> list[Raw]:
 
 async def _drop(kube: Kube, resource: Resource, raw: Raw, *, dry: bool) -> bool:
     """Whether there was one to drop. Under a resourceVersion: finalizers that others add meanwhile are kept."""
-    metadata = raw["metadata"]
     for attempt in range(TRIES):
         if not _is_held(raw):
             return False
@@ -176,10 +175,11 @@ async def _drop(kube: Kube, resource: Resource, raw: Raw, *, dry: bool) -> bool:
         except Outdated:
             if attempt == TRIES - 1:
                 raise
-            try:
-                raw = await kube.get(resource, metadata["name"], namespace=metadata.get("namespace", ""))
-            except NotFound:
+            # Listed, as the chart's account may, instead of read.
+            found = [each for each in await _objects(kube, resource) if _name(each) == _name(raw)]
+            if not found:
                 return True
+            raw = found[0]
     raise AssertionError("the last attempt raises")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from random import Random, SystemRandom
 from typing import Any, Protocol
 
+from proxmox_operator.api.names import GROUP, VERSION
 from proxmox_operator.controllers.cluster import ClusterReconciler
 from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, VM_KIND, Context
 from proxmox_operator.controllers.fleet import Fleet
@@ -26,7 +27,7 @@ from proxmox_operator.engine.queue import Key, WorkQueue
 from proxmox_operator.engine.settings import Settings
 from proxmox_operator.engine.store import ObjectStore
 from proxmox_operator.engine.tracing import tracing
-from proxmox_operator.errors import OperatorError
+from proxmox_operator.errors import OperatorError, Unreachable
 from proxmox_operator.kube.client import Kube, Raw, Transport
 from proxmox_operator.kube.events import EventRecorder
 from proxmox_operator.kube.lease import KubeLease
@@ -37,6 +38,10 @@ from proxmox_operator.proxmox.session import Connect, connect
 
 logger = logging.getLogger(__name__)
 
+UNANSWERED_FOR = 60.0
+"""Seconds after which a process that has found no API server ends, to be started anew."""
+SERVED_INTERVAL = 2.0
+"""Seconds until the API server is asked again for our kinds, which it does not know yet."""
 WATCH_LAG = 5.0
 """Seconds by which the watch may be behind a list."""
 
@@ -52,6 +57,7 @@ class Elector(Protocol):
 
     @property
     def leading(self) -> bool: ...
+    def in_touch(self) -> bool: ...
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None: ...
 
 
@@ -106,6 +112,7 @@ class Manager:
             VM_KIND: VMReconciler(self.context, self.fleet).reconcile,
         }
         self._stopping = asyncio.Event()
+        self._served = False
         self._untold: dict[Key, int] = {}
         """Versions that a list told and the watch has not told yet."""
 
@@ -147,6 +154,7 @@ class Manager:
         Raises LeadershipLost where the Lease was lost; the process must end then.
         """
         await self.health.start(self.settings.health_address, self.settings.health_port)
+        self.health.ready_when("lease", self.elector.in_touch)
         self.health.ready_when("caches", lambda: not self.elector.leading or self.store.listed(VM_KIND))
         try:
             leading = asyncio.create_task(self.elector.run(self.lead), name="election")
@@ -162,6 +170,32 @@ class Manager:
         finally:
             await self.tracing.close()
             await self.health.stop()
+
+    async def kinds_are_served(self) -> bool:
+        """Wait until the API server knows all our kinds: a watch that begins before is deaf for good.
+
+        False where we are told to stop. Raises Unreachable where the API server has not answered for a minute.
+        """
+        self.health.ready_when("crds", lambda: self._served)
+        began = self._clock()
+        while not self._stopping.is_set():
+            try:
+                served = await self.context.kube.served(GROUP, VERSION)
+            except OperatorError as error:
+                if isinstance(error, Unreachable) and self._clock() - began > UNANSWERED_FOR:
+                    raise
+                logger.warning("whether the CRDs are installed cannot be told, trying again: %s", error)
+            else:
+                missing = [kind.label for kind in OWN_KINDS.values() if kind.plural not in served]
+                self._served = not missing
+                if self._served:
+                    return True
+                logger.warning(
+                    "not installed yet: the CRDs %s; apply `crds` of this version", ", ".join(missing)
+                )
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), SERVED_INTERVAL)
+        return False
 
     def stop(self) -> None:
         """End in order: no new pass begins, running ones end, no Proxmox task is awaited, the Lease is given back."""

@@ -139,6 +139,11 @@ class LeaderElector:
         self._held_until = float("-inf")
         self._held_back = False
         self._last_complaint = ""
+        self._answered_at = float("-inf")
+
+    def in_touch(self) -> bool:
+        """Whether the Lease was read or written lately: without the right to that, nobody takes over."""
+        return self._clock() - self._answered_at < self._duration
 
     @property
     def leading(self) -> bool:
@@ -292,7 +297,9 @@ class LeaderElector:
 
     async def _within[T](self, call: Awaitable[T]) -> T:
         async with asyncio.timeout(self._call_timeout):
-            return await call
+            answer = await call
+        self._answered_at = self._clock()
+        return answer
 
     def _remember(self, raw: Raw) -> Raw:
         if (
@@ -329,6 +336,10 @@ class NoElection:
     def __init__(self) -> None:
         self.fence = Fence.always()
         self.leading = True
+
+    def in_touch(self) -> bool:
+        """There is no Lease to be out of touch with."""
+        return True
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Run `lead`."""

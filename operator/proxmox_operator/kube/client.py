@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from proxmox_operator import errors
 from proxmox_operator.api.names import FIELD_MANAGER
 from proxmox_operator.kube.errors import NotFound
-from proxmox_operator.kube.resources import Resource
+from proxmox_operator.kube.resources import API_GROUPS, Resource, api_of
 
 Verb = Literal["get", "list", "create", "patch", "replace", "delete"]
 Raw = Mapping[str, Any]
@@ -101,6 +101,17 @@ class Kube:
             if not metadata.get("continue"):
                 return Listing(items, metadata["resourceVersion"])
             params = params | {"continue": metadata["continue"]}
+
+    async def served(self, group: str, version: str) -> set[str]:
+        """The kinds of a group, as plurals, that discovery tells of: what watches goes by it, and it lags behind."""
+        groups = await self._send(Call(verb="list", resource=API_GROUPS))
+        if group not in {each["name"] for each in groups["groups"]}:
+            return set()
+        try:
+            found = await self._send(Call(verb="list", resource=api_of(group, version)))
+        except NotFound:
+            return set()
+        return {each["name"] for each in found["resources"]}
 
     async def create(self, resource: Resource, body: Raw, *, namespace: str = "") -> dict[str, Any]:
         """Raises `AlreadyExists`, and `NamespaceTerminating` where the namespace is being deleted."""

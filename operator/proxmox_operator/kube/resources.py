@@ -22,6 +22,8 @@ class Resource(NamedTuple):
     @property
     def label(self) -> str:
         """As in RBAC rules and kubectl: ``leases.coordination.k8s.io``."""
+        if not self.plural:
+            return "discovery"
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
@@ -32,5 +34,13 @@ NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 SECRETS = Resource("", "v1", "secrets", "Secret")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
+
+API_GROUPS = Resource("", "", "", "APIGroupList", namespaced=False)
+
+
+def api_of(group: str, version: str) -> Resource:
+    """What discovery tells of one version of a group."""
+    return Resource(group, version, "", "APIResourceList", namespaced=False)
+
 
 OWN_KINDS = {resource.kind: resource for resource in (PROXMOX_CLUSTERS, PROXMOX_VMS, VM_TEMPLATES)}

@@ -90,7 +90,8 @@ class AioTransport:
 def path_of(call: Call) -> str:
     """The path and query of a call, quoted."""
     resource = call.resource
-    parts = ["apis", resource.group, resource.version] if resource.group else ["api", resource.version]
+    core = ["api", resource.version] if resource.version else ["apis"]  # without a version: all groups
+    parts = ["apis", resource.group, resource.version] if resource.group else core
     if resource.namespaced and call.namespace:
         parts += ["namespaces", call.namespace]
     parts += [part for part in (resource.plural, call.name, call.subresource) if part]

@@ -19,16 +19,9 @@ from proxmox_operator.errors import LeadershipLost, Unreachable
 COMMANDS = [*cli.COMMANDS]
 MAIN = "import sys; from proxmox_operator.cli import main; sys.exit(main())"
 IMPATIENT = f"""
-import proxmox_operator.handlers as handlers
+import proxmox_operator.controllers.manager as manager
 
-patient = handlers._kopf_settings
-
-def impatient():
-    settings = patient()
-    settings.networking.error_backoffs = (0.1,)
-    return settings
-
-handlers._kopf_settings = impatient
+manager.UNANSWERED_FOR = manager.SERVED_INTERVAL = 0.1
 {MAIN}
 """
 
@@ -180,9 +173,8 @@ def test_an_operator_that_has_waited_for_an_api_server_in_vain_names_it(kubeconf
     code, out, err = outcome("run", "--kubeconfig", kubeconfig, *where, script=IMPATIENT)
     assert (code, out) == (1, "")
     last = err.splitlines()[-1]
-    assert last.startswith(
-        "proxmox-operator run: the Kubernetes API server does not answer: Cannot connect to host 127"
-    )
+    assert last.startswith("proxmox-operator run: ")
+    assert "the Kubernetes API server does not answer: Cannot connect to host 127" in last
 
 
 def test_an_operator_without_an_api_server_waits_for_it_and_ends_when_told_to(kubeconfig):

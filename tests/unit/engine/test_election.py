@@ -438,3 +438,20 @@ def test_whatever_the_network_does_a_write_of_one_leader_has_ended_before_anothe
         await asyncio.gather(*(each.task for each in places), watching, return_exceptions=True)
 
     in_virtual_time(scenario)
+
+
+def test_one_that_cannot_read_the_lease_is_out_of_touch_and_a_standby_is_not():
+    async def scenario(loop: VirtualLoop) -> None:
+        server = LeaseServer()
+        leader, standby = Candidate(loop, server, "a"), Candidate(loop, server, "b")
+        assert not leader.elector.in_touch()
+        await asyncio.sleep(3)
+        assert (leader.elector.leading, standby.elector.leading) == (True, False)
+        assert leader.elector.in_touch()
+        assert standby.elector.in_touch()
+        standby.link.fault = "down"
+        await asyncio.sleep(70)
+        assert leader.elector.in_touch()
+        assert not standby.elector.in_touch()
+
+    in_virtual_time(scenario)
