@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import guest
+from debian import ensure
 
 from . import pki
 from .endpoints import Listener
@@ -89,9 +90,9 @@ class Endpoint:
 def real_server(**settings: Any) -> Server:
     """A server whose VMs are QEMU processes.
 
-    :raises guest.GuestImageError: this machine lacks QEMU or the image, and neither can be made here.
+    :raises HostError: this machine lacks QEMU or the image, and neither can be made here.
     """
-    guest.ensure(guest.RUNNING)
+    ensure(guest.RUNNING, guest.WHAT)
     return RealServer(image=guest.image(), accelerator=guest.accelerator(), **settings)
 
 
