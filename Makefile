@@ -2,7 +2,7 @@
 # `python -m guest build` the image that real guests boot from, `python -m image build` the operator's container image.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-integration test-contract test-guest test-image test-chart lint fmt crds chart docs docs-tables drawings argocd pve-roles bench lock audit secrets release-check image sbom kind clean bootstrap
+.PHONY: help demo test test-unit test-integration test-contract test-guest test-image test-node test-chart lint fmt crds chart docs docs-tables drawings argocd pve-roles bench lock audit secrets release-check image sbom kind clean bootstrap
 
 PY := .venv/bin/python
 HACK := PYTHONPATH=hack
@@ -13,6 +13,7 @@ WORKERS ?= 2
 # More than two guests at once make each other late on two cores.
 GUEST_TESTS = $(PYTEST) -n 2 --dist loadscope --no-loadscope-reorder tests/guest $(ARGS)
 IMAGE_TESTS = $(PYTEST) -n 0 tests/image $(ARGS)
+NODE_TESTS = $(PYTEST) -n 0 tests/node $(ARGS)
 # What ARGS selects may all be in one of the runs of `make test`: the others have nothing to do (5) then.
 COUNTED = case $$? in 0) ran=1 ;; 5) $(if $(ARGS),:,failed=1) ;; *) failed=1 ;; esac
 # Tests that not every machine can run: $(1) is built for them, unless this one cannot (3). $(2): what they do.
@@ -33,13 +34,14 @@ demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become
 	@$(if $(GUESTS),$(HACK) $(PY) -m guest build >/dev/null)
 	@$(HACK) $(PY) -m demo $(if $(KEEP),--keep) $(if $(GUESTS),--guests $(GUESTS))
 
-test: bootstrap  ## All tests: a real API server of our own, the simulator, and real guests and the image where they can be had
+test: bootstrap  ## All tests: a real API server of our own, the simulator, and guests, image and node where they can be had
 	@$(OWN) $(HACK) $(PY) -m controlplane build
 	@$(HACK) $(PY) -m gotools helm helm-docs kstatus promtool >/dev/null
 	@ran=0 failed=0; \
 	$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope --no-loadscope-reorder tests \
-		--ignore tests/guest --ignore tests/image $(ARGS); $(COUNTED); \
+		--ignore tests/guest --ignore tests/image --ignore tests/node $(ARGS); $(COUNTED); \
 	$(call OPTIONAL,image,looks into the image,$(IMAGE_TESTS)); \
+	$(call OPTIONAL,node,runs the image on a real kubelet,$(NODE_TESTS)); \
 	$(call OPTIONAL,guest,boots real guests,$(GUEST_TESTS)); \
 	if [ $$ran$$failed = 00 ]; then echo "FAILED: ARGS selects no test"; failed=1; fi; exit $$failed
 
@@ -66,6 +68,10 @@ test-guest: bootstrap  ## Only the tests that boot real guests (QEMU; emulated w
 
 test-image: bootstrap image  ## Only the tests of what is in the container image
 	@$(IMAGE_TESTS)
+
+test-node: bootstrap  ## Only the tests that run the image, from the chart, on a real kubelet
+	@$(HACK) $(PY) -m node build >/dev/null
+	@$(OWN) $(NODE_TESTS)
 
 lint: bootstrap  ## ruff, formatting, mypy --strict, import order
 	@$(PY) -m ruff check

@@ -117,7 +117,19 @@ def test_every_make_target_sets_itself_up_and_says_what_it_is_for():
     makefile = (ROOT / "Makefile").read_text()
     targets = dict(re.findall(r"^([a-z-]+):(.*)$", makefile, re.M))
     wanted = {"demo", "test", "test-unit", "test-integration", "test-contract", "test-guest", "lint"}
-    wanted |= {"fmt", "crds", "docs-tables", "bench", "lock", "kind", "clean", "image", "sbom", "test-image"}
+    wanted |= {
+        "fmt",
+        "crds",
+        "docs-tables",
+        "bench",
+        "lock",
+        "kind",
+        "clean",
+        "image",
+        "sbom",
+        "test-image",
+        "test-node",
+    }
     assert wanted <= targets.keys()
     for name in wanted:
         assert "## " in targets[name], f"{name} has no line in `make help`"
@@ -138,7 +150,7 @@ esac
 """
 
 
-OPTIONAL = ["image", "guest"]
+OPTIONAL = ["image", "node", "guest"]
 """Suites of their own, which not every machine can run."""
 
 
@@ -193,7 +205,9 @@ def pretended(
     return done, Path(f"{python}.log").read_text().splitlines()
 
 
-@pytest.mark.parametrize(("suite", "lacks"), [("guest", "qemu-system-x86"), ("image", "buildah")])
+@pytest.mark.parametrize(
+    ("suite", "lacks"), [("guest", "qemu-system-x86"), ("image", "buildah"), ("node", "containerd")]
+)
 @pytest.mark.parametrize(("ci", "status"), [("", 3), ("true", 1)])
 def test_a_machine_that_cannot_run_a_suite_is_told_what_it_lacks_and_ci_fails(
     suite: str, lacks: str, ci: str, status: int
