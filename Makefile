@@ -1,8 +1,8 @@
 # Each target does all of its own set-up: hack/bootstrap makes .venv, `python -m controlplane build` the API server,
-# `python -m guest build` the image that real guests boot from.
+# `python -m guest build` the image that real guests boot from, `python -m image build` the operator's container image.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-integration test-contract test-guest test-chart lint fmt crds chart docs docs-tables drawings argocd pve-roles bench lock audit secrets release-check kind clean bootstrap
+.PHONY: help demo test test-unit test-integration test-contract test-guest test-image test-node test-chart lint fmt crds chart docs docs-tables drawings argocd pve-roles bench lock audit secrets release-check image sbom kind clean bootstrap
 
 PY := .venv/bin/python
 HACK := PYTHONPATH=hack
@@ -12,8 +12,16 @@ OWN := env -u KUBECONFIG
 WORKERS ?= 2
 # More than two guests at once make each other late on two cores.
 GUEST_TESTS = $(PYTEST) -n 2 --dist loadscope --no-loadscope-reorder tests/guest $(ARGS)
-# What ARGS selects may all be in one of the two runs of `make test`: the other one has nothing to do (5) then.
+IMAGE_TESTS = $(PYTEST) -n 0 tests/image $(ARGS)
+NODE_TESTS = $(PYTEST) -n 0 tests/node $(ARGS)
+# What ARGS selects may all be in one of the runs of `make test`: the others have nothing to do (5) then.
 COUNTED = case $$? in 0) ran=1 ;; 5) $(if $(ARGS),:,failed=1) ;; *) failed=1 ;; esac
+# Tests that not every machine can run: $(1) is built for them, unless this one cannot (3). $(2): what they do.
+OPTIONAL = $(HACK) $(PY) -m $(1) build >/dev/null; case $$? in \
+		0) $(OWN) $(3); $(COUNTED) ;; \
+		3) echo "SKIPPED: tests/$(1), which $(2): this machine lacks what is named above" ;; \
+		*) echo "FAILED: tests/$(1) could not be run, for the reason above"; failed=1 ;; \
+	esac
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,16 +34,15 @@ demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become
 	@$(if $(GUESTS),$(HACK) $(PY) -m guest build >/dev/null)
 	@$(HACK) $(PY) -m demo $(if $(KEEP),--keep) $(if $(GUESTS),--guests $(GUESTS))
 
-test: bootstrap  ## All tests: a real API server of our own, the simulator, and real guests where they can be had
+test: bootstrap  ## All tests: a real API server of our own, the simulator, and guests, image and node where they can be had
 	@$(OWN) $(HACK) $(PY) -m controlplane build
 	@$(HACK) $(PY) -m gotools helm helm-docs kstatus promtool >/dev/null
 	@ran=0 failed=0; \
-	$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope --no-loadscope-reorder tests --ignore tests/guest $(ARGS); $(COUNTED); \
-	$(HACK) $(PY) -m guest build >/dev/null; case $$? in \
-		0) $(OWN) $(GUEST_TESTS); $(COUNTED) ;; \
-		3) echo "SKIPPED: tests/guest, which boots real guests: this machine lacks what is named above" ;; \
-		*) echo "FAILED: tests/guest could not be run, for the reason above"; failed=1 ;; \
-	esac; \
+	$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope --no-loadscope-reorder tests \
+		--ignore tests/guest --ignore tests/image --ignore tests/node $(ARGS); $(COUNTED); \
+	$(call OPTIONAL,image,looks into the image,$(IMAGE_TESTS)); \
+	$(call OPTIONAL,node,runs the image on a real kubelet,$(NODE_TESTS)); \
+	$(call OPTIONAL,guest,boots real guests,$(GUEST_TESTS)); \
 	if [ $$ran$$failed = 00 ]; then echo "FAILED: ARGS selects no test"; failed=1; fi; exit $$failed
 
 test-unit: bootstrap  ## Only the tests that need no API server
@@ -58,6 +65,13 @@ test-guest: bootstrap  ## Only the tests that boot real guests (QEMU; emulated w
 	@$(OWN) $(HACK) $(PY) -m controlplane build
 	@$(HACK) $(PY) -m guest build >/dev/null
 	@$(OWN) $(GUEST_TESTS)
+
+test-image: bootstrap image  ## Only the tests of what is in the container image
+	@$(IMAGE_TESTS)
+
+test-node: bootstrap  ## Only the tests that run the image, from the chart, on a real kubelet
+	@$(HACK) $(PY) -m node build >/dev/null
+	@$(OWN) $(NODE_TESTS)
 
 lint: bootstrap  ## ruff, formatting, mypy --strict, import order
 	@$(PY) -m ruff check
@@ -97,6 +111,7 @@ bench: bootstrap  ## N VMs (N=100) through their life: times, calls and writes, 
 lock: bootstrap  ## Write requirements/*.txt anew (UPGRADE=1 takes newer versions)
 	@$(LOCK) pyproject.toml -o requirements/runtime.txt
 	@$(LOCK) --group dev pyproject.toml -o requirements/dev.txt
+	@$(LOCK) --group build --constraints requirements/dev.txt -o requirements/build.txt
 LOCK = .venv/bin/uv pip compile -q --universal --python-version 3.12 --generate-hashes \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
@@ -108,6 +123,12 @@ secrets:  ## Secrets in the history of the repository (needs Go)
 
 release-check: bootstrap  ## Whether HEAD can be released: version, changelog, generated files, locks, wheel, CRDs
 	@$(HACK) $(PY) -m releasing check
+
+image: bootstrap  ## The container image, as build/image.tar (by buildah; BASE, REVISION and SOURCE as in the Dockerfile)
+	@$(HACK) $(PY) -m image build
+
+sbom: bootstrap  ## What the image is made of: build/sbom.cdx.json, in CycloneDX
+	@$(HACK) $(PY) -m sbom
 
 kind:  ## A kind cluster to test against (needs docker and kind)
 	@hack/kind/up

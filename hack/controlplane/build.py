@@ -72,5 +72,8 @@ def _module() -> Module:
         "kube-apiserver": Program("k8s.io/kubernetes/cmd/kube-apiserver", 170, linker),
         "kube-controller-manager": Program("k8s.io/kubernetes/cmd/kube-controller-manager", 50, linker),
         "kubectl": Program("k8s.io/kubernetes/cmd/kubectl", 20, linker),
+        "kubelet": Program("k8s.io/kubernetes/cmd/kubelet", 60, linker),
+        "kube-proxy": Program("k8s.io/kubernetes/cmd/kube-proxy", 20, linker),
+        "kube-scheduler": Program("k8s.io/kubernetes/cmd/kube-scheduler", 30, linker),
     }
     return Module("controlplane", MODULE, cache_dir(), programs)

@@ -7,7 +7,7 @@ process of its own because that signal is tied to the *thread* that started the 
 launcher's may end early.
 
 Protocol, one JSON object per line: `{"start": name, "argv": [...], "log": path}` is answered by `{"pid": n}`,
-`{"status": true}` by `{"exited": {name: code}}`.
+`{"status": true}` by `{"exited": {name: code}}`, `{"end": name}` (for who has something to save) by `{"ended": name}`.
 """
 
 import ctypes
@@ -21,6 +21,7 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 LOOK_AT_PARENT_SECONDS = 0.5
+END_SECONDS = 10
 
 
 def main() -> None:
@@ -48,6 +49,15 @@ def answer(request: dict[str, object], children: dict[str, subprocess.Popen[byte
         return {
             "exited": {name: code for name, child in children.items() if (code := child.poll()) is not None}
         }
+    if "end" in request:
+        ended = children.pop(str(request["end"]))
+        ended.terminate()
+        try:
+            ended.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            ended.kill()
+            ended.wait()
+        return {"ended": request["end"]}
     try:
         children[str(request["start"])] = child = start(request["argv"], str(request["log"]))
     except OSError as error:
@@ -75,7 +85,7 @@ def start(argv: object, log: str) -> subprocess.Popen[bytes]:
             stdout=out,
             stderr=out,
             # Their garbage collector took a third of their time, which the tests lack.
-            env={"PATH": os.environ.get("PATH", ""), "GOGC": "400"},
+            env={"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin", "GOGC": "400"},
             preexec_fn=die_with_guard,
         )
 

@@ -44,6 +44,7 @@ class Cluster:
     url: str
     admin_token: str | None
     ca_file: Path | None
+    no_proxy = "127.0.0.1,localhost,::1"
 
     def __init__(self, *servers: str) -> None:
         self._binaries = locate(*servers, "kubectl")
@@ -69,7 +70,7 @@ class Cluster:
         environment = os.environ | {
             "KUBECONFIG": str(self.kubeconfig),
             "KUBECACHEDIR": str(self._data / "kubectl"),  # not the person's own: ports are used again
-            "NO_PROXY": "127.0.0.1,localhost,::1",
+            "NO_PROXY": self.no_proxy,
         }
         done = subprocess.run(
             [str(self._binaries["kubectl"]), *args],
@@ -99,7 +100,7 @@ class Cluster:
         token = self.kubectl("create", "token", account, "-n", namespace, "--duration=24h", check=True).stdout
         config = json.loads(self.kubeconfig.read_text())
         config["users"][0]["user"] = {"token": token.strip()}
-        return _private(self._data / f"kubeconfig-{namespace}-{account}", json.dumps(config))
+        return private(self._data / f"kubeconfig-{namespace}-{account}", json.dumps(config))
 
     def delete_namespace(self, name: str) -> None:
         """Start the deletion; it ends only where a controller manager runs and no finalizer is in the way."""
@@ -170,23 +171,23 @@ class ControlPlane(Cluster):
         shutil.rmtree(self.log_dir, ignore_errors=True)
         self.log_dir.mkdir(parents=True)
         self._start_guard()
-        client, peer, secure = _free_ports(3)
+        client, peer, secure = free_ports(3)
         self.url = f"https://127.0.0.1:{secure}"
         self.ca_file = self._data / "certs" / "apiserver.crt"
         self.admin_token = secrets.token_urlsafe(24)
-        tokens = _private(self._data / "tokens.csv", f'{self.admin_token},admin,admin,"system:masters"\n')
-        key = _private(self._data / "service-account.key", _signing_key())
+        tokens = private(self._data / "tokens.csv", f'{self.admin_token},admin,admin,"system:masters"\n')
+        key = private(self._data / "service-account.key", signing_key())
         self._spawn("etcd", etcd_flags(self._data / "etcd", client, peer))
         flags = apiserver_flags(self._data / "certs", tokens, key, client, secure)
         if self._audited:
-            policy = _private(self._data / "audit-policy.yaml", AUDIT_POLICY)
+            policy = private(self._data / "audit-policy.yaml", AUDIT_POLICY)
             flags += audit_flags(policy, self._data / "audit.log")
         self._spawn("kube-apiserver", flags)
         if problem := self._wait_until_ready():
             if not last and "address already in use" in problem:
                 return False
             raise ControlPlaneError(f"the control plane did not start: {problem} (logs: {self.log_dir})")
-        self.kubeconfig = _private(self._data / "kubeconfig", self._kubeconfig_text())
+        self.kubeconfig = self.kubeconfig_of("admin", self.admin_token)
         if "kube-controller-manager" in self._binaries:
             self._spawn("kube-controller-manager", controller_manager_flags(self._data, self.kubeconfig))
         return True
@@ -223,9 +224,10 @@ class ControlPlane(Cluster):
         ):  # not listening yet; the certificate is written by the server
             return None
 
-    def _kubeconfig_text(self) -> str:
+    def kubeconfig_of(self, user: str, token: str) -> Path:
+        """A kubeconfig with a token that this API server knows."""
         authority = base64.b64encode(self.ca_file.read_bytes()).decode()
-        return json.dumps(
+        text = json.dumps(
             {
                 "apiVersion": "v1",
                 "kind": "Config",
@@ -235,12 +237,13 @@ class ControlPlane(Cluster):
                         "cluster": {"server": self.url, "certificate-authority-data": authority},
                     }
                 ],
-                "users": [{"name": "admin", "user": {"token": self.admin_token}}],
-                "contexts": [{"name": "local", "context": {"cluster": "local", "user": "admin"}}],
+                "users": [{"name": user, "user": {"token": token}}],
+                "contexts": [{"name": "local", "context": {"cluster": "local", "user": user}}],
                 "current-context": "local",
             },
             indent=1,
         )
+        return private(self._data / f"kubeconfig-{user}", text)
 
     def _start_guard(self) -> None:
         # A session of its own: Ctrl-C in a terminal reaches the launcher alone, which then ends the rest.
@@ -293,7 +296,7 @@ class ExternalCluster(Cluster):
             flat = self.kubectl(
                 "config", "view", "--raw", "--flatten", "--minify", "-o", "json", check=True
             ).stdout
-            self.kubeconfig = _private(self._data / "kubeconfig", flat)
+            self.kubeconfig = private(self._data / "kubeconfig", flat)
             config = json.loads(flat)
             cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
             self.url = cluster["server"]
@@ -319,7 +322,7 @@ def open_cluster(*, with_controller_manager: bool = False, log_dir: Path | None 
     return ControlPlane(with_controller_manager=with_controller_manager, log_dir=log_dir)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(listener.getsockname()[1]) for listener in listeners]
     for listener in listeners:
@@ -327,13 +330,13 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _private(path: Path, text: str) -> Path:
+def private(path: Path, text: str) -> Path:
     path.touch(mode=0o600)
     path.write_text(text)
     return path
 
 
-def _signing_key() -> str:
+def signing_key() -> str:
     """An ECDSA key for service-account tokens, PEM."""
     from cryptography.hazmat.primitives.asymmetric import (
         ec,

@@ -5,6 +5,6 @@ Not here: how a guest is run (hack/pvesim), and anything of the operator.
 
 from guest.accelerator import accelerator
 from guest.build import image, unavailable
-from guest.host import RUNNING, GuestImageError, ensure
+from guest.host import RUNNING, WHAT
 
-__all__ = ["RUNNING", "GuestImageError", "accelerator", "ensure", "image", "unavailable"]
+__all__ = ["RUNNING", "WHAT", "accelerator", "image", "unavailable"]

@@ -5,13 +5,11 @@ test` leaves their tests out then. In CI (the environment variable CI is set) th
 """
 
 import argparse
-import os
 import sys
 
+from debian import HostError, ensure, report
 from guest.build import image
-from guest.host import RUNNING, GuestImageError, NotHereError, ensure
-
-NOT_HERE = 3
+from guest.host import RUNNING, WHAT
 
 
 def main() -> int:
@@ -21,11 +19,10 @@ def main() -> int:
     )
     parser.parse_args()
     try:
-        ensure(RUNNING)
+        ensure(RUNNING, WHAT)
         print(image())
-    except GuestImageError as error:
-        print(f"guest: {error}", file=sys.stderr)
-        return NOT_HERE if isinstance(error, NotHereError) and not os.environ.get("CI") else 1
+    except HostError as error:
+        return report("guest", error)
     except KeyboardInterrupt:
         return 130
     return 0

@@ -20,7 +20,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 def accelerator() -> str:
     """`kvm` or `tcg`; the environment variable GUEST_ACCELERATOR decides, if it is set.
 
-    :raises GuestImageError: the image, which has the kernel to try, cannot be had.
+    :raises HostError: the image, which has the kernel to try, cannot be had.
     """
     if chosen := os.environ.get("GUEST_ACCELERATOR"):
         return chosen

@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import builtonce
+from debian import NotHereError, ensure, missing, search_path
 from guest import recipe
-from guest.host import BUILDING, RUNNING, GuestImageError, NotHereError, ensure, missing, say, search_path
+from guest.host import BUILDING, RUNNING, WHAT, GuestImageError, say
 
 GRUB = Path("/usr/lib/grub/i386-pc")
 IMAGE = "debian-12.qcow2"
@@ -33,7 +34,7 @@ def image() -> Path:
     """The image, a qcow2 that boots by itself; built if it is not in the cache (minutes, once).
 
     :raises NotHereError: it is not in the cache, and this machine cannot build it.
-    :raises GuestImageError: building it failed.
+    :raises HostError: building it failed.
     """
     finished = cache_dir() / IMAGE
     if finished.exists():
@@ -42,7 +43,7 @@ def image() -> Path:
         raise NotHereError(
             "the guest image is built by root: run `PYTHONPATH=hack python -m guest build` as root"
         )
-    ensure(BUILDING)
+    ensure(BUILDING, WHAT)
     finished.parent.mkdir(parents=True, exist_ok=True)
     waiting = partial(say, "another process builds the image; waiting for it")
     with builtonce.locked(finished.with_name(".lock"), waiting):

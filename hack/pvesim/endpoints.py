@@ -23,9 +23,10 @@ SHUTDOWN_SECONDS = 0.05
 class Listener:
     """One listening socket and the server behind it. All methods run in the simulator's loop."""
 
-    def __init__(self, node: str, server: Http, port: int) -> None:
+    def __init__(self, node: str, server: Http, address: str, port: int) -> None:
         self.node = node
         self.server = server
+        self.address = address
         self.port = port
         self._runner: web.AppRunner | None = None
         self._socket: asyncio.Server | None = None
@@ -47,10 +48,12 @@ class Listener:
         """Listen, on the same port as before."""
         if self._runner is not None:
             return
-        context = server_context(self.server.cluster_name, self.node, key_usage=self.server.key_usage)
+        context = server_context(
+            self.server.cluster_name, self.node, address=self.address, key_usage=self.server.key_usage
+        )
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("127.0.0.1", self.port))
+        sock.bind((self.address, self.port))
         self.port = sock.getsockname()[1]
         app = self.server.application(self.node, self.port)
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_SECONDS, shutdown_timeout=0.0)

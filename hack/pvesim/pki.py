@@ -112,13 +112,15 @@ def authority(cluster: str, *, key_usage: bool = False) -> Certificate:
 
 
 @functools.cache
-def node_certificate(cluster: str, node: str, *, key_usage: bool = False) -> Certificate:
-    """The certificate a node serves (`pve-ssl.pem`), valid for its name, localhost and 127.0.0.1."""
+def node_certificate(
+    cluster: str, node: str, *, address: str = "127.0.0.1", key_usage: bool = False
+) -> Certificate:
+    """The certificate a node serves (`pve-ssl.pem`), valid for its name, its address and localhost."""
     ca = authority(cluster, key_usage=key_usage)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{node}.pvesim.invalid")])
     names: list[x509.GeneralName] = [
-        x509.IPAddress(ipaddress.ip_address(host)) for host in ("127.0.0.1", "::1")
+        x509.IPAddress(ipaddress.ip_address(host)) for host in sorted({address, "127.0.0.1", "::1"})
     ]
     names += [x509.DNSName(host) for host in ("localhost", node, f"{node}.pvesim.invalid")]
     cert = (
@@ -132,9 +134,9 @@ def node_certificate(cluster: str, node: str, *, key_usage: bool = False) -> Cer
 
 
 @functools.cache
-def server_context(cluster: str, node: str, *, key_usage: bool = False) -> ssl.SSLContext:
+def server_context(cluster: str, node: str, *, address: str, key_usage: bool = False) -> ssl.SSLContext:
     """The TLS context a node's endpoint listens with."""
-    leaf = node_certificate(cluster, node, key_usage=key_usage)
+    leaf = node_certificate(cluster, node, address=address, key_usage=key_usage)
     pem = leaf.pem.encode() + leaf.key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -22,10 +22,10 @@ class Server(Http):
         super().__init__(**settings)
         self.listeners: dict[str, Listener] = {}
 
-    async def open(self, port_base: int) -> None:
+    async def open(self, address: str, port_base: int) -> None:
         """Listen on one port per node: `port_base`, +1, ... or free ones for 0."""
         for number, node in enumerate(self.nodes):
-            self.listeners[node] = Listener(node, self, port_base + number if port_base else 0)
+            self.listeners[node] = Listener(node, self, address, port_base + number if port_base else 0)
             await self.listeners[node].up()
         self.spawn(self.pvestatd())
         self.spawn(self.ha_daemons())

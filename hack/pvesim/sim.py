@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import guest
+from debian import ensure
 
 from . import pki
 from .endpoints import Listener
@@ -51,8 +52,8 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """https://127.0.0.1:PORT"""
-        return f"https://127.0.0.1:{self.port}"
+        """https://ADDRESS:PORT"""
+        return f"https://{self._listener.address}:{self.port}"
 
     def down(self) -> None:
         """Connections are refused, open ones cut. The node itself lives."""
@@ -89,9 +90,9 @@ class Endpoint:
 def real_server(**settings: Any) -> Server:
     """A server whose VMs are QEMU processes.
 
-    :raises guest.GuestImageError: this machine lacks QEMU or the image, and neither can be made here.
+    :raises HostError: this machine lacks QEMU or the image, and neither can be made here.
     """
-    guest.ensure(guest.RUNNING)
+    ensure(guest.RUNNING, guest.WHAT)
     return RealServer(image=guest.image(), accelerator=guest.accelerator(), **settings)
 
 
@@ -103,6 +104,7 @@ class PveSim(Gui):
     :param time_scale: real seconds per Proxmox second, for time-outs (lock 10 s, shutdown 60 s, agent 3 s); by
         default 0.05, and 1 for guests that need their time.
     :param staleness: real seconds of the statistics loop: 0 (always fresh), or "real" for 10.
+    :param address: of this machine, on which all nodes listen.
     :param pve: 8 or 9: version string, privileges, HA rules.
     :param auth_delay: real seconds by which a 401 is late (Proxmox VE: 3).
     :param proxy_timeout: real seconds after which a synchronous call is answered 596 (Proxmox VE: 30).
@@ -120,6 +122,7 @@ class PveSim(Gui):
         staleness: float | str = 0.0,
         pve: int = 9,
         cluster: str = "pvesim",
+        address: str = "127.0.0.1",
         port_base: int = 0,
         auth_delay: float = 0.0,
         proxy_timeout: float = 30.0,
@@ -130,7 +133,7 @@ class PveSim(Gui):
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._port_base = port_base
+        self._address, self._port_base = address, port_base
         if time_scale is None:
             time_scale = 0.05 if guests == "none" else 1.0
         settings = {
@@ -164,7 +167,7 @@ class PveSim(Gui):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="pvesim", daemon=True)
         self._thread.start()
-        self.run(self.server.open(self._port_base))
+        self.run(self.server.open(self._address, self._port_base))
         return self
 
     def stop_server(self) -> None:

@@ -190,13 +190,13 @@ def test_it_survives_the_thread_that_started_it():
 def test_a_port_that_another_process_takes_first_is_replaced_by_a_free_one(
     monkeypatch: pytest.MonkeyPatch, place: int
 ):
-    free_ports = launch._free_ports
+    free_ports = launch.free_ports
     with socket.create_server(("127.0.0.1", 0)) as thief:
         stolen = thief.getsockname()[1]
         ports = free_ports(3)
         ports[place] = stolen
         answers = iter([ports])
-        monkeypatch.setattr(launch, "_free_ports", lambda count: next(answers, None) or free_ports(count))
+        monkeypatch.setattr(launch, "free_ports", lambda count: next(answers, None) or free_ports(count))
         with ControlPlane() as cluster:
             assert next(answers, None) is None, "the stolen port was not even tried"
             assert urlsplit(cluster.url).port != stolen

@@ -1,0 +1,3 @@
+module proxmox-operator.io/hack/node/pause
+
+go 1.26

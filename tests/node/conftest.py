@@ -1,0 +1,49 @@
+"""One real node for the whole run, with the operator installed from the chart and two replicas.
+
+`make test` runs this where the machine can be a node, and says so where it cannot (no root, no control groups, no
+packages). In CI, and in `make test-node`, that is a failure.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chart.conftest import Helm, helm  # noqa: F401 - a fixture
+from harness.installed import TEMPLATE, Installed
+from harness.kubeapi import KubeApi
+from image import image
+from node import ADDRESS, Node
+from pvesim import PveSim
+
+LOGS = Path(__file__).resolve().parents[2] / ".logs" / "node"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The guard against a hang leaves the time to pull a node up."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    with Node(log_dir=LOGS) as node:
+        node.load(image())
+        yield node
+
+
+@pytest.fixture(scope="session")
+def sim(node: Node) -> Iterator[PveSim]:
+    """A simulated Proxmox cluster that pods can reach."""
+    with PveSim(address=ADDRESS) as sim:
+        sim.add_template(vmid=TEMPLATE)
+        yield sim
+
+
+@pytest.fixture(scope="session")
+def installed(node: Node, sim: PveSim, helm: Helm) -> Iterator[Installed]:  # noqa: F811
+    with KubeApi(node.kubeconfig) as kube:
+        installed = Installed(node, sim, helm, kube)
+        installed.install()
+        yield installed
