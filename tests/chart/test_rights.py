@@ -211,9 +211,8 @@ def asked(server: ControlPlane) -> set[Asked]:
     for event in server.audit(USER):
         where = event.get("objectRef") or {}
         if "resource" in where:
-            assert event.get("responseStatus", {}).get("code") != 403, (
-                f"{event['verb']} {event['requestURI']}"
-            )
+            decision = event["annotations"]["authorization.k8s.io/decision"]
+            assert decision == "allow", f"{event['verb']} {event['requestURI']}"
             resource = "/".join(filter(None, (where["resource"], where.get("subresource"))))
             place = (where.get("namespace", ""), where.get("name", ""))
             found.add(Asked(where.get("apiGroup", ""), resource, event["verb"], *place))
@@ -221,11 +220,11 @@ def asked(server: ControlPlane) -> set[Asked]:
 
 
 def superfluous(rights: list[Right], requests: set[Asked]) -> list[Right]:
-    """Rights that nothing needed, or that were needed in one namespace alone and hold in all."""
+    """Rights that nothing needed, or that hold everywhere though the operator's own namespace was enough."""
     found = []
     for right in rights:
         namespaces = {request.namespace for request in requests if request.needs(right)}
-        if not namespaces or (right.namespace == "" and len(namespaces) == 1 and "" not in namespaces):
+        if not namespaces or (right.namespace == "" and namespaces == {NAMESPACE}):
             found.append(right)
     return found
 

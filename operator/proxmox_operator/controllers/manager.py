@@ -145,6 +145,8 @@ class Manager:
         if event == "DELETED":
             self.store.remove(kind, raw)
             self.queue.add(key)
+            if kind != CLUSTER_KIND:
+                self.fleet.user_gone(raw)
         elif self.store.apply(kind, raw):
             self.queue.add(key)
 

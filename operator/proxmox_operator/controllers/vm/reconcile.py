@@ -139,7 +139,7 @@ class VMReconciler:
         under = (member.cluster.metadata.generation, member.abilities, *sorted(namespace.labels.items()))
         memory.same_rules = memory.settled_under in (None, under)
         if memory.same_rules and self._is_quiet(vm, member, memory):
-            return Outcome.again(self._next_reread(member, memory))
+            return Outcome.again(self._next_look(vm.status.power, vm, member, memory))
         for _ in range(MAX_STEPS):
             facts = await observer.facts(keeper.vm)
             if memory.work is not None:
@@ -294,9 +294,9 @@ class VMReconciler:
 
     def _soonest(self, facts: Facts, member: Member, memory: Memory) -> float:
         """When to look again at a settled VM: for addresses the agent owes, a window, or when its config is due."""
-        if _owes_addresses(facts.vm, memory):
-            return min(max(memory.agent_again, 1.0), self._next_reread(member, memory))
-        return self._next_reread(member, memory)
+        power = facts.existence.power if isinstance(facts.existence, Present) else None
+        look = self._next_look(power, facts.vm, member, memory)
+        return min(max(memory.agent_again, 1.0), look) if _owes_addresses(facts.vm, memory) else look
 
     def _restart_at(self, facts: Facts) -> float:
         """When more may be known of changes that wait for a restart; never where nothing can change by itself."""
@@ -318,16 +318,17 @@ class VMReconciler:
         rate = member.cluster.spec.limits.config_reads_per_second
         return max(self._context.settings.config_reread, len(member.keys) / rate)
 
-    def _next_reread(self, member: Member, memory: Memory) -> float:
+    def _next_look(self, power: str | None, vm: ProxmoxVM, member: Member, memory: Memory) -> float:
+        """Seconds until the config is due, or something that no watch tells; ``power`` is what the pass has found."""
         at = min(
             memory.reread_at,
             memory.restart_at if memory.restart_at is not None else inf,
             memory.ask_at if memory.ask_at is not None else inf,
             memory.boot.ask_at if memory.boot.ask_at is not None else inf,
-            # A VM that went off again before the inventory had shown it on changes nothing there: nobody tells.
-            memory.power_at + LAG if memory.power is not None else inf,
         )
-        return max(at - self._context.clock(), 1.0)
+        # A VM that goes off again before the inventory has shown it on changes nothing there: nobody tells.
+        soon = LAG if _is_behind(member, vm, power) else inf
+        return max(min(at - self._context.clock(), soon), 1.0)
 
     async def _abandon(self, vm: ProxmoxVM, keeper: StatusKeeper, member: Member) -> Outcome:
         """The cluster will not come back: let the object go and say what was left behind."""
@@ -387,6 +388,13 @@ class VMReconciler:
                 del member.keys[vmid]
                 for waiting in member.longing_for({vmid}):
                     self._context.queue.add(waiting)
+
+
+def _is_behind(member: Member, vm: ProxmoxVM, power: str | None) -> bool:
+    """Whether the inventory, which lags, still shows a VM off that is on, or the other way round."""
+    inventory = member.session.inventory.current if member.session else None
+    guest = inventory.guests.get(vm.status.vmid or 0) if inventory else None
+    return guest is not None and {guest.status, (power or "").lower()} == {"running", "stopped"}
 
 
 def _owes_addresses(vm: ProxmoxVM, memory: Memory) -> bool:
