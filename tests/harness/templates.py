@@ -133,14 +133,15 @@ class Templates:
     def wait_reason(self, name: str, reason: str, kind: str = "Ready") -> Condition:
         """Wait until a condition has this reason; returns it."""
 
+        seen: list[Condition] = []
+
         def shown() -> bool:
             found = self.condition(name, kind)
-            return found is not None and found.reason == reason
+            seen.extend([found] if found is not None and found.reason == reason else [])
+            return bool(seen)
 
         self.wait_until(shown, f"{name} shows {kind}={reason}", name)
-        found = self.condition(name, kind)
-        assert found is not None
-        return found
+        return seen[0]  # it may have gone on by now
 
     def wait_gone(self, name: str) -> None:
         """Wait until the object no longer exists."""

@@ -327,14 +327,15 @@ class World:
     ) -> Condition:
         """Wait until a condition has this reason; returns it."""
 
+        seen: list[Condition] = []
+
         def shown() -> bool:
             found = self.condition(name, kind, namespace=namespace)
-            return found is not None and found.reason == reason
+            seen.extend([found] if found is not None and found.reason == reason else [])
+            return bool(seen)
 
         self.wait_until(shown, f"{name} shows {kind}={reason}", name, namespace, timeout=timeout)
-        found = self.condition(name, kind, namespace=namespace)
-        assert found is not None
-        return found
+        return seen[0]  # it may have gone on by now
 
     def wait_gone(self, name: str, *, namespace: str | None = None, timeout: float = PATIENCE) -> None:
         """Wait until the object no longer exists."""

@@ -122,7 +122,7 @@ def test_a_demo_that_fails_says_what_was_expected_and_where_the_logs_are(tmp_pat
 
     assert process.returncode == 1, shown
     assert "the operator ended with 2" in shown
-    assert "--workers" in shown
+    assert "$PROXMOX_OPERATOR_WORKERS" in shown
     assert "Traceback" not in shown
     [logs] = [line.partition("logs: ")[2] for line in shown.splitlines() if "logs: " in line]
     assert (Path(logs) / "operator.log").exists()

@@ -15,8 +15,6 @@ from proxmox_operator.engine.metrics import Metrics
 from proxmox_operator.proxmox.session import Figures
 from proxmox_operator.proxmox.slots import Usage
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-
 NAMES = {
     "process_cpu_seconds_total": "counter",
     "process_max_fds": "gauge",
@@ -82,15 +80,16 @@ class Leader:
 
 
 def ago(**times: int) -> str:
-    return (NOW - timedelta(**times)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (datetime.now(UTC) - timedelta(**times)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def thing(*, since: str = ago(hours=9), deleted: str | None = None, **conditions: str) -> dict[str, Any]:
+def thing(*, since: str | None = None, deleted: str | None = None, **conditions: str) -> dict[str, Any]:
     metadata = {"name": "it", "creationTimestamp": ago(hours=1)}
     if deleted is not None:
         metadata["deletionTimestamp"] = deleted
     told = [
-        {"type": name, "status": status, "lastTransitionTime": since} for name, status in conditions.items()
+        {"type": name, "status": status, "lastTransitionTime": since or ago(hours=9)}
+        for name, status in conditions.items()
     ]
     return {"metadata": metadata, "status": {"conditions": told}}
 
