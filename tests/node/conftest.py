@@ -1,7 +1,7 @@
 """One real node for the whole run, with the operator installed from the chart and two replicas.
 
 `make test` runs this where the machine can be a node, and says so where it cannot (no root, no control groups, no
-packages). In CI, and in `make test-node`, that is a failure.
+packages), in CI too. In `make test-node` that is a failure.
 """
 
 from collections.abc import Iterator
