@@ -36,7 +36,7 @@ demo: bootstrap  ## API server, Proxmox simulator and operator: manifests become
 
 test: bootstrap  ## All tests: a real API server of our own, the simulator, and guests, image and node where they can be had
 	@$(OWN) $(HACK) $(PY) -m controlplane build
-	@$(HACK) $(PY) -m gotools helm helm-docs kstatus promtool >/dev/null
+	@$(HACK) $(PY) -m gotools helm helm-docs kstatus promtool monitoring >/dev/null
 	@ran=0 failed=0; \
 	$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope --no-loadscope-reorder tests \
 		--ignore tests/guest --ignore tests/image --ignore tests/node $(ARGS); $(COUNTED); \
@@ -58,7 +58,7 @@ test-contract: bootstrap  ## What we rely on in Proxmox VE: the simulator, or a 
 
 test-chart: bootstrap  ## Only the tests of the chart and what is rendered from it
 	@$(HACK) $(PY) -m controlplane build
-	@$(HACK) $(PY) -m gotools helm helm-docs >/dev/null
+	@$(HACK) $(PY) -m gotools helm helm-docs monitoring >/dev/null
 	@$(OWN) $(PYTEST) -n $(WORKERS) --dist loadscope tests/chart $(ARGS)
 
 test-guest: bootstrap  ## Only the tests that boot real guests (QEMU; emulated where there is no KVM)

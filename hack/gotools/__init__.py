@@ -36,6 +36,7 @@ def locate(name: str) -> Path:
     module = next(module for module, programs in PROGRAMS.items() if name in programs)
     folder = FOLDER / module
     pins = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.iterdir())))
+    pins.update(repr(PROGRAMS[module]).encode())
     cache = builtonce.cache_dir(f"{module}-{pins.hexdigest()[:12]}")
     return Module("gotools", folder, cache, PROGRAMS[module]).build([name])[name]
 

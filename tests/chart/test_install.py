@@ -45,6 +45,7 @@ def test_a_life_of_a_release_leaves_every_object_as_it_was(helm: Helm, server: C
     said = helm("install", *RELEASE, str(earlier), "--create-namespace", cluster=server).stdout
     assert "rollout status deployment/proxmox-operator" in said
     assert "create secret generic proxmox-credentials" in said
+    server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s", check=True)
     server.kubectl("apply", "-f", str(VM), check=True)
     server.kubectl("patch", "-f", str(VM), "--type=merge", "-p", FINALIZED, check=True)
     vm = read(server, "-f", str(VM))
@@ -66,6 +67,18 @@ def test_a_life_of_a_release_leaves_every_object_as_it_was(helm: Helm, server: C
     assert read(server, "-n", NAMESPACE, "deployment", "proxmox-operator")["spec"]["replicas"] == 1
     assert server.kubectl("-n", NAMESPACE, "get", "pdb", "proxmox-operator").returncode != 0
 
+    helm("upgrade", *RELEASE, str(CHART), "--reset-values", cluster=server)
+    server.kubectl(
+        "patch", "-f", str(VM), "--type=merge", "-p", '{"spec": {"description": "kept"}}', check=True
+    )
+    helm("upgrade", *RELEASE, str(earlier), "--set", "crds.enabled=false", cluster=server)
+    server.kubectl("label", "-f", str(VM), "written=since", check=True)
+    vm = read(server, "-f", str(VM))
+    assert vm["spec"]["description"] == "kept", "the documented way back keeps what only the newer CRD knows"
+    deployed = read(server, "-n", NAMESPACE, "deployment", "proxmox-operator")
+    assert deployed["metadata"]["labels"]["app.kubernetes.io/version"] == "0.0.9"
+
+    helm("upgrade", *RELEASE, str(CHART), "--reset-values", cluster=server)
     kept = helm("uninstall", *RELEASE, cluster=server).stdout
     assert "proxmoxvms.proxmox-operator.io" in kept
     assert read(server, "-f", str(VM)) == vm
@@ -79,6 +92,12 @@ def test_a_life_of_a_release_leaves_every_object_as_it_was(helm: Helm, server: C
         "patch", "-f", str(VM), "--type=merge", "-p", '{"metadata": {"finalizers": null}}', check=True
     )
 
+    other = ("another", "-n", NAMESPACE)
+    assert "cannot be imported" in helm("install", *other, str(CHART), cluster=server, check=False).stderr
+    helm("install", *other, str(CHART), "--take-ownership", cluster=server)
+    assert read(server, "-f", str(VM))["metadata"]["uid"] == vm["metadata"]["uid"]
+    helm("uninstall", *other, cluster=server)
+
 
 def test_a_cluster_comes_with_an_upgrade_and_stays_without_its_value(
     helm: Helm, server: ControlPlane, tmp_path: Path
@@ -89,11 +108,11 @@ def test_a_cluster_comes_with_an_upgrade_and_stays_without_its_value(
         "credentialsSecretRef": {"name": "proxmox-credentials"},
     }
     values.write_text(yaml.safe_dump({"proxmoxClusters": [{"name": "lab", "spec": spec}]}))
-    helm("install", *RELEASE, str(CHART), "--create-namespace", cluster=server)
+    helm("install", *RELEASE, str(CHART), "--create-namespace", "--take-ownership", cluster=server)
     helm("upgrade", *RELEASE, str(CHART), "-f", str(values), cluster=server)
     made = read(server, "pvec", "lab")
     assert made["spec"]["endpoints"] == spec["endpoints"]
-    helm("upgrade", *RELEASE, str(CHART), cluster=server)
+    helm("upgrade", *RELEASE, str(CHART), "--reset-values", cluster=server)
     assert read(server, "pvec", "lab")["metadata"]["uid"] == made["metadata"]["uid"]
     helm("uninstall", *RELEASE, cluster=server)
     assert read(server, "pvec", "lab")["metadata"]["uid"] == made["metadata"]["uid"]

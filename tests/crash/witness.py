@@ -27,21 +27,36 @@ class Witness(KubeApi):
         self._store = ObjectStore()
         self._lock = Lock()
         self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_until_complete, args=(self._watch(),), name="witness")
+        self._thread = Thread(target=self._run, name="witness")
+        self._failed: BaseException | None = None
 
     def __enter__(self) -> "Witness":
         self._stop = asyncio.Event()
         self._thread.start()
         return self
 
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._watch())
+        except BaseException as error:
+            self._failed = error
+
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         self._loop.close()
         super().__exit__()
+        self._raise()
+
+    def _raise(self) -> None:
+        """A person who sees nothing any more says so, instead of being asked in vain."""
+        if self._failed is not None:
+            raise RuntimeError("the watch of the witness has ended") from self._failed
 
     def seen(self, resource: Resource, name: str, namespace: str = "") -> Raw | None:
         """The object as it was last told of, never older than what was applied here; None once it has gone."""
+        self._raise()
         with self._lock:
             return self._store.get(Key(resource.kind, namespace, name))  # type: ignore[return-value]
 
@@ -68,8 +83,11 @@ class Witness(KubeApi):
             asyncio.create_task(watch(transport, kind, "", partial(self._hear, kind.kind)))
             for kind in self._kinds
         ]
-        await self._stop.wait()
-        for feed in feeds:
-            feed.cancel()
-        await asyncio.gather(*feeds, return_exceptions=True)
+        stop = asyncio.create_task(self._stop.wait())
+        ended, _ = await asyncio.wait({stop, *feeds}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (stop, *feeds):
+            task.cancel()
+        await asyncio.gather(stop, *feeds, return_exceptions=True)
         await transport.close()
+        for feed in ended - {stop}:
+            feed.result()
