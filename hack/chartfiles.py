@@ -77,6 +77,17 @@ def rendered(chart: Path, *options: str) -> list[str]:
     return [part.strip() + "\n" for part in _OF_HELM.sub("", text).split("---\n") if part.strip()]
 
 
+def with_defaults(values: dict[str, Any], default: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Values as Helm completes them: mappings are merged, however deep."""
+    known = yaml.safe_load((CHART / "values.yaml").read_text()) if default is None else default
+    return known | {
+        name: with_defaults(value, known[name])
+        if isinstance(value, dict) and isinstance(known.get(name), dict)
+        else value
+        for name, value in values.items()
+    }
+
+
 def settings() -> Iterator[tuple[str, dict[str, Any]]]:
     """Each setting that values may hold, as it is called there, with its schema; durations may be texts such as 5m."""
     for name, whole in Settings.model_json_schema()["properties"].items():

@@ -37,6 +37,8 @@ POSITIONS = {
 
 NO_REASONS = {
     "API server": {
+        "APIGroupList",
+        "APIResourceList",
         "DeleteOptions",
         "Event",
         "Lease",

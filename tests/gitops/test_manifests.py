@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import argohealth
+from chartfiles import with_defaults
 from controlplane import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,7 +119,7 @@ def test_both_install_the_chart_with_values_that_it_takes() -> None:
     assert app["path"] == release["chart"]["spec"]["chart"]
     schema = json.loads((ROOT / app["path"] / "values.schema.json").read_text())
     for values in (app["helm"]["valuesObject"], release["values"]):
-        jsonschema.validate(values, schema)
+        jsonschema.validate(with_defaults(values), schema)
         assert values["crds"]["keep"]
 
 
