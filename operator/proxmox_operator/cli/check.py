@@ -144,7 +144,10 @@ async def examine(cluster: ProxmoxCluster, credentials: Credentials, images: Seq
         if inventory is None:
             raise session.inventory.error or Unreachable("the inventory could not be read")
         about.findings.append(_of_templates(cluster, about.granted, inventory))
-        about.findings += [*_of_storages(cluster, inventory), *await _of_bridge(cluster, inventory, session)]
+        about.findings += [
+            *_of_storages(cluster, inventory, images),
+            *await _of_bridge(cluster, inventory, session),
+        ]
     except OperatorError as error:
         about.findings.append(Finding(False, error.message))
     finally:
@@ -227,11 +230,12 @@ def _of_templates(cluster: ProxmoxCluster, granted: Permissions, inventory: Inve
     return _of_need(what, [MissingPrivilege(path, CLONE, what)])
 
 
-def _of_storages(cluster: ProxmoxCluster, inventory: Inventory) -> Iterator[Finding]:
+def _of_storages(cluster: ProxmoxCluster, inventory: Inventory, images: Sequence[str]) -> Iterator[Finding]:
     defaults = cluster.spec.defaults
     for setting, name, content in (
-        ("storage", defaults.storage, "images"),
-        ("seedStorage", defaults.seed_storage, "iso"),
+        ("spec.defaults.storage", defaults.storage, "images"),
+        ("spec.defaults.seedStorage", defaults.seed_storage, "iso"),
+        *(("spec.image.storage of VMTemplates,", name, "import") for name in images),
     ):
         if name is None:
             continue
@@ -241,7 +245,7 @@ def _of_storages(cluster: ProxmoxCluster, inventory: Inventory) -> Iterator[Find
             if storage == name and found.available and content in found.content
         )
         told = f"on {', '.join(nodes)}" if nodes else f"on no node, or its content is without {content}"
-        yield Finding(bool(nodes), f"spec.defaults.{setting} {name}: {told}")
+        yield Finding(bool(nodes), f"{setting} {name}: {told}")
 
 
 async def _of_bridge(cluster: ProxmoxCluster, inventory: Inventory, session: ClusterSession) -> list[Finding]:

@@ -106,12 +106,16 @@ async def _release(settings: Settings, *, dry: bool, with_lease: bool) -> None:
 async def _as_leader(kube: Kube, settings: Settings, lead: Callable[[], Awaitable[None]]) -> None:
     where = f"{settings.namespace}/{settings.lease_name}"
     lease = KubeLease(kube, namespace=settings.namespace, name=settings.lease_name)
-    if await lease.get() is None:
+    held = await lease.get()
+    if held is None:
         message = (
             f"there is no Lease {where}, so whether an operator runs cannot be told: name that of the operator with "
             "--namespace and --lease-name, or give --without-lease if it took no part in an election and runs no more"
         )
         raise NeedsHuman(message, reason="NoLease")
+    if holder := held["spec"].get("holderIdentity"):
+        longest = settings.lease_duration + MARGIN
+        print(f"waiting up to {longest:.0f} s for the Lease {where}, which {holder} holds", flush=True)
     elector = LeaderElector(
         lease,
         identity=f"release-{process_identity()}",
@@ -139,7 +143,9 @@ async def let_go(kube: Kube, *, dry: bool) -> None:
             if await _drop(kube, resource, raw, dry=dry):
                 count += 1
                 print(f"{'would be let go' if dry else 'let go'}: {_told(raw)}")
-    print(f"{count} objects {'would be' if dry else 'were'} let go; nothing in Proxmox VE was touched")
+    objects = f"{count} object{'' if count == 1 else 's'}"
+    were = "would be" if dry else "was" if count == 1 else "were"
+    print(f"{objects} {were} let go; nothing in Proxmox VE was touched")
 
 
 async def _look_again(kube: Kube) -> None:
@@ -192,7 +198,7 @@ def _told(raw: Raw) -> str:
     stays = ""
     if "vmid" in status:
         stays = f" (VM {status['vmid']} on {status.get('node', 'an unknown node')} stays as it is)"
-    elif copies := [str(copy["vmid"]) for copy in status.get("copies") or ()]:
+    elif copies := [str(copy["vmid"]) for copy in status.get("copies") or () if copy.get("state") == "Ready"]:
         stays = f" (templates {', '.join(copies)} stay as they are)"
     return _name(raw) + stays
 
