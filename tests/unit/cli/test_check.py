@@ -150,6 +150,11 @@ def test_the_storages_of_images_are_those_of_the_templates_that_are_for_the_clus
     file.write_text(yaml.safe_dump({**template, "spec": {"image": image, "clusterRef": {"name": "other"}}}))
     assert main(["check", *manifests(), str(file)]) == 0
     assert lines(capsys.readouterr().out, "optional") == []
+    file.write_text(yaml.safe_dump({**template, "spec": {"image": {**image, "storage": "local-lvm"}}}))
+    assert main(["check", *manifests(), str(file)]) == 1
+    assert lines(capsys.readouterr().out, "FAILED") == [
+        "spec.image.storage of VMTemplates, local-lvm: on no node, or its content is without import"
+    ]
 
 
 def test_what_only_some_vms_need_is_told_and_is_no_failure(manifests, sim, capsys):
