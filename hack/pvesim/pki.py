@@ -111,11 +111,15 @@ def authority(cluster: str, *, key_usage: bool = False) -> Certificate:
     return Certificate(builder.sign(key, hashes.SHA256()), key)
 
 
-@functools.cache
 def node_certificate(
     cluster: str, node: str, *, address: str = "127.0.0.1", key_usage: bool = False
 ) -> Certificate:
-    """The certificate a node serves (`pve-ssl.pem`), valid for its name, its address and localhost."""
+    """The certificate a node serves (`pve-ssl.pem`), valid for its name, its address and localhost; always the same."""
+    return _node_certificate(cluster, node, address, key_usage)
+
+
+@functools.cache  # by position: what is left out, and what is given as it would be, are one
+def _node_certificate(cluster: str, node: str, address: str, key_usage: bool) -> Certificate:
     ca = authority(cluster, key_usage=key_usage)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{node}.pvesim.invalid")])
@@ -134,7 +138,9 @@ def node_certificate(
 
 
 @functools.cache
-def server_context(cluster: str, node: str, *, address: str, key_usage: bool = False) -> ssl.SSLContext:
+def server_context(
+    cluster: str, node: str, *, address: str = "127.0.0.1", key_usage: bool = False
+) -> ssl.SSLContext:
     """The TLS context a node's endpoint listens with."""
     leaf = node_certificate(cluster, node, address=address, key_usage=key_usage)
     pem = leaf.pem.encode() + leaf.key.private_bytes(
