@@ -47,7 +47,13 @@ class Installed:
     def __init__(self, node: Node, sim: PveSim, helm: Helm, kube: KubeApi) -> None:
         self.node, self.sim, self.kube = node, sim, kube
         self._helm = helm
-        self._values = {"image.repository": NAME, "image.tag": __version__, "replicas": "2"}
+        registry, _, repository = NAME.partition("/")
+        self._values = {
+            "image.registry": registry,
+            "image.repository": repository,
+            "image.tag": __version__,
+            "replicas": "2",
+        }
 
     def install(self) -> None:
         """The chart, then what a person applies; returns once the ProxmoxCluster is Ready."""
