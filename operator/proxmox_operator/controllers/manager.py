@@ -195,9 +195,13 @@ class Manager:
                 logger.warning(
                     "not installed yet: the CRDs %s; apply `crds` of this version", ", ".join(missing)
                 )
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), SERVED_INTERVAL)
+            await self._rest(SERVED_INTERVAL)
         return False
+
+    async def _rest(self, seconds: float) -> None:
+        """Let time pass, or less of it where we are told to stop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     def stop(self) -> None:
         """End in order: no new pass begins, running ones end, no Proxmox task is awaited, the Lease is given back."""
@@ -233,8 +237,7 @@ class Manager:
                 return await read()
             except OperatorError as error:
                 logger.warning("cannot begin yet, trying again: %s", error)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), 2.0)
+                await self._rest(2.0)
         raise _StoppedEarlyError
 
     async def _cluster_uid(self) -> str:

@@ -50,6 +50,7 @@ from proxmox_operator.planning.report import PAUSED, verdict_of_step
 from proxmox_operator.planning.seed import comes_too_late
 from proxmox_operator.proxmox.audit import Actor, current_actor
 from proxmox_operator.proxmox.errors import AlreadyRunning, OutcomeUnknown
+from proxmox_operator.proxmox.resources import Guest
 from proxmox_operator.proxmox.tasks import unfreed
 
 logger = logging.getLogger(__name__)
@@ -227,9 +228,7 @@ class VMReconciler:
 
         This is what keeps an idle operator idle: no call is made. A config is re-read at its time all the same.
         """
-        session = member.session
-        inventory = session.inventory.current if session else None
-        guest = inventory.guests.get(vm.status.vmid or 0) if inventory else None
+        guest = _shown(member, vm)
         ready = find_condition(vm.status.conditions, "Ready")
         now = self._context.clock()
         believed = memory.believed_power(guest, now)
@@ -390,10 +389,15 @@ class VMReconciler:
                     self._context.queue.add(waiting)
 
 
+def _shown(member: Member, vm: ProxmoxVM) -> Guest | None:
+    """The VM as the inventory shows it, if it does."""
+    inventory = member.session.inventory.current if member.session else None
+    return inventory.guests.get(vm.status.vmid or 0) if inventory else None
+
+
 def _is_behind(member: Member, vm: ProxmoxVM, power: str | None) -> bool:
     """Whether the inventory, which lags, still shows a VM off that is on, or the other way round."""
-    inventory = member.session.inventory.current if member.session else None
-    guest = inventory.guests.get(vm.status.vmid or 0) if inventory else None
+    guest = _shown(member, vm)
     return guest is not None and {guest.status, (power or "").lower()} == {"running", "stopped"}
 
 
