@@ -150,6 +150,10 @@ class ControlPlane(Cluster):
     def stop(self) -> None:
         self._end(keep_logs=False)
 
+    def exited(self) -> dict[str, int]:
+        """Exit statuses of the programs that have ended by themselves."""
+        return dict(self._ask_guard({"status": True})["exited"])
+
     def audit(self, user: str) -> list[dict[str, Any]]:
         """The requests of a user that were answered, as audit.k8s.io/v1 Events; only where it is `audited`."""
         lines = (self._data / "audit.log").read_text().splitlines()
@@ -197,7 +201,7 @@ class ControlPlane(Cluster):
         wanted = ["/readyz", "/api/v1/namespaces/default", "/api/v1/namespaces/kube-system"]
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
-            for name, code in self._ask_guard({"status": True})["exited"].items():
+            for name, code in self.exited().items():
                 return f"{name} ended with {code}: {self._last_words(name)}"
             while wanted and self._get_status(wanted[0]) == http.HTTPStatus.OK:
                 wanted.pop(0)
@@ -256,7 +260,10 @@ class ControlPlane(Cluster):
         )
 
     def _spawn(self, name: str, flags: list[str]) -> None:
-        argv = [str(self._binaries[name]), *flags]
+        self.run(name, [str(self._binaries[name]), *flags])
+
+    def run(self, name: str, argv: list[str]) -> None:
+        """Start a program that ends with this control plane at the latest, and logs beside it."""
         reply = self._ask_guard({"start": name, "argv": argv, "log": str(self.log_dir / f"{name}.log")})
         if "error" in reply:
             raise ControlPlaneError(f"{argv[0]} does not run: {reply['error']}")

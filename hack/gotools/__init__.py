@@ -1,4 +1,4 @@
-"""Helm, helm-docs, kstatus and promtool as Go programs of pinned versions, and the CRDs of the Prometheus Operator.
+"""Helm, helm-docs, kstatus, promtool and Argo CD as Go programs of pinned versions, and manifests out of Go modules.
 
 Each folder beside this file is a Go module that pins what it is named after.
 """
@@ -20,6 +20,7 @@ _STAMPS = [
     f"-X {_HELM}/{package}.k8sVersion{part}" for package in _KUBERNETES for part in ("Major=1", "Minor=36")
 ]
 PROGRAMS = {
+    "argocd": {"argocd": Program(".", 240)},
     "helm": {
         "helm": Program(f"{_HELM}/cmd/helm", 120, " ".join(_STAMPS)),
         "helm-docs": Program("github.com/norwoodj/helm-docs/cmd/helm-docs", 10),
@@ -43,21 +44,30 @@ def locate(name: str) -> Path:
 
 def monitoring_crds() -> Path:
     """The folder of the Prometheus Operator's CRDs, in Go's module cache. Raises GoBuildError."""
+    module = _unpacked("monitoring", "github.com/prometheus-operator/prometheus-operator")
+    return module / "example" / "prometheus-operator-crd"
+
+
+def argocd_manifest() -> Path:
+    """All objects of an installation of Argo CD, in Go's module cache. Raises GoBuildError."""
+    return _unpacked("argocd", "github.com/argoproj/argo-cd/v3") / "manifests" / "install.yaml"
+
+
+def _unpacked(folder: str, module: str) -> Path:
     go = shutil.which("go")
     if go is None:
-        raise GoBuildError("the CRDs of the Prometheus Operator come as a Go module: install Go")
-    command = [go, "mod", "download", "-json", "github.com/prometheus-operator/prometheus-operator"]
+        raise GoBuildError(f"{module} comes as a Go module: install Go")
     done = subprocess.run(
-        command,
-        cwd=FOLDER / "monitoring",
+        [go, "mod", "download", "-json", module],
+        cwd=FOLDER / folder,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
         check=False,
     )
     if done.returncode:
-        raise GoBuildError(f"the CRDs of the Prometheus Operator cannot be had: {done.stdout} {done.stderr}")
-    return Path(json.loads(done.stdout)["Dir"]) / "example" / "prometheus-operator-crd"
+        raise GoBuildError(f"{module} cannot be had: {done.stdout} {done.stderr}")
+    return Path(json.loads(done.stdout)["Dir"])
 
 
-__all__ = ["GoBuildError", "locate", "monitoring_crds"]
+__all__ = ["GoBuildError", "argocd_manifest", "locate", "monitoring_crds"]

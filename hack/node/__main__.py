@@ -43,7 +43,8 @@ def main() -> int:
 def build() -> None:
     make_fit()
     locate_programs()
-    locate_tool("helm")
+    for tool in ("helm", "argocd"):
+        locate_tool(tool)
     pause_image()
     image()
 

@@ -18,7 +18,10 @@ PROGRAMS = {
     "nft": "nftables",
     "sysctl": "procps",
     "umount": "mount",
+    "git": "git",
+    "redis-check-rdb": "redis-tools",
 }
+"""The last two are for Argo CD."""
 CGROUPS = Path("/sys/fs/cgroup")
 CONTROLLERS = {"cpu", "memory", "pids"}
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_CHROOT": 18, "CAP_SYS_ADMIN": 21}

@@ -133,7 +133,7 @@ class Node(ControlPlane):
     def _wait(self, name: str, predicate: Callable[[], bool]) -> None:
         deadline = time.monotonic() + WAIT_SECONDS
         while not predicate():
-            ended = self._ask_guard({"status": True})["exited"]
+            ended = self.exited()
             if ended or time.monotonic() > deadline:
                 who = next(iter(ended), name)
                 raise ControlPlaneError(

@@ -127,6 +127,9 @@ def test_an_object_that_goes_on_after_a_pause_is_progressing_until_it_was_looked
     assert argocd(obj(gone_on)) == ("Progressing", "Paused: it is paused")
 
 
+OUT_OF_SYNC = {"sync": {"status": "OutOfSync"}, "health": {"status": "Missing"}}
+
+
 def application(**status: Any) -> dict[str, Any]:
     return {"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "status": status}
 
@@ -153,6 +156,15 @@ def test_an_application_whose_sync_is_not_done_is_not_healthy_whatever_it_holds(
     )
 
 
-@pytest.mark.parametrize("status", [{}, {"health": {"status": "Healthy"}}])
+@pytest.mark.parametrize("health", ["Healthy", "Degraded"])
+def test_an_application_that_found_all_in_place_and_was_never_synced_is_as_healthy_as_what_it_holds(
+    health: str,
+) -> None:
+    assert argocd(application(sync={"status": "Synced"}, health={"status": health})).status == health
+
+
+@pytest.mark.parametrize(
+    "status", [{}, {"health": {"status": "Healthy"}}, {"sync": {"status": "Synced"}}, OUT_OF_SYNC]
+)
 def test_an_application_that_was_never_synced_is_progressing(status: dict[str, Any]) -> None:
     assert argocd(application(**status)).status == "Progressing"

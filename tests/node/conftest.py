@@ -1,4 +1,4 @@
-"""One real node for the whole run, with the operator installed from the chart and two replicas.
+"""A real node for each module, whose pods reach a simulated Proxmox cluster.
 
 `make test` runs this where the machine can be a node, and says so where it cannot (no root, no control groups, no
 packages), in CI too. In `make test-node` that is a failure.
@@ -26,14 +26,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(300))
 
 
-@pytest.fixture(scope="session")
-def node() -> Iterator[Node]:
-    with Node(log_dir=LOGS) as node:
+@pytest.fixture(scope="module")
+def node(request: pytest.FixtureRequest) -> Iterator[Node]:
+    with Node(log_dir=LOGS / request.module.__name__.rpartition(".")[2]) as node:
         node.load(image())
         yield node
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def kube(node: Node) -> Iterator[KubeApi]:
+    with KubeApi(node.kubeconfig) as kube:
+        yield kube
+
+
+@pytest.fixture(scope="module")
 def sim(node: Node) -> Iterator[PveSim]:
     """A simulated Proxmox cluster that pods can reach."""
     with PveSim(address=ADDRESS) as sim:
@@ -41,9 +47,9 @@ def sim(node: Node) -> Iterator[PveSim]:
         yield sim
 
 
-@pytest.fixture(scope="session")
-def installed(node: Node, sim: PveSim, helm: Helm) -> Iterator[Installed]:  # noqa: F811
-    with KubeApi(node.kubeconfig) as kube:
-        installed = Installed(node, sim, helm, kube)
-        installed.install()
-        yield installed
+@pytest.fixture(scope="module")
+def installed(node: Node, sim: PveSim, helm: Helm, kube: KubeApi) -> Installed:  # noqa: F811
+    """The operator, from the chart by Helm, with two replicas."""
+    installed = Installed(node, sim, helm, kube)
+    installed.install()
+    return installed
