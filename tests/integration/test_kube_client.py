@@ -235,7 +235,10 @@ async def test_the_finalizer_holds_an_object_and_its_removal_lets_it_go(
     await kube.delete(WIDGETS, "w", uid=raw["metadata"]["uid"], namespace=namespace)
     held = await kube.get(WIDGETS, "w", namespace=namespace)
     assert held["metadata"]["deletionTimestamp"]
+    assert store.get(Key("Widget", namespace, "w")) is not None
     await writer.drop_finalizer(held)
+    assert store.get(Key("Widget", namespace, "w")) is None
+    assert not store.apply("Widget", held)  # what the watch tells late
     with pytest.raises(kube_errors.NotFound):
         await kube.get(WIDGETS, "w", namespace=namespace)
 

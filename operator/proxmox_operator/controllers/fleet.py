@@ -291,15 +291,11 @@ class Fleet:
             if FINALIZER in (raw["metadata"].get("finalizers") or ()) and _cluster_of(raw) == name
         ]
 
-    def user_gone(self, raw: Raw) -> None:
-        """An object is gone for good: the ProxmoxCluster that it held may wait for just that, to be deleted itself.
-
-        The answer to the write that let it go is no proof: until the watch tells, the store has it still.
-        """
-        name = _cluster_of(raw)
-        cluster = self._context.store.get(Key(CLUSTER_KIND, "", name)) if name else None
-        if cluster is not None and "deletionTimestamp" in cluster["metadata"]:
-            self._context.queue.add(Key(CLUSTER_KIND, "", cluster["metadata"]["name"]))
+    def user_gone(self) -> None:
+        """An object holds on to nothing any more: a ProxmoxCluster that is being deleted may wait for just that."""
+        for member in self:
+            if member.cluster.metadata.deletion_timestamp is not None:
+                self._context.queue.add(Key(CLUSTER_KIND, "", member.name))
 
     async def find_cursor(self, member: Member) -> None:
         """Know the next VMID before the first creation asks for it. Raises what reading the traces raises."""

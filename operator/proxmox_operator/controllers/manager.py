@@ -145,8 +145,6 @@ class Manager:
         if event == "DELETED":
             self.store.remove(kind, raw)
             self.queue.add(key)
-            if kind != CLUSTER_KIND:
-                self.fleet.user_gone(raw)
         elif self.store.apply(kind, raw):
             self.queue.add(key)
 

@@ -14,9 +14,10 @@ from proxmox_operator.kube.resources import OWN_KINDS, Resource
 
 
 class Store(Protocol):
-    """Takes the answer of a write, so that the next pass reads it before the watch has told it."""
+    """Takes the answer of a write, so that the next pass knows it before the watch has told it."""
 
     def apply(self, kind: str, raw: Raw) -> bool: ...
+    def remove(self, kind: str, raw: Raw) -> None: ...
 
 
 class StatusWriter:
@@ -57,7 +58,7 @@ class StatusWriter:
         return raw if FINALIZER in finalizers else await self._set_finalizers(raw, [*finalizers, FINALIZER])
 
     async def drop_finalizer(self, raw: Raw) -> Raw:
-        """Let Kubernetes delete the object; finalizers of others stay."""
+        """Let Kubernetes delete the object, which is gone with the last finalizer; those of others stay."""
         finalizers = raw["metadata"].get("finalizers") or []
         others = [name for name in finalizers if name != FINALIZER]
         return raw if others == finalizers else await self._set_finalizers(raw, others)
@@ -67,7 +68,10 @@ class StatusWriter:
         return self._keep(await self._kube.patch_metadata(resource, raw, {"finalizers": finalizers}))
 
     def _keep(self, answer: Raw) -> Raw:
-        self._store.apply(answer["kind"], answer)
+        metadata = answer["metadata"]
+        # That it is gone shows in nothing else: the version is the one from before.
+        is_gone = "deletionTimestamp" in metadata and not metadata.get("finalizers")
+        (self._store.remove if is_gone else self._store.apply)(answer["kind"], answer)
         return answer
 
 

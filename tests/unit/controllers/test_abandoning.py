@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 
@@ -24,5 +24,5 @@ async def test_what_is_left_behind_is_named(phase: str, said: str) -> None:
     context = SimpleNamespace(events=events, status=status, queue=Mock())
     member: Any = SimpleNamespace(name="lab", keys={})
     vm = a_vm(status=made(seed={**SEED, "phase": phase}), deleting=True)
-    await VMReconciler(cast(Any, context), cast(Any, []))._abandon(vm, cast(Any, Mock()), member)
+    await VMReconciler(cast(Any, context), cast(Any, MagicMock()))._abandon(vm, cast(Any, Mock()), member)
     assert events.warning.call_args.args[2].endswith(f"left behind there: {said}")

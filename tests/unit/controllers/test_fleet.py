@@ -287,12 +287,9 @@ def test_a_cluster_is_used_by_objects_that_hold_on_to_it():
 def test_a_cluster_that_waits_to_be_deleted_is_woken_when_a_user_is_gone(deleted: bool):
     lab = Lab()
     going = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleted else {}
-    lab.kubernetes.put("ProxmoxCluster", "lab", metadata={"finalizers": [FINALIZER], **going})
-    lab.kubernetes.put("ProxmoxVM", "made", "shop", status={"cluster": "lab"})
-    gone = lab.kubernetes.store.get(Key("ProxmoxVM", "shop", "made"))
-    assert gone is not None
-    lab.fleet.user_gone(gone)
-    lab.fleet.user_gone({"metadata": {"name": "never-begun"}, "spec": {}})
+    lab.kubernetes.put("ProxmoxCluster", "lab", spec=lab.spec, metadata={"finalizers": [FINALIZER], **going})
+    lab.fleet.resolve("lab", None)
+    lab.fleet.user_gone()
     assert lab.woken == (["lab"] if deleted else [])
 
 

@@ -55,6 +55,8 @@ class MemoryApi:
         changed = body if call.verb == "replace" else merge(known, body)
         if call.subresource:
             changed = known | {call.subresource: body[call.subresource]}
+        elif "deletionTimestamp" in changed["metadata"] and not changed["metadata"].get("finalizers"):
+            return changed | {"metadata": self.objects.pop(place)["metadata"] | {"finalizers": []}}
         return self.put(call.resource.plural, changed)
 
 

@@ -1,5 +1,6 @@
 """A status is written if it changes, over the version that was read, and known before the watch tells."""
 
+import asyncio
 import copy
 
 import pytest
@@ -79,3 +80,38 @@ async def test_our_finalizer_comes_and_goes_and_that_of_others_stays(scene: Scen
     assert scene.known["metadata"]["finalizers"] == ["other/one"]
     assert await scene.writer.drop_finalizer(without) is without
     assert len(scene.api.calls) == 2
+
+
+async def test_with_its_last_finalizer_an_object_that_is_deleted_is_gone_at_once_and_for_good(scene: Scene):
+    going = {**scene.raw["metadata"], "finalizers": [OURS], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    earlier, raw = scene.raw, scene.api.put("proxmoxvms", scene.raw | {"metadata": going})
+    scene.store.apply("ProxmoxVM", raw)
+    await scene.writer.drop_finalizer(raw)
+    assert scene.store.get(WEB) is None
+    for late in (earlier, raw):
+        assert not scene.store.apply("ProxmoxVM", late)
+    assert scene.store.get(WEB) is None
+
+
+async def test_an_object_made_anew_stays_when_the_earlier_one_is_let_go(scene: Scene):
+    going = {**scene.raw["metadata"], "finalizers": [OURS], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    raw = scene.api.put("proxmoxvms", scene.raw | {"metadata": going})
+    scene.store.apply("ProxmoxVM", raw)
+    scene.api.gate.clear()
+    letting_go = asyncio.create_task(scene.writer.drop_finalizer(raw))
+    await asyncio.sleep(0)
+    anew = {**going, "uid": "another", "finalizers": [], "resourceVersion": "1000"}
+    scene.store.apply("ProxmoxVM", raw | {"metadata": anew})
+    scene.api.gate.set()
+    await letting_go
+    assert scene.known["metadata"]["uid"] == "another"
+
+
+async def test_an_object_that_others_hold_stays_until_they_let_it_go(scene: Scene):
+    going = {
+        **scene.raw["metadata"],
+        "finalizers": [OURS, "other/one"],
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+    }
+    await scene.writer.drop_finalizer(scene.api.put("proxmoxvms", scene.raw | {"metadata": going}))
+    assert scene.known["metadata"]["finalizers"] == ["other/one"]

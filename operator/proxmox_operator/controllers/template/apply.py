@@ -8,14 +8,13 @@ from datetime import datetime
 from uuid import uuid4
 
 from proxmox_operator.api import TemplateCopy, TemplateImage
-from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, Context, key_of
+from proxmox_operator.controllers.context import TEMPLATE_KIND, Context, key_of
 from proxmox_operator.controllers.fleet import Coming, Fleet, Member
 from proxmox_operator.controllers.template.build import Builder, after_task
 from proxmox_operator.controllers.template.memory import TemplateMemory
 from proxmox_operator.controllers.template.observe import TemplateObserver
 from proxmox_operator.controllers.template.record import Record
 from proxmox_operator.controllers.template.uploads import Upload
-from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import NeedsHuman, Outdated
 from proxmox_operator.planning.identity import render_description, render_tombstone
 from proxmox_operator.planning.propstring import parse_tags
@@ -107,7 +106,6 @@ class TemplateApplier:
                 await self._delete_image(step.image)
             case Release():
                 await self._record.release()
-                self._context.queue.add(Key(CLUSTER_KIND, "", self._member.name))
 
     async def take_up(self) -> None:
         """Tasks that have ended: what they brought about, or failed of, is recorded; the others are watched."""

@@ -9,7 +9,7 @@ from math import inf
 
 from proxmox_operator.api import InvalidObject, TemplateStatus, VMTemplate
 from proxmox_operator.api.names import FINALIZER
-from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, Context, is_paused
+from proxmox_operator.controllers.context import TEMPLATE_KIND, Context, is_paused
 from proxmox_operator.controllers.fleet import Coming, Fleet, Member, Place
 from proxmox_operator.controllers.outcome import Outcome, outcome_of
 from proxmox_operator.controllers.template.apply import TemplateApplier
@@ -283,7 +283,6 @@ class TemplateReconciler:
         message = f"ProxmoxCluster {member.name} is lost; left behind there: {left}"
         record.event("LeftBehind", message, warning=True)
         await record.release()
-        self._context.queue.add(Key(CLUSTER_KIND, "", member.name))
         return self._gone(key)
 
     def _leave_queued(self, key: Key) -> None:
@@ -301,6 +300,7 @@ class TemplateReconciler:
                 coming.leave(key)
             for vmid in [vmid for vmid, owner in member.keys.items() if owner == key]:
                 del member.keys[vmid]
+        self._fleet.user_gone()
         return Outcome.done()
 
     def _memory_of(self, key: Key, template: VMTemplate) -> TemplateMemory:

@@ -10,7 +10,7 @@ from datetime import datetime
 from uuid import uuid4
 
 from proxmox_operator.api import Provisioning, ProxmoxVM, SeedStatus, Task, TemplateUsed, set_condition
-from proxmox_operator.controllers.context import CLUSTER_KIND, Context, vm_key
+from proxmox_operator.controllers.context import Context, vm_key
 from proxmox_operator.controllers.fleet import Fleet, Member
 from proxmox_operator.controllers.vm.availability import HAWriter, Record
 from proxmox_operator.controllers.vm.drift import DriftTeller
@@ -18,7 +18,6 @@ from proxmox_operator.controllers.vm.memory import Memory, Work
 from proxmox_operator.controllers.vm.observe import MOVING, Observer
 from proxmox_operator.controllers.vm.power import PowerWriter
 from proxmox_operator.controllers.vm.seeding import SeedWriter
-from proxmox_operator.engine.queue import Key
 from proxmox_operator.errors import Contended, Forbidden, NeedsHuman, Outdated, Waiting
 from proxmox_operator.planning import disks
 from proxmox_operator.planning.identity import (
@@ -540,7 +539,6 @@ class Applier:
         raw = self._context.store.get(vm_key(vm))
         if raw is not None:
             await self._context.status.drop_finalizer(raw)
-        self._context.queue.add(Key(CLUSTER_KIND, "", self._member.name))
 
     # What they share
 

@@ -10,7 +10,6 @@ from math import inf
 from proxmox_operator.api import InvalidObject, ProxmoxVM, find_condition
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.controllers.context import (
-    CLUSTER_KIND,
     TEMPLATE_KIND,
     VM_KIND,
     Context,
@@ -338,8 +337,6 @@ class VMReconciler:
             keeper.raw, "LeftBehind", f"ProxmoxCluster {member.name} is lost; left behind there: {left}"
         )
         await self._context.status.drop_finalizer(keeper.raw)
-        member.keys.pop(vm.status.vmid or 0, None)
-        self._context.queue.add(Key(CLUSTER_KIND, "", member.name))
         self._forget(vm_key(vm))
         return Outcome.done()
 
@@ -387,6 +384,7 @@ class VMReconciler:
                 del member.keys[vmid]
                 for waiting in member.longing_for({vmid}):
                     self._context.queue.add(waiting)
+        self._fleet.user_gone()
 
 
 def _shown(member: Member, vm: ProxmoxVM) -> Guest | None:
