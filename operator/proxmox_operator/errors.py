@@ -9,6 +9,7 @@
     │   └── AnswerLost       a write was sent and its answer never came: it may have happened
     ├── Waiting              something else must move first, and wakes the object when it does
     └── NeedsHuman           retried slowly; the condition holds the exact remedy
+        ├── SecretNotFound   nothing tells when it is made: looked for again soon, then slowly
         ├── Unauthorized     credentials refused (401)
         ├── Forbidden        a privilege is missing on a path (403)
         └── Rejected         Proxmox refused the parameters for good
@@ -92,6 +93,12 @@ class NeedsHuman(OperatorError):
     """Only a person can mend it; the message names the field or path and the remedy."""
 
     default_reason = "NeedsHuman"
+
+
+class SecretNotFound(NeedsHuman):
+    """A Secret that is named is not there, or not yet: they are read by name, and not watched."""
+
+    default_reason = "SecretNotFound"
 
 
 class Unauthorized(NeedsHuman):

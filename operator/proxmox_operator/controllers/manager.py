@@ -42,6 +42,8 @@ UNANSWERED_FOR = 60.0
 """Seconds after which a process that has found no API server ends, to be started anew."""
 SERVED_INTERVAL = 2.0
 """Seconds until the API server is asked again for our kinds, which it does not know yet."""
+SOON = 5.0
+"""Seconds until the first look at what a person may just be doing unseen; the next ones come less and less often."""
 WATCH_LAG = 5.0
 """Seconds by which the watch may be behind a list."""
 
@@ -286,6 +288,8 @@ class Manager:
         match outcome.result:
             case "transient":
                 self.queue.retry(key)
+            case "blocked" if outcome.soon:
+                self.queue.retry(key, base=SOON, cap=self.settings.slow_retry)
             case "blocked":
                 self.queue.forget(key)
                 self.queue.add(key, after=max(self.settings.slow_retry, outcome.after))

@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from proxmox_operator.errors import NeedsHuman, OperatorError, Waiting
+from proxmox_operator.errors import NeedsHuman, OperatorError, SecretNotFound, Waiting
 
 Result = Literal["done", "waiting", "blocked", "transient"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a pass ended. ``after`` is in seconds: the interval of ``waiting``, the least one of ``blocked``.
+    """How a pass ended. ``after`` is in seconds: the interval of ``waiting``, the least one of ``blocked``. ``soon``:
+    one that is ``blocked`` is looked at often in the beginning, since nothing tells that a person has acted.
 
     ``done``: something else must change first. ``waiting``: looked at after an interval, or earlier when woken.
     ``blocked``: a person must act; looked at slowly. ``transient``: repeated with growing delay.
@@ -18,6 +19,7 @@ class Outcome:
 
     result: Result
     after: float = 0.0
+    soon: bool = False
 
     @classmethod
     def done(cls) -> "Outcome":
@@ -37,6 +39,8 @@ def outcome_of(error: OperatorError) -> Outcome:
     match error:
         case Waiting():
             return Outcome.again(error.after)
+        case SecretNotFound():
+            return Outcome(result="blocked", soon=True)
         case NeedsHuman():
             return Outcome.blocked()
         case _:

@@ -101,11 +101,15 @@ class WorkQueue:
         elif key not in self._ready_since:
             self._schedule(key, due, now)
 
-    def retry(self, key: Key) -> float:
-        """Add the key with an exponentially growing delay (±25 % jitter); returns that delay in seconds."""
+    def retry(self, key: Key, *, base: float | None = None, cap: float | None = None) -> float:
+        """Add the key with an exponentially growing delay (±25 % jitter); returns that delay in seconds.
+
+        ``base`` and ``cap`` are those of the queue where they are not given.
+        """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay = min(self._base * 2.0 ** min(failures, 64), self._cap) * self._rng.uniform(0.75, 1.25)
+        first, most = base or self._base, cap or self._cap
+        delay = min(first * 2.0 ** min(failures, 64), most) * self._rng.uniform(0.75, 1.25)
         self._metrics.queue_retries.labels(key.kind).inc()
         self.add(key, after=delay)
         return delay

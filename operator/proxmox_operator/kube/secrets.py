@@ -66,7 +66,7 @@ class SecretReader:
         self._cache: dict[tuple[str, str], tuple[float, SecretData]] = {}
 
     async def get(self, namespace: str, name: str) -> SecretData:
-        """The Secret's values. Raises NeedsHuman (SecretNotFound) where there is none."""
+        """The Secret's values. Raises SecretNotFound where there is none."""
         asked_at = self._clock()
         known = self._cache.get((namespace, name))
         if known is not None and asked_at - known[0] < self._max_age:
@@ -75,10 +75,8 @@ class SecretReader:
             raw = await self._kube.get(SECRETS, name, namespace=namespace)
         except NotFound:
             self.invalidate(namespace, name)
-            raise errors.NeedsHuman(
-                f"Secret {namespace}/{name} does not exist: create it in namespace {namespace}",
-                reason="SecretNotFound",
-            ) from None
+            message = f"Secret {namespace}/{name} does not exist: create it in namespace {namespace}"
+            raise errors.SecretNotFound(message) from None
         data = SecretData(
             namespace=namespace,
             name=name,

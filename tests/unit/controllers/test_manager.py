@@ -8,7 +8,10 @@ import pytest
 from proxmox_operator.controllers import manager as module
 from proxmox_operator.controllers.context import CLUSTER_KIND, VM_KIND
 from proxmox_operator.controllers.manager import Manager
+from proxmox_operator.controllers.outcome import Outcome, outcome_of
+from proxmox_operator.engine.queue import Key
 from proxmox_operator.engine.settings import Settings
+from proxmox_operator.errors import NeedsHuman, OperatorError, SecretNotFound
 from proxmox_operator.kube.client import Call
 from proxmox_operator.kube.errors import Forbidden
 
@@ -101,3 +104,30 @@ async def test_the_watch_has_missed_only_what_it_does_not_tell_soon_after_a_list
     tell = (lambda: manager.observe(VM_KIND, *told)) if told else (lambda: None)
     assert await resync_once(manager, api, monkeypatch, tell) is alive
     assert manager.store.listed(CLUSTER_KIND)
+
+
+async def delays_after(errors: list[OperatorError], monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds until the next look after each pass that ends so."""
+    manager, delays = manager_over(Api()), list[float]()
+    monkeypatch.setattr(manager.queue, "add", lambda key, *, after=0.0: delays.append(after))
+    ending = iter(errors)
+
+    async def fail(key: Key) -> Outcome:
+        return outcome_of(next(ending))
+
+    manager._reconcilers[VM_KIND] = fail
+    for _ in errors:
+        await manager._handle(Key(VM_KIND, "shop", "web"))
+    return delays
+
+
+async def test_a_secret_that_is_not_there_is_looked_for_soon_and_then_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    absent = SecretNotFound("there is none")
+    delays = await delays_after([absent] * 6, monkeypatch)
+    for delay, middle in zip(delays, (5, 10, 20, 40, 60, 60), strict=True):
+        assert middle * 0.75 <= delay <= middle * 1.25
+    *_, other, again = await delays_after([absent, absent, NeedsHuman("another"), absent], monkeypatch)
+    assert other == 60
+    assert again < 7

@@ -16,6 +16,7 @@ from proxmox_operator.controllers.outcome import Outcome, outcome_of
         (errors.AnswerLost("m"), "transient"),
         (errors.Waiting("m"), "waiting"),
         (errors.NeedsHuman("m"), "blocked"),
+        (errors.SecretNotFound("m"), "blocked"),
         (errors.Unauthorized("m"), "blocked"),
         (errors.Forbidden("m"), "blocked"),
         (errors.Rejected("m"), "blocked"),

@@ -431,7 +431,7 @@ class Applier:
             secret = await self._context.secrets.get(vm.metadata.namespace, reference.name)
             return secret.text(reference.key)
         except NeedsHuman as error:
-            raise NeedsHuman(f"{field}: {error.message}", reason=error.reason) from None
+            raise type(error)(f"{field}: {error.message}", reason=error.reason) from None
 
     async def _move(self, facts: Facts, step: MoveDisk) -> None:
         """The intent is recorded first, with the volume that is left: whether it was freed is not in any config.

@@ -111,7 +111,7 @@ class SeedReader:
             secret = await self._context.secrets.get(vm.metadata.namespace, reference.name)
             (value,) = secret.require(reference.key)
         except NeedsHuman as error:
-            raise NeedsHuman(f"{field}: {error.message}", reason=error.reason) from None
+            raise type(error)(f"{field}: {error.message}", reason=error.reason) from None
         return checked(value, field)
 
 
