@@ -51,6 +51,7 @@ def test_without_its_secret_a_cluster_is_not_even_asked(site: Site) -> None:
     assert site.condition("Reachable").status == "Unknown"
     assert site.condition("Quorate").status == "Unknown"
     assert site.condition("Stalled").status == "True"
+    site.until(lambda: site.events() == [("Warning", "SecretNotFound", text)], "it is told, once")
     is_waiting_for(site, name, text)
     assert site.calls() == []
     site.good_secret()

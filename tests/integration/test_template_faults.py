@@ -142,6 +142,8 @@ def test_a_missing_privilege_is_named_with_its_path_and_a_later_grant_works(
     vmid = templates.copies(name)["pve1"]
     assert told.format(images=templates.storage, vmid=vmid) in found.message
     assert templates.condition(name, "Stalled").status == "True"
+    world.wait_event(name, "PermissionDenied", namespace="default")
+    assert [said.type for said in templates.events(name) if said.reason == "PermissionDenied"] == ["Warning"]
     world.sim.call(lambda: world.sim.server.set_acl(TOKEN_ID, "/", privileges))
     assert templates.wait_ready(name) == {"pve1": vmid}
 

@@ -339,7 +339,7 @@ def test_a_move_that_fails_half_way_is_told_leaves_the_vm_in_care_and_is_tried_a
         )
         assert len(migrations(world, vmid)) == 1
         assert world.sim.vm(vmid).node == "pve1"
-        assert "mirror-scsi0" in world.wait_event(name, "MoveFailed")
+        assert world.wait_event(name, "MoveFailed") == message
         world.sim.stop(vmid)
         world.wait_until(lambda: world.sim.vm(vmid).status == "running", "its power is kept", name)
         world.sim.server.migrate_errors.clear()

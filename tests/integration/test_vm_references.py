@@ -9,7 +9,7 @@ from pvesim.recorder import Call
 
 
 def refused(world: World, name: str, reason: str) -> str:
-    """Wait for the reason, see that it stays and that nothing is written meanwhile; returns the message."""
+    """Wait for the reason, see that it stays, is told once, and nothing is written meanwhile; returns the message."""
     condition = world.wait_reason(name, reason)
     assert condition.status == "False"
     stalled = world.condition(name, "Stalled")
@@ -17,6 +17,9 @@ def refused(world: World, name: str, reason: str) -> str:
     assert (stalled.status, stalled.reason) == ("True", reason)
     world.passes(name)
     assert world.writes() == []
+    world.wait_event(name, reason)
+    told = [said for said in world.events(name) if said.reason == reason]
+    assert told == [("Warning", reason, condition.message)]
     return condition.message
 
 
@@ -31,6 +34,22 @@ def test_an_unknown_template_is_named_and_taken_once_it_exists(world: World) -> 
     world.sim.add_template(vmid=9111)
     vmid = world.wait_ready(name)
     assert world.changes_besides(before, vmid, 9111) == []
+
+
+def test_what_needs_a_person_is_a_line_of_the_log_and_another_one_after_an_edit(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = world.make(networks=[{"name": "net0", "bridge": "vmbr7"}])
+    messages = [refused(world, name, "BridgeNotFound")]
+    world.edit(name, networks=[{"name": "net0", "bridge": "vmbr8"}])
+    world.wait_until(lambda: len(world.events(name)) == 2, "it is told anew", name)
+    world.passes(name)
+    found = world.wait_reason(name, "BridgeNotFound")
+    messages.append(found.message)
+    assert "vmbr8" in found.message
+    assert {said.note for said in world.events(name)} == set(messages)
+    logged = [record.getMessage() for record in caplog.records if "BridgeNotFound" in record.getMessage()]
+    assert logged == [f"BridgeNotFound: {message}" for message in messages]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from proxmox_operator.api.cloudinit import (
     SecretKeyRef,
     UserDataRef,
 )
-from proxmox_operator.api.conditions import Condition, find_condition, set_condition
+from proxmox_operator.api.conditions import Condition, find_condition, raw_condition, set_condition
 from proxmox_operator.api.devices import Display, PCIDevice, Startup, USBDevice
 from proxmox_operator.api.hardware import CPU, Firmware, Memory
 from proxmox_operator.api.meta import InvalidObject, Metadata, Resource
@@ -160,5 +160,6 @@ __all__ = [
     "VMTemplate",
     "VlanRange",
     "find_condition",
+    "raw_condition",
     "set_condition",
 ]

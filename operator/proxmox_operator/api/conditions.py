@@ -4,9 +4,9 @@
 and what they mean is decided elsewhere (``planning.report``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime
 
@@ -70,3 +70,9 @@ def set_condition(
 def find_condition(conditions: Sequence[Condition], type: str) -> Condition | None:
     """The condition of this type, or None, which means the same as Unknown."""
     return next((condition for condition in conditions if condition.type == type), None)
+
+
+def raw_condition(raw: Mapping[str, Any], type: str) -> Mapping[str, Any]:
+    """The condition of this type of an object that is not parsed; empty where it has none."""
+    conditions = (raw.get("status") or {}).get("conditions") or ()
+    return next((each for each in conditions if each["type"] == type), {})

@@ -34,6 +34,7 @@ from proxmox_operator.kube.lease import KubeLease
 from proxmox_operator.kube.resources import NAMESPACES, OWN_KINDS
 from proxmox_operator.kube.secrets import SecretReader
 from proxmox_operator.kube.status import StatusWriter
+from proxmox_operator.planning.report import newly_stalled
 from proxmox_operator.proxmox.session import Connect, connect
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class Manager:
             kube=kube,
             store=self.store,
             queue=self.queue,
-            status=StatusWriter(kube, self.store),
+            status=StatusWriter(kube, self.store, written=self._tell_who_must_act),
             events=self.events,
             secrets=SecretReader(kube, clock=clock),
             metrics=self.metrics,
@@ -137,6 +138,13 @@ class Manager:
         if verb not in ("get", "list"):
             told = {"k8s.verb": verb, "k8s.resource": resource, "result": result}
             self.tracing.call(f"{verb} {resource}", told, seconds, ok=result == "ok")
+
+    def _tell_who_must_act(self, before: Raw, after: Raw) -> None:
+        """A person who is needed is told once, of whatever kind the object is."""
+        stalled = newly_stalled(before, after)
+        if stalled is not None:
+            logger.warning("%s: %s", *stalled)
+            self.events.warning(after, *stalled)
 
     def observe(self, kind: str, event: str | None, raw: Raw) -> None:
         """What the watch tells: keep it, and have the object looked at if that is news."""

@@ -4,7 +4,7 @@ One writer, always with the version that the pass has read, so a pass that worke
 overwrite newer ones. Not here: what a status says.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -24,9 +24,16 @@ class StatusWriter:
     """All writes to our own objects. Raises `errors.Outdated` where `raw` is no longer the newest version."""
 
     def __init__(
-        self, kube: Kube, store: Store, *, resources: Mapping[str, Resource] = MappingProxyType(OWN_KINDS)
+        self,
+        kube: Kube,
+        store: Store,
+        *,
+        resources: Mapping[str, Resource] = MappingProxyType(OWN_KINDS),
+        written: Callable[[Raw, Raw], None] = lambda before, after: None,
     ) -> None:
+        """`written` is told the object before and after each write of a status."""
         self._kube = kube
+        self._written = written
         self._store = store
         self._resources = resources
 
@@ -50,7 +57,9 @@ class StatusWriter:
             "metadata": metadata,
             "status": wanted,
         }
-        return self._keep(await self._kube.replace(resource, body, subresource="status"))
+        answer = self._keep(await self._kube.replace(resource, body, subresource="status"))
+        self._written(raw, answer)
+        return answer
 
     async def add_finalizer(self, raw: Raw) -> Raw:
         """Have Kubernetes keep the object until `drop_finalizer`; returns the newest version."""

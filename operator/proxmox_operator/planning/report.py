@@ -4,11 +4,11 @@
 understand. No phase is stored. Nothing here decides anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from proxmox_operator.api import Condition, find_condition, set_condition
+from proxmox_operator.api import Condition, find_condition, raw_condition, set_condition
 from proxmox_operator.api.names import PAUSED as ANNOTATION
 from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable, Waiting
 from proxmox_operator.planning.firstboot import DONE, NOT_RUNNING, matters
@@ -145,6 +145,21 @@ def summarise(
             result, name, state, verdict.reason, verdict.message, generation=generation, now=now
         )
     return result
+
+
+def newly_stalled(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Reason and message of what needs a person, who was not told yet by the object as it was ``before``.
+
+    Another message is news only after an edit, as it may hold figures that change by themselves.
+    """
+    was, now = raw_condition(before, "Stalled"), raw_condition(after, "Stalled")
+    if now.get("status") != "True":
+        return None
+    asks_the_same = all(was.get(field) == now[field] for field in ("status", "reason"))
+    edited = was.get("observedGeneration") != now.get("observedGeneration")
+    if asks_the_same and not (edited and was["message"] != now["message"]):
+        return None
+    return now["reason"], now["message"]
 
 
 def paused_message(what: str) -> str:

@@ -20,7 +20,9 @@ class Scene:
     def __init__(self) -> None:
         self.api = MemoryApi()
         self.store = ObjectStore()
-        self.writer = StatusWriter(Kube(self.api), self.store)
+        self.told: list[tuple[Raw, Raw]] = []
+        written = lambda *both: self.told.append(both)  # noqa: E731
+        self.writer = StatusWriter(Kube(self.api), self.store, written=written)
         self.raw = self.api.put(
             "proxmoxvms",
             {
@@ -48,12 +50,14 @@ async def test_an_unchanged_status_costs_no_call(scene: Scene):
     same = copy.deepcopy(scene.raw["status"]) | {"node": None, "task": None}
     assert await scene.writer.write(scene.raw, same) is scene.raw
     assert scene.api.calls == []
+    assert scene.told == []
 
 
 async def test_a_written_status_is_read_back_at_once(scene: Scene):
     answer = await scene.writer.write(scene.raw, {"vmid": 100, "node": "pve1", "task": {"upid": None}})
     assert scene.known["status"] == {"vmid": 100, "node": "pve1", "task": {}}
     assert scene.known["metadata"]["resourceVersion"] == answer["metadata"]["resourceVersion"]
+    assert scene.told == [(scene.raw, answer)]
     [call] = scene.api.calls
     assert (call.verb, call.subresource) == ("replace", "status")
     await scene.writer.write(answer, {"vmid": 100})
@@ -68,6 +72,7 @@ async def test_a_pass_over_old_facts_overwrites_nothing(scene: Scene):
     ):
         with pytest.raises(Outdated):
             await attempt
+    assert len(scene.told) == 1
     assert scene.known["status"] == {"vmid": 100, "node": "pve1"}
     assert scene.known["metadata"]["finalizers"] == ["other/one"]
 

@@ -118,7 +118,7 @@ class Builder:
         slow = self._context.settings.slow_retry
         self._memory.fail_build(copy.vmid, error, now=self._context.clock(), slow=slow)
         self._memory.failures.pop(copy.vmid, None)
-        self._record.event("BuildFailed", step.message, warning=True)
+        self._record.event(step.reason, step.message, warning=True)
 
     async def stop(self, copy: TemplateCopy) -> None:
         """No digest guards a stop: that it is a draft of ours is read live just before. That it goes is recorded first,

@@ -240,7 +240,8 @@ class TemplateReconciler:
         if isinstance(error, Outdated | AnswerLost | NotReadYet):
             logger.debug("%s: %s", error.reason, error.message)
             return outcome
-        logger.info("%s: %s", error.reason, error.message)
+        if not isinstance(error, NeedsHuman):
+            logger.info("%s: %s", error.reason, error.message)
         return await self._show(
             raw, verdict_of_error(error), outcome, seen=isinstance(error, NeedsHuman | Waiting)
         )

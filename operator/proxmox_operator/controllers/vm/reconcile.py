@@ -7,7 +7,7 @@ This is the loop and nothing else: reading is ``observe``, deciding is ``plannin
 import logging
 from math import inf
 
-from proxmox_operator.api import InvalidObject, ProxmoxVM, find_condition
+from proxmox_operator.api import InvalidObject, ProxmoxVM, find_condition, raw_condition
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.controllers.context import (
     TEMPLATE_KIND,
@@ -166,10 +166,7 @@ class VMReconciler:
             applier.watch(memory.work, vm)
         elif (work := memory.end_work()) is not None and work.action == "Moving":
             # What it failed of is kept: until it is tried again, the VM is cared for where it is.
-            if (failed := moves.ended(memory, work, self._context.clock())) is not None:
-                raw = self._context.store.get(vm_key(vm))
-                if raw is not None:
-                    self._context.events.warning(raw, "MoveFailed", failed)
+            moves.ended(memory, work, self._context.clock())
         elif work is not None and work.result is not None:
             error = work.result.error
             if error is None or isinstance(error, AlreadyRunning):
@@ -359,7 +356,8 @@ class VMReconciler:
         if isinstance(error, Outdated | AnswerLost | NotReadYet):
             logger.debug("%s: %s", error.reason, error.message)
             return outcome
-        if keeper.ready_reason() != error.reason:
+        shown = raw_condition(keeper.raw, "Ready").get("reason")
+        if not isinstance(error, NeedsHuman) and shown != error.reason:
             logger.info("%s: %s", error.reason, error.message)
         try:
             await keeper.failed(error)

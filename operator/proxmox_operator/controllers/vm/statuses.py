@@ -87,11 +87,6 @@ class StatusKeeper:
         seen = generation if isinstance(error, NeedsHuman | Waiting) else before.observed_generation
         await self._write(status.model_copy(update={"conditions": conditions, "observed_generation": seen}))
 
-    def ready_reason(self) -> str | None:
-        """The reason that Ready shows now."""
-        conditions = (self.raw.get("status") or {}).get("conditions") or ()
-        return next((each["reason"] for each in conditions if each["type"] == "Ready"), None)
-
     async def paused(self, what: str) -> None:
         """Say that nothing is done, and leave the rest of the status as it was."""
         status = VMStatus.model_validate(self.raw.get("status") or {})
