@@ -87,7 +87,7 @@ def test_each_setting_has_its_line():
     page = (doctables.DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
     assert [name for name in Settings.model_fields if f"`--{name.replace('_', '-')}`" not in page] == []
     assert "| `PROXMOX_OPERATOR_LEASE_DURATION` | `60s` |" in page
-    assert "| `PROXMOX_OPERATOR_NAMESPACE` | that of its pod |" in page
+    assert "| `PROXMOX_OPERATOR_NAMESPACE` | that of its pod, else proxmox-operator-system |" in page
 
 
 def test_the_guest_agent_needs_other_privileges_in_proxmox_ve_9_than_in_8():

@@ -80,7 +80,7 @@ class Findings:
 def check(arguments: list[str]) -> int:
     """The command; returns the exit code."""
     options = parser("check", DESCRIPTION, epilog=EXIT_CODES)
-    options.add_argument("manifests", nargs="+", metavar="FILE", help="YAML files; - is the standard input")
+    options.add_argument("manifests", nargs="+", metavar="FILE", help="YAML files; - is the standard input.")
     try:
         documents = list(_documents(options.parse_args(arguments).manifests))
         clusters = [ProxmoxCluster.parse(raw) for raw in documents if raw.get("kind") == ProxmoxCluster.kind]

@@ -16,7 +16,7 @@ def crds(arguments: list[str]) -> None:
     """The command. Raises NeedsHuman for a folder that cannot be written to."""
     options = parser("crds", DESCRIPTION)
     options.add_argument(
-        "--output", metavar="DIR", type=Path, help="folder to write them to; made if need be"
+        "--output", metavar="DIR", type=Path, help="Folder to write them to; made if need be."
     )
     folder = options.parse_args(arguments).output
     if folder is None:

@@ -48,7 +48,7 @@ operator that is installed again, with the same objects in the same namespaces,
 takes them back.
 
 Give the --namespace, and whatever of --lease-* and --takeover-delay, that the
-operator was run with.
+operator was run with. Durations are in seconds, or text such as 5m.
 """
 EXIT_CODES = """\
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 another operator took over
@@ -68,18 +68,9 @@ def release(arguments: list[str]) -> None:
         action="store_true",
         help="The operator was run with --no-leader-election, and runs no more.",
     )
-    for name in OPTIONS:
-        field = Settings.model_fields[name]
-        options.add_argument(
-            f"--{name.replace('_', '-')}", metavar=name.split("_")[-1].upper(), help=field.description
-        )
+    Settings.add_flags(options, OPTIONS)
     given = options.parse_args(arguments)
-    flags = {name: getattr(given, name) for name in OPTIONS}
-    settings = Settings.from_args(
-        [text for name, value in flags.items() if value is not None
-         for text in (f"--{name.replace('_', '-')}", value)],
-        prog=options.prog,
-    )  # fmt: skip
+    settings = Settings.of(options, given)
     asyncio.run(_release(settings, dry=given.dry_run, with_lease=not given.without_lease))
 
 

@@ -5,7 +5,7 @@ Not here: anything about one Proxmox VE cluster (ProxmoxCluster) or one VM (Prox
 
 import argparse
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -50,18 +50,20 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Settings(BaseSettings):
-    """Runs the operator until it is told to end. Durations are in seconds, or text such as 5m or 1h30m."""
+    """Run the operator until it is told to end. Durations are in seconds, or text such as 5m or 1h30m."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True
     )
 
     namespace: str = Field(default_factory=own_namespace, min_length=1)
-    """Namespace of the operator, its Lease and the Secrets of ProxmoxClusters. Default: that of its pod."""
+    """Namespace of the operator, its Lease and the Secrets of ProxmoxClusters. Default: that of its pod, else
+    proxmox-operator-system."""
     watch_namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
     """Namespaces whose ProxmoxVMs are kept, separated by commas. Default: all."""
     kubeconfig: Path | None = None
-    """File to log in to Kubernetes with. Default: $KUBECONFIG, else the pod's service account."""
+    """File to log in to Kubernetes with. Default: $KUBECONFIG, else the pod's service account, else
+    ~/.kube/config."""
     cluster_id: str | None = Field(
         default=None, min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
     )
@@ -136,35 +138,47 @@ class Settings(BaseSettings):
 
         Prints help or the mistake and raises SystemExit, as argparse does.
         """
-        parser = cls.parser(prog)
-        given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+        parser = argparse.ArgumentParser(
+            prog=prog, usage="%(prog)s [OPTIONS]", description=cls.__doc__, epilog=_ENDS, allow_abbrev=False
+        )
+        cls.add_flags(parser)
+        return cls.of(parser, parser.parse_args(argv))
+
+    @classmethod
+    def of(cls, parser: argparse.ArgumentParser, options: argparse.Namespace) -> Self:
+        """The same of a command that has flags of its own, and that the parser has read already."""
+        flags = {name: getattr(options, name, None) for name in cls.model_fields}
+        given = {name: value for name, value in flags.items() if value is not None}
         try:
             return cls(**given)
         except ValidationError as error:
             parser.error("; ".join(_complaint(detail, given) for detail in error.errors(include_url=False)))
 
     @classmethod
-    def parser(cls, prog: str = "proxmox-operator run") -> argparse.ArgumentParser:
-        """One flag per field, with its description, variable and default."""
-        parser = argparse.ArgumentParser(
-            prog=prog, usage="%(prog)s [OPTIONS]", description=cls.__doc__, epilog=_ENDS, allow_abbrev=False
-        )
-        for name, field in cls.model_fields.items():
+    def add_flags(cls, parser: argparse.ArgumentParser, names: Iterable[str] = ()) -> None:
+        """One flag for each of these settings, or for all, with its description, default and variable."""
+        for name in names or cls.model_fields:
+            field = cls.model_fields[name]
+            is_duration = any(getattr(each, "func", None) is _seconds for each in field.metadata)
             told = field.default in (None, ()) or field.default_factory is not None
-            shown = "" if told else f" Default: {_show(field.default)}."
-            text = f"{field.description}{shown} [${ENV_PREFIX}{name.upper()}]"
+            shown = "" if told else f" Default: {_show(field.default)}{' s' if is_duration else ''}."
+            text = f"{field.description}{shown} [${ENV_PREFIX}{name.upper()}]".replace("\n", " ")
             if isinstance(field.default, bool):
                 parser.add_argument(_flag(name), action=argparse.BooleanOptionalAction, help=text)
             else:
-                metavar = _METAVARS.get(name, name.split("_")[-1].upper())
+                metavar = "TIME" if is_duration else _METAVARS.get(name, name.split("_")[-1].upper())
                 parser.add_argument(_flag(name), metavar=metavar, help=text)
-        return parser
 
 
 _ENDS = (
-    """Exit codes: 0 told to end, 1 could not begin, 2 wrong usage, 3 another process took over the Lease."""
+    """exit codes: 0 told to end, 1 could not begin, 2 wrong usage, 3 another process took over the Lease."""
 )
-_METAVARS = {"watch_namespaces": "NAMESPACE,..."}
+_METAVARS = {
+    "watch_namespaces": "NAMESPACE,...",
+    "kubeconfig": "FILE",
+    "workers": "COUNT",
+    "tracing_endpoint": "URL",
+}
 
 
 def _flag(name: str) -> str:
@@ -172,7 +186,13 @@ def _flag(name: str) -> str:
 
 
 def _show(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    match value:
+        case bool():
+            return "on" if value else "off"
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
 
 
 def _complaint(detail: ErrorDetails, given: Container[str]) -> str:

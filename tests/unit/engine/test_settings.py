@@ -78,6 +78,9 @@ def test_the_help_describes_every_setting_with_its_variable(capsys: pytest.Captu
         assert field.description
         assert f"--{name.replace('_', '-')}" in text
         assert f"[$PROXMOX_OPERATOR_{name.upper()}]" in text
+    assert f"else {DEFAULT_NAMESPACE}. [$PROXMOX_OPERATOR_NAMESPACE]" in text
+    assert "a leader vanished: as long as a call it sent may take. Default: 45 s. [" in text
+    assert "Default: on. [$PROXMOX_OPERATOR_LEADER_ELECTION]" in text
 
 
 def test_the_namespace_is_that_of_the_pod(tmp_path: Path):
