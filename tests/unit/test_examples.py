@@ -8,6 +8,7 @@ import yaml
 
 from proxmox_operator.api import ProxmoxCluster, ProxmoxVM, VMTemplate, crds
 from proxmox_operator.api.meta import Resource
+from proxmox_operator.proxmox.credentials import PLACEHOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "manifests" / "examples").glob("*.yaml"))
@@ -72,7 +73,7 @@ def test_no_example_holds_a_secret_that_someone_might_leave_as_it_is() -> None:
     for path in EXAMPLES:
         for raw in objects(path):
             for key, value in raw.get("stringData", {}).items():
-                assert key == "tokenID" or value.startswith("REPLACE"), f"{path.name}: {key}"
+                assert key == "tokenID" or value.startswith(PLACEHOLDER), f"{path.name}: {key}"
 
 
 def test_the_example_with_everything_has_every_field_of_a_vm_that_goes_with_the_others() -> None:

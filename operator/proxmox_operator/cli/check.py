@@ -18,6 +18,7 @@ import yaml
 from proxmox_operator.api import ProxmoxCluster, VMTemplate
 from proxmox_operator.cli.parsing import parser
 from proxmox_operator.controllers.connecting import credentials_of, identity_of, limits_of, scope_of, tls_of
+from proxmox_operator.engine.settings import Settings
 from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable
 from proxmox_operator.kube.secrets import SecretData
 from proxmox_operator.proxmox.cluster import ClusterInfo, probe
@@ -43,7 +44,8 @@ credentials, privileges, storages and bridges. Needs no Kubernetes and writes
 nothing. The credentials are those of the Secret that the ProxmoxCluster names,
 where it is among the manifests, else those of the variables {TOKEN_ID}
 and {TOKEN_SECRET}. With VMTemplates among the manifests, the
-storages of their images are asked about, too.
+storages of their images are asked about, too. The operator reads credentials
+in its own namespace only, which is --namespace.
 """
 EXIT_CODES = """\
 exit codes: 0 all that is needed is there, 1 something is missing, 2 wrong
@@ -81,15 +83,19 @@ def check(arguments: list[str]) -> int:
     """The command; returns the exit code."""
     options = parser("check", DESCRIPTION, epilog=EXIT_CODES)
     options.add_argument("manifests", nargs="+", metavar="FILE", help="YAML files; - is the standard input.")
+    Settings.add_flags(options, ("namespace",))
+    given = options.parse_args(arguments)
+    namespace = Settings.of(options, given).namespace
     try:
-        documents = list(_documents(options.parse_args(arguments).manifests))
+        documents = list(_documents(given.manifests))
         clusters = [ProxmoxCluster.parse(raw) for raw in documents if raw.get("kind") == ProxmoxCluster.kind]
         if not clusters:
             raise NeedsHuman("there is no ProxmoxCluster in these files")
         templates = [VMTemplate.parse(raw) for raw in documents if raw.get("kind") == VMTemplate.kind]
+        secrets = [_secret_of(cluster, documents, namespace) for cluster in clusters]
         done = [
-            _check(cluster, _credentials(cluster, documents), _image_storages(cluster, templates))
-            for cluster in clusters
+            _check(cluster, secret, _image_storages(cluster, templates), namespace)
+            for cluster, secret in zip(clusters, secrets, strict=True)
         ]
     except NeedsHuman as error:
         print(f"{options.prog}: {error.message}", file=sys.stderr)
@@ -97,11 +103,12 @@ def check(arguments: list[str]) -> int:
     return 0 if all(done) else 1
 
 
-def _check(cluster: ProxmoxCluster, credentials: Credentials, images: Sequence[str]) -> bool:
+def _check(cluster: ProxmoxCluster, secret: SecretData, images: Sequence[str], namespace: str) -> bool:
+    credentials = _usable(cluster, secret)
     who = credentials.token_id if isinstance(credentials, TokenCredentials) else credentials.username
     print(f"ProxmoxCluster {cluster.metadata.name}, as {who}")
     found = asyncio.run(examine(cluster, credentials, images))
-    findings = found.findings
+    findings = [*_misplaced(secret, namespace), *found.findings]
     for finding in findings:
         print(finding)
     for title, ok in (("To grant what is needed", False), ("Only where it is wanted", None)):
@@ -131,10 +138,7 @@ async def examine(cluster: ProxmoxCluster, credentials: Credentials, images: Seq
     about = Findings()
     try:
         health = await session.client.check_endpoints()
-        about.findings += [
-            Finding(not each.error, f"{each.endpoint}{f': {each.error}' if each.error else ''}")
-            for each in health
-        ]
+        about.findings += [Finding(not each.error, each.told()) for each in health]
         if all(each.error for each in health):
             return about  # each has said what is the matter with it
         info, about.granted = await probe(session.client), await permissions(session.client)
@@ -281,19 +285,50 @@ def _documents(names: Sequence[str]) -> Iterator[Raw]:
         yield from (document for document in documents if isinstance(document, dict))
 
 
-def _credentials(cluster: ProxmoxCluster, documents: Iterable[Raw]) -> Credentials:
+def _secret_of(cluster: ProxmoxCluster, documents: Iterable[Raw], namespace: str) -> SecretData:
+    """Of several of this name the one that the operator would read."""
     name = cluster.spec.credentials_secret_ref.name
+    found = {}
     for raw in documents:
         metadata = _mapping(raw, "metadata", what="a Secret")
         if raw.get("kind") == "Secret" and metadata.get("name") == name:
-            return credentials_of(_secret(raw, name=name, namespace=str(metadata.get("namespace") or "")))
+            # One that names none goes to whatever kubectl is told.
+            found[str(metadata.get("namespace") or namespace)] = raw
+    if found:
+        place = namespace if namespace in found else next(iter(found))
+        return _secret(found[place], name=name, namespace=place)
     given = {"tokenID": os.environ.get(TOKEN_ID), "tokenSecret": os.environ.get(TOKEN_SECRET)}
     if not all(given.values()):
         raise NeedsHuman(
             f"Secret {name} is not among these files: name the file that holds it, or set {TOKEN_ID} and {TOKEN_SECRET}"
         )
     values = {key: (value or "").encode() for key, value in given.items()}
-    return credentials_of(SecretData(namespace="environment", name=name, values=values))
+    return SecretData(namespace=namespace, name=f"{name} of the environment", values=values)
+
+
+def _usable(cluster: ProxmoxCluster, secret: SecretData) -> Credentials:
+    """The credentials. Raises NeedsHuman, which names all that is still to be filled in."""
+    mistakes, credentials = [], None
+    try:
+        tls_of(cluster).context()
+    except ValueError as error:
+        mistakes.append(f"ProxmoxCluster {cluster.metadata.name}: {error}")
+    try:
+        credentials = credentials_of(secret)
+    except NeedsHuman as error:
+        mistakes.append(error.message)
+    if mistakes or credentials is None:
+        raise NeedsHuman("; ".join(mistakes))
+    return credentials
+
+
+def _misplaced(secret: SecretData, namespace: str) -> Iterator[Finding]:
+    if secret.namespace != namespace:
+        told = (
+            f"Secret {secret.name}: metadata.namespace is {secret.namespace}, where the operator reads no credentials: "
+            f"set it to {namespace}, or give the --namespace that the operator runs in"
+        )
+        yield Finding(False, told)
 
 
 def _secret(raw: Raw, *, name: str, namespace: str) -> SecretData:

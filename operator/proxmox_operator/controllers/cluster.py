@@ -345,11 +345,8 @@ def _states(problem: OperatorError | None, look: Look, silent: str) -> dict[str,
 
 def _silent(endpoints: Sequence[EndpointHealth]) -> str:
     """Which endpoints cannot be used and why, as a sentence; empty where all can."""
-    bad = [each for each in endpoints if each.error]
-    told = (
-        each.error if str(each.endpoint) in each.error else f"{each.endpoint}: {each.error}" for each in bad
-    )
-    return f"{len(bad)} of {len(endpoints)} endpoints cannot be used: {'; '.join(told)}" if bad else ""
+    bad = [each.told() for each in endpoints if each.error]
+    return f"{len(bad)} of {len(endpoints)} endpoints cannot be used: {'; '.join(bad)}" if bad else ""
 
 
 def _verdict(problem: OperatorError | None, version: str | None, users: list[str]) -> Verdict:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 DEFAULT_PORT = 8006
+PLACEHOLDER = "REPLACE"
+"""What the example manifests have in places that are to be filled in."""
 _TOKEN_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9._-]*\Z", re.ASCII)
 """As in ``PVE::AccessControl``; what follows ``=`` in a header would be the secret."""
 
@@ -49,6 +51,11 @@ class TokenCredentials:
         user, _, name = self.token_id.partition("!")
         if "@" not in user or _TOKEN_NAME.match(name) is None:
             raise ValueError("tokenID must look like user@realm!name, for example operator@pve!kubernetes")
+        if self.secret.startswith(PLACEHOLDER):
+            raise ValueError(
+                "tokenSecret is not filled in: Proxmox VE shows it once, when the token is made; one that is lost "
+                "takes another token (`pveum user token`)"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,12 @@ class TLSSettings:
             return context
         try:
             context.load_verify_locations(cadata=self.ca_bundle)
-        except (ssl.SSLError, ValueError) as error:
-            raise ValueError(f"tls.caBundle holds no usable PEM certificate: {error}") from None
+        except (ssl.SSLError, ValueError):
+            is_what = (
+                "is not filled in" if PLACEHOLDER in self.ca_bundle else "holds no usable PEM certificate"
+            )
+            raise ValueError(
+                f"spec.tls.caBundle {is_what}: paste /etc/pve/pve-root-ca.pem of any node as it is, or leave it out "
+                "where the endpoints have certificates of a public CA"
+            ) from None
         return context

@@ -28,6 +28,11 @@ class EndpointHealth:
     error: str = ""
     foreign: bool = False
 
+    def told(self) -> str:
+        """The endpoint, and what is the matter with it, which may name it already."""
+        where = str(self.endpoint)
+        return self.error if where in self.error else f"{where}: {self.error}" if self.error else where
+
 
 class EndpointState:
     """Three circuits: does it answer, does it accept our credentials, does it belong to our cluster.

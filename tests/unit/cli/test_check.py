@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from proxmox_operator.cli import main
+from proxmox_operator.engine.settings import DEFAULT_NAMESPACE
 from pvesim import PveSim
 from pvesim.sim import TOKEN_ID
 
+EXAMPLES = Path(__file__).parents[3] / "manifests" / "examples"
 CLUSTER = """\
 kind: ProxmoxCluster
 metadata: {name: lab}
@@ -34,7 +36,13 @@ def sim() -> Iterator[PveSim]:
 def manifests(sim: PveSim, tmp_path: Path) -> Callable[..., list[str]]:
     """Writes a ProxmoxCluster, and its Secret unless that is None; the names of the files."""
 
-    def write(secret: dict[str, Any] | None = None, *, with_secret: bool = True, **spec: Any) -> list[str]:
+    def write(
+        secret: dict[str, Any] | None = None,
+        *,
+        with_secret: bool = True,
+        namespace: str | None = DEFAULT_NAMESPACE,
+        **spec: Any,
+    ) -> list[str]:
         cluster = {
             "apiVersion": "proxmox-operator.io/v1alpha1",
             "kind": "ProxmoxCluster",
@@ -50,7 +58,7 @@ def manifests(sim: PveSim, tmp_path: Path) -> Callable[..., list[str]]:
             },
         }
         token = {"stringData": {"tokenID": sim.token_id, "tokenSecret": sim.token_secret}}
-        metadata = {"name": "proxmox", "namespace": "proxmox-operator-system"}
+        metadata = {"name": "proxmox"} | ({"namespace": namespace} if namespace is not None else {})
         documents = [cluster]
         if with_secret:
             documents.append(
@@ -80,6 +88,36 @@ def test_where_all_is_there_it_says_so_and_succeeds(manifests, sim, capsys):
     assert sim.token_secret not in out
     assert before.diff(sim.world()) == []
     assert sim.recorder.mutating == []
+
+
+def test_a_secret_where_the_operator_reads_none_is_told_and_the_rest_is_asked_all_the_same(
+    manifests, tmp_path, capsys
+):
+    assert main(["check", *manifests(namespace="shop")]) == 1
+    out = capsys.readouterr().out
+    assert lines(out, "FAILED") == [
+        "Secret proxmox: metadata.namespace is shop, where the operator reads no credentials: set it to "
+        "proxmox-operator-system, or give the --namespace that the operator runs in"
+    ]
+    assert "reading VMs and nodes" in lines(out, "ok")
+    assert main(["check", "--namespace", "shop", *manifests(namespace="shop")]) == 0
+    assert main(["check", *manifests(namespace=None)]) == 0
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        f"{SECRET.replace('proxmox}', 'proxmox, namespace: shop}')}stringData: {{tokenID: other}}\n"
+    )
+    assert main(["check", str(other), *manifests()]) == 0
+
+
+def test_all_that_was_left_as_in_the_examples_is_told_at_once(tmp_path, capsys):
+    examples = [EXAMPLES / name for name in ("credentials-secret.yaml", "cluster-lab.yaml")]
+    assert main(["check", *map(str, examples)]) == 2
+    shown = capsys.readouterr()
+    assert (
+        "ProxmoxCluster lab: spec.tls.caBundle is not filled in: paste /etc/pve/pve-root-ca.pem" in shown.err
+    )
+    assert "Secret proxmox-operator-system/proxmox-credentials: tokenSecret is not filled in: " in shown.err
+    assert shown.out == ""
 
 
 def test_what_is_printed_to_grant_a_privilege_is_enough(manifests, sim, capsys):
@@ -177,6 +215,7 @@ def test_an_endpoint_that_is_down_is_a_failure_and_the_others_are_asked(manifest
     out = capsys.readouterr().out
     [down] = lines(out, "FAILED")
     assert down.startswith(sim.urls[1])
+    assert down.count(sim.urls[1]) == 1
     assert "refused" in down
     assert "reading VMs and nodes" in lines(out, "ok")
 
