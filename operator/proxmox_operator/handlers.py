@@ -13,18 +13,16 @@ from typing import Any
 import aiohttp
 import kopf
 
-from proxmox_operator.api.names import GROUP, VERSION
-from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, VM_KIND
 from proxmox_operator.controllers.manager import Manager
 from proxmox_operator.engine.settings import Settings
 from proxmox_operator.errors import Unreachable
 from proxmox_operator.kube.login import connection, log_in
+from proxmox_operator.kube.resources import OWN_KINDS
 from proxmox_operator.kube.transport import AioTransport
 
 logger = logging.getLogger(__name__)
 
 UNANSWERED = (aiohttp.ClientConnectionError, TimeoutError)
-_PLURALS = {CLUSTER_KIND: "proxmoxclusters", VM_KIND: "proxmoxvms", TEMPLATE_KIND: "vmtemplates"}
 
 
 async def serve(settings: Settings) -> None:
@@ -45,9 +43,9 @@ async def serve(settings: Settings) -> None:
     async def login(**_: Any) -> kopf.ConnectionInfo:
         return kopf.ConnectionInfo(**await connection(configuration))
 
-    for kind, plural in _PLURALS.items():
+    for kind, resource in OWN_KINDS.items():
 
-        @kopf.on.event(GROUP, VERSION, plural, registry=registry)
+        @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)
         async def told(event: Mapping[str, Any], kind: str = kind, **_: Any) -> None:
             manager.observe(kind, event["type"], event["object"])
 

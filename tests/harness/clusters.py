@@ -134,21 +134,19 @@ class Site:
     ) -> Condition:
         """Wait until a condition has this reason for the present generation; returns it."""
 
-        def shown() -> bool:
+        def shown() -> Condition | None:
             raw = self.raw()
-            found = self.condition(kind)
-            current = found is not None and found.generation == raw["metadata"]["generation"]
-            return current and found is not None and found.reason == reason and status in (None, found.status)
+            found = condition_of(raw, kind)
+            if found is None or found.generation != raw["metadata"]["generation"]:
+                return None
+            return found if found.reason == reason and status in (None, found.status) else None
 
-        self.until(shown, f"{self.name} shows {kind}={reason}", timeout=timeout)
-        found = self.condition(kind)
-        assert found is not None
-        return found
+        return self.until(shown, f"{self.name} shows {kind}={reason}", timeout=timeout)
 
-    def until(self, predicate: Callable[[], bool], what: str, *, timeout: float = PATIENCE) -> None:
-        """Poll until the predicate holds; fails with what the ProxmoxCluster says of itself."""
+    def until[T](self, look: Callable[[], T | None], what: str, *, timeout: float = PATIENCE) -> T:
+        """As that of the world; fails with what the ProxmoxCluster says of itself."""
         try:
-            self.world.wait_until(predicate, what, timeout=timeout)
+            return self.world.wait_until(look, what, timeout=timeout)
         except AssertionError as error:
             said = [
                 f"{c['type']}={c['status']} {c['reason']}: {c['message']}"

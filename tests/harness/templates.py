@@ -133,26 +133,22 @@ class Templates:
     def wait_reason(self, name: str, reason: str, kind: str = "Ready") -> Condition:
         """Wait until a condition has this reason; returns it."""
 
-        seen: list[Condition] = []
-
-        def shown() -> bool:
+        def shown() -> Condition | None:
             found = self.condition(name, kind)
-            seen.extend([found] if found is not None and found.reason == reason else [])
-            return bool(seen)
+            return found if found is not None and found.reason == reason else None
 
-        self.wait_until(shown, f"{name} shows {kind}={reason}", name)
-        return seen[0]  # it may have gone on by now
+        return self.wait_until(shown, f"{name} shows {kind}={reason}", name)
 
     def wait_gone(self, name: str) -> None:
         """Wait until the object no longer exists."""
         self.wait_until(lambda: self.raw(name) is None, f"{name} is gone", name)
 
-    def wait_until(
-        self, predicate: Callable[[], bool], what: str, name: str, *, timeout: float = PATIENCE
-    ) -> None:
-        """Poll until the predicate holds; fails with what the VMTemplate says of itself."""
+    def wait_until[T](
+        self, look: Callable[[], T | None], what: str, name: str, *, timeout: float = PATIENCE
+    ) -> T:
+        """As that of the world; fails with what the VMTemplate says of itself."""
         try:
-            self.world.wait_until(predicate, what, timeout=timeout)
+            return self.world.wait_until(look, what, timeout=timeout)
         except AssertionError as error:
             status = self.status(name)
             conditions = status.get("conditions", ())

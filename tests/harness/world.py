@@ -286,10 +286,8 @@ class World:
 
     def vmid(self, name: str, *, namespace: str | None = None) -> int:
         """The VMID that was reserved for it (waits for that)."""
-        self.wait_until(
-            lambda: "vmid" in self.status(name, namespace=namespace), f"{name} has a VMID", name, namespace
-        )
-        return int(self.status(name, namespace=namespace)["vmid"])
+        reserved = lambda: self.status(name, namespace=namespace).get("vmid")  # noqa: E731
+        return int(self.wait_until(reserved, f"{name} has a VMID", name, namespace))
 
     def condition(self, name: str, kind: str = "Ready", *, namespace: str | None = None) -> Condition | None:
         """One of its conditions as it is now."""
@@ -327,15 +325,11 @@ class World:
     ) -> Condition:
         """Wait until a condition has this reason; returns it."""
 
-        seen: list[Condition] = []
-
-        def shown() -> bool:
+        def shown() -> Condition | None:
             found = self.condition(name, kind, namespace=namespace)
-            seen.extend([found] if found is not None and found.reason == reason else [])
-            return bool(seen)
+            return found if found is not None and found.reason == reason else None
 
-        self.wait_until(shown, f"{name} shows {kind}={reason}", name, namespace, timeout=timeout)
-        return seen[0]  # it may have gone on by now
+        return self.wait_until(shown, f"{name} shows {kind}={reason}", name, namespace, timeout=timeout)
 
     def wait_gone(self, name: str, *, namespace: str | None = None, timeout: float = PATIENCE) -> None:
         """Wait until the object no longer exists."""
@@ -354,27 +348,30 @@ class World:
             said = self.events(name, namespace=namespace)
             return [each.note for each in said if each.reason == reason]
 
-        self.wait_until(lambda: bool(notes()), f"an Event {reason} about {name}", name, namespace)
-        return notes()[0]
+        return self.wait_until(notes, f"an Event {reason} about {name}", name, namespace)[0]
 
-    def wait_until(
+    def wait_until[T](
         self,
-        predicate: Callable[[], bool],
+        look: Callable[[], T | None],
         what: str,
         name: str | None = None,
         namespace: str | None = None,
         *,
         timeout: float = PATIENCE,
-    ) -> None:
-        """Poll until the predicate holds. Fails with ``what``, and with what the object ``name`` says of itself."""
+    ) -> T:
+        """Poll until ``look`` sees something, or says True; returns that, as it may have gone on by then.
+
+        Fails with ``what``, and with what the object ``name`` says of itself.
+        """
         began = time.monotonic()
-        while not predicate():
+        while not (seen := look()):
             if self.operator is not None and self.operator.error is not None:
                 raise AssertionError(f"the operator ended: {self.operator.error!r}")
             waited = time.monotonic() - began
             if waited > timeout:
                 raise AssertionError(f"not within {timeout:g} s: {what}{self._explain(name, namespace)}")
             time.sleep(max(0.03, min(waited / 50, 1.0)))  # what takes long is not asked for all the time
+        return seen
 
     def _explain(self, name: str | None, namespace: str | None) -> str:
         if name is None:
@@ -422,20 +419,17 @@ class World:
     def wait_cluster(self, reason: str, *, kind: str = "Ready", timeout: float = PATIENCE) -> Condition:
         """Wait until a condition of the ProxmoxCluster has this reason for its present generation; returns it."""
 
-        def shown() -> bool:
+        def shown() -> Condition | None:
             raw = self.cluster_raw()
             found = condition_of(raw, kind)
-            if raw is None or found is None:
-                return False
-            return found.reason == reason and found.generation == raw["metadata"]["generation"]
+            if raw is None or found is None or found.generation != raw["metadata"]["generation"]:
+                return None
+            return found if found.reason == reason else None
 
         try:
-            self.wait_until(shown, f"{self.cluster} shows {kind}={reason}", timeout=timeout)
+            return self.wait_until(shown, f"{self.cluster} shows {kind}={reason}", timeout=timeout)
         except AssertionError as error:
             raise AssertionError(f"{error}; {(self.cluster_raw() or {}).get('status')}") from None
-        found = self.cluster_condition(kind)
-        assert found is not None
-        return found
 
     def set_secret(self, *, name: str | None = None, namespace: str = NAMESPACE, **values: str) -> None:
         """Make or change a Secret; without a name the one of the cluster's credentials."""

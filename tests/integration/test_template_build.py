@@ -55,15 +55,11 @@ def said(templates: Templates, name: str) -> list[str]:
 def wait_condition(
     templates: Templates, name: str, fits: Callable[[Condition], bool], what: str, kind: str = "Ready"
 ) -> Condition:
-    seen: list[Condition] = []
-
-    def shown() -> bool:
+    def shown() -> Condition | None:
         found = templates.condition(name, kind)
-        seen[:] = [found] if found is not None and fits(found) else []
-        return bool(seen)
+        return found if found is not None and fits(found) else None
 
-    templates.wait_until(shown, f"{name} shows {kind} with {what}", name, timeout=LONG)
-    return seen[0]
+    return templates.wait_until(shown, f"{name} shows {kind} with {what}", name, timeout=LONG)
 
 
 def wait_reason(templates: Templates, name: str, reason: str, kind: str = "Ready") -> Condition:

@@ -16,7 +16,6 @@ from proxmox_operator.api import (
     ProxmoxCluster,
     set_condition,
 )
-from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.api.names import PAUSED as PAUSED_ANNOTATION
 from proxmox_operator.controllers.connecting import (
     credentials_of,
@@ -126,8 +125,7 @@ class ClusterReconciler:
         return Outcome.again(CHECK_INTERVAL if settled else RECHECK_INTERVAL)
 
     async def _let_go(self, raw: Raw, name: str) -> None:
-        if FINALIZER in (raw["metadata"].get("finalizers") or ()):
-            await self._context.status.drop_finalizer(raw)
+        await self._context.status.drop_finalizer(raw)
         await self._fleet.remove(name)
 
     async def _look(self, member: Member) -> Look:

@@ -17,15 +17,13 @@ from proxmox_operator.engine.settings import Settings
 from proxmox_operator.engine.store import ObjectStore
 from proxmox_operator.kube.client import Kube, Raw
 from proxmox_operator.kube.events import EventRecorder
-from proxmox_operator.kube.resources import NAMESPACES
+from proxmox_operator.kube.resources import NAMESPACES, PROXMOX_CLUSTERS, PROXMOX_VMS, VM_TEMPLATES
 from proxmox_operator.kube.secrets import SecretReader
 from proxmox_operator.kube.status import StatusWriter
 from proxmox_operator.proxmox.cache import Remembered
 from proxmox_operator.proxmox.client import Trace
 
-VM_KIND = "ProxmoxVM"
-CLUSTER_KIND = "ProxmoxCluster"
-TEMPLATE_KIND = "VMTemplate"
+VM_KIND, CLUSTER_KIND, TEMPLATE_KIND = PROXMOX_VMS.kind, PROXMOX_CLUSTERS.kind, VM_TEMPLATES.kind
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,7 @@ async def test_calls_in_flight_and_those_that_wait_are_told_by_limit():
         assert client.usage() == idle
         paths = ["nodes/pve1/status"] * 7 + ["nodes/pve2/status"] * 2
         calls = [asyncio.create_task(client.get(path)) for path in paths]
-        await until(
-            lambda: client.usage() == {"calls_per_node": Usage(3, 3, 4), "threads": Usage(4, 4, 1)}
-        )
+        await until(lambda: client.usage() == {"calls_per_node": Usage(3, 3, 4), "threads": Usage(4, 4, 1)})
         gate.set()
         await asyncio.gather(*calls)
         assert client.usage() == idle
