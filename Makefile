@@ -9,7 +9,8 @@ HACK := PYTHONPATH=hack
 PYTEST := $(PY) -m pytest
 # Our own API server, whatever the shell's KUBECONFIG names: nobody's cluster is touched by accident.
 OWN := env -u KUBECONFIG
-WORKERS ?= 2
+# One more than cores, of which the tests of a worker use two thirds.
+WORKERS ?= 3
 # More than two guests at once make each other late on two cores.
 GUEST_TESTS = $(PYTEST) -n 2 --dist loadscope --no-loadscope-reorder tests/guest $(ARGS)
 IMAGE_TESTS = $(PYTEST) -n 0 tests/image $(ARGS)

@@ -6,6 +6,7 @@ Not here: anything of the simulator or the operator (their suites bring their ow
 import os
 import uuid
 from collections.abc import Iterator
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from controlplane import Cluster, open_cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".logs"
+WAITING = {"chart", "gitops", "integration"}
+"""Suites that wait for an operator's intervals more than they compute."""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -56,6 +59,30 @@ class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     return _Scheduling(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers have crash tests, which compute, beside those that mostly wait, and at last what is short.
+
+    Of crash tests the longest are at the end of the alphabet: they come first, so that none is the last of all.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    crash: list[pytest.Item] = []
+    waiting: list[pytest.Item] = []
+    others: list[pytest.Item] = []
+    for item in items:
+        suite = item.nodeid.removeprefix("tests/").partition("/")[0]
+        (crash if suite == "crash" else waiting if suite in WAITING else others).append(item)
+    modules = [list(module) for _, module in groupby(waiting, lambda item: item.nodeid.partition("::")[0])]
+    units = interleaved([[item] for item in reversed(crash)], modules)
+    items[:] = [*chain.from_iterable(units), *others]
+
+
+def interleaved[T](*rows: list[T]) -> list[T]:
+    """All of them in one row, in which each of them is spread evenly."""
+    placed = [((number + 0.5) / len(row), each) for row in rows for number, each in enumerate(row)]
+    return [each for _, each in sorted(placed, key=lambda place: place[0])]
 
 
 def pytest_report_header() -> list[str]:
