@@ -26,6 +26,7 @@ def adopt(stage: Stage) -> None:
 
 class _OfAnOldVM(OnOneStage):
     before: World
+    rehearsed = True
 
     def prepare(self, stage: Stage) -> None:
         """The VM, running, before any run."""

@@ -171,6 +171,8 @@ class BuiltStage(TemplateStage):
 class OfATemplate(OnOneStage):
     """Ends as it began; a stage on which that is not so is not used again."""
 
+    rehearsed = True
+
     def __init__(self, new_stage: Callable[[], TemplateStage]) -> None:
         super().__init__(new_stage)
 
