@@ -11,6 +11,8 @@ PYTEST := $(PY) -m pytest
 OWN := env -u KUBECONFIG
 # One more than cores, of which the tests of a worker use two thirds.
 WORKERS ?= 3
+# Kept bytecode spares each process of a test, and each pytest, the compiling of all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # More than two guests at once make each other late on two cores.
 GUEST_TESTS = $(PYTEST) -n 2 --dist loadscope --no-loadscope-reorder tests/guest $(ARGS)
 IMAGE_TESTS = $(PYTEST) -n 0 tests/image $(ARGS)
