@@ -140,6 +140,11 @@ class ControlPlane(Cluster):
         """Return once the API server is ready. Raises ControlPlaneError with the place of the logs."""
         try:
             for attempt in range(1, PORT_TRIES + 1):
+                for folder in (self._data, self.log_dir):
+                    shutil.rmtree(folder, ignore_errors=True)
+                self._data.mkdir(mode=0o700)
+                self.log_dir.mkdir(parents=True)
+                self._start_guard()
                 if self._try_to_start(last=attempt == PORT_TRIES):
                     return
                 self._stop_processes()
@@ -170,11 +175,6 @@ class ControlPlane(Cluster):
 
     def _try_to_start(self, *, last: bool) -> bool:
         """False where another process took one of the ports between our look and the bind."""
-        shutil.rmtree(self._data, ignore_errors=True)
-        self._data.mkdir(mode=0o700)
-        shutil.rmtree(self.log_dir, ignore_errors=True)
-        self.log_dir.mkdir(parents=True)
-        self._start_guard()
         client, peer, secure = free_ports(3)
         self.url = f"https://127.0.0.1:{secure}"
         self.ca_file = self._data / "certs" / "apiserver.crt"

@@ -86,11 +86,6 @@ class Node(ControlPlane):
             raise ControlPlaneError(f"ctr {' '.join(argv)}: {done.stderr.strip()}")
 
     def _try_to_start(self, *, last: bool) -> bool:
-        shutil.rmtree(self._data, ignore_errors=True)
-        self._data.mkdir(mode=0o700)
-        shutil.rmtree(self.log_dir, ignore_errors=True)
-        self.log_dir.mkdir(parents=True)
-        self._start_guard()
         client, peer, secure = free_ports(3)
         authority = Authority(self._data)
         hosts = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
