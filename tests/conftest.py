@@ -64,7 +64,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Workers have crash tests, which compute, beside those that mostly wait, and at last what is short.
 
-    Of crash tests the longest are at the end of the alphabet: they come first, so that none is the last of all.
+    Crash tests come in the opposite order: the longest are of templates, and one that began last would end alone.
     """
     if not hasattr(config, "workerinput"):
         return

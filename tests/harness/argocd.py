@@ -65,7 +65,9 @@ class ArgoCD:
         redis, repository, *metrics = (str(port) for port in free_ports(4))
         server = self._home / "redis-server"
         # One program, which goes by its name. The package that has it under this one keeps it running on the machine.
-        server.symlink_to(shutil.which("redis-check-rdb", path=search_path()) or "redis-check-rdb")
+        found = shutil.which("redis-check-rdb", path=search_path())
+        assert found is not None, "make test-node installs redis-tools, which is not here"
+        server.symlink_to(found)
         options = ["--port", redis, "--bind", LOOPBACK, "--save", "", "--dir", str(self._home)]
         self._start("redis", int(redis), str(server), *options)
         address = f"{LOOPBACK}:{redis}"

@@ -148,15 +148,20 @@ def test_a_step_that_fails_is_named_with_its_last_words(world: World, templates:
     assert_failed_and_gone(world, templates, name, "BuildStepFailed", *words)
 
 
-def test_a_build_that_failed_is_tried_again_under_the_same_vmid(world: World, templates: Templates) -> None:
+def test_a_build_that_failed_is_tried_again_under_the_same_vmid_and_told_once(
+    world: World, templates: Templates, caplog: pytest.LogCaptureFixture
+) -> None:
     name = make(templates, "exit 1\n")
     wait_reason(templates, name, "BuildStepFailed")
     vmid = str(only_copy(templates, name)["vmid"])
 
     def again() -> bool:
-        return [task.upid.split(":")[6] for task in world.sim.tasks("qmcreate")].count(vmid) > 1
+        return [task.upid.split(":")[6] for task in world.sim.tasks("qmcreate")].count(vmid) > 2
 
-    templates.wait_until(again, "it is made again", name, timeout=LONG)
+    templates.wait_until(again, "it is made again, and once more", name, timeout=LONG)
+    told = [record for record in caplog.records if record.getMessage().startswith("BuildStepFailed: ")]
+    assert len(told) == 1
+    assert said(templates, name).count("BuildStepFailed") == 1
 
 
 def test_a_step_that_hangs_ends_with_the_time(world: World, templates: Templates) -> None:

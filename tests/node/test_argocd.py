@@ -22,7 +22,7 @@ from image import NAME
 from imageserver import GIB, ImageServer, qcow2
 from node import Node
 from proxmox_operator import __version__
-from proxmox_operator.kube.resources import PROXMOX_CLUSTERS, PROXMOX_VMS, SECRETS, VM_TEMPLATES, Resource
+from proxmox_operator.kube.resources import PROXMOX_CLUSTERS, PROXMOX_VMS, SECRETS, VM_TEMPLATES
 from pvesim import PveSim, VmState
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,9 +54,12 @@ class Lab:
             self.argo.refresh(app)
 
     def apply_root(self) -> None:
-        """The Application of all others, as it is in the newest commit; waits until all it leads to is done."""
+        """The Application of all others, as it is in the newest commit."""
         root = self.git.folder / APPS / "root.yaml"
         self.node.kubectl("apply", "-n", NAMESPACE, "-f", str(root), check=True)
+
+    def until_done(self) -> None:
+        """All Applications."""
         for app in (*WAVES, "proxmox"):
             self.until_state(app, *DONE)
 
@@ -78,9 +81,15 @@ class Lab:
     def until_state(self, app: str, *state: str) -> None:
         self.until(lambda: self.argo.state(app) == state, f"{app} is {' and '.join(state)}")
 
-    def until_power(self, name: str, status: str) -> None:
-        """Of the VM in Proxmox."""
-        self.until(lambda: (vm := self.vm(name)) is not None and vm.status == status, f"{name} is {status}")
+    def until_power(self, name: str, power: str) -> None:
+        """In Proxmox, and as the ProxmoxVM tells."""
+
+        def is_so() -> bool:
+            raw, vm = self.kube.get(PROXMOX_VMS, name, "shop"), self.vm(name)
+            told = raw is not None and is_ready(raw) and raw["status"]["power"] == power
+            return told and vm is not None and vm.status == power.lower()
+
+        self.until(is_so, f"{name} is {power}")
 
     def vm(self, name: str) -> VmState | None:
         """The VM of this name in Proxmox; None where there is none."""
@@ -137,31 +146,32 @@ def fill_in(lab: Lab, images: ImageServer) -> None:
     lab.kube.apply(SECRETS, {"metadata": metadata, "stringData": data})
 
 
-def became_ready(lab: Lab, resource: Resource, name: str, namespace: str = "") -> str:
-    """When; RFC 3339, to the second."""
-    raw = lab.kube.get(resource, name, namespace)
+def is_ready(raw: Raw | None) -> bool:
+    """Whether its Ready is True, and about the newest spec."""
     ready = condition_of(raw, "Ready")
-    assert raw is not None
-    assert ready is not None
-    assert ready.status == "True"
-    [at] = [each["lastTransitionTime"] for each in raw["status"]["conditions"] if each["type"] == "Ready"]
-    return str(at)
-
-
-def created(lab: Lab, resource: Resource, name: str, namespace: str = "") -> str:
-    raw = lab.kube.get(resource, name, namespace)
-    assert raw is not None
-    return str(raw["metadata"]["creationTimestamp"])
+    current = raw is not None and ready is not None and ready.generation == raw["metadata"]["generation"]
+    return current and ready is not None and ready.status == "True"
 
 
 def test_one_application_brings_operator_cluster_template_and_vms_in_this_order(lab: Lab) -> None:
+    steps = ((PROXMOX_VMS, "web", "shop"), (VM_TEMPLATES, "debian-13", ""), (PROXMOX_CLUSTERS, "lab", ""))
+    was_ready: set[str] = set()
+
+    def in_order() -> bool:
+        """Each is there only once the one after it in this row was Ready. That one is looked at later."""
+        found = {name: lab.kube.get(kind, name, namespace) for kind, name, namespace in steps}
+        was_ready.update(name for name, raw in found.items() if is_ready(raw))
+        for later, earlier in (("web", "debian-13"), ("debian-13", "lab")):
+            assert found[later] is None or earlier in was_ready, f"{later} did not wait for {earlier}"
+        return len(was_ready) == len(steps)
+
     lab.apply_root()
+    lab.until(in_order, "all are Ready, one after the other")
+    lab.until_done()
     for name in ("web", "database"):
         state = lab.vm(name)
         assert state is not None
         assert state.status == "running"
-        assert created(lab, PROXMOX_VMS, name, "shop") >= became_ready(lab, VM_TEMPLATES, "debian-13")
-    assert created(lab, VM_TEMPLATES, "debian-13") >= became_ready(lab, PROXMOX_CLUSTERS, "lab")
 
 
 def test_nothing_drifts(lab: Lab) -> None:
@@ -179,7 +189,8 @@ def test_a_commit_is_carried_out_and_what_is_stopped_by_intent_is_healthy(lab: L
         manifest["spec"]["power"] = power
         lab.write(f"{VMS}/web.yaml", manifest)
         lab.commit(f"web is to be {power}", "proxmox-vms")
-        lab.until_power("web", power.lower())
+        lab.until_power("web", power)
+        lab.argo.refresh("proxmox-vms")  # it judges what is there now, not what was before the commit
         lab.until_state("proxmox-vms", *DONE)
 
 
@@ -239,6 +250,7 @@ def test_deleted_the_applications_leave_all_that_they_brought_and_made_anew_they
         lab.kube.delete(APPLICATIONS, app, NAMESPACE)
     lab.until(lambda: lab.kube.listed(APPLICATIONS, NAMESPACE) == [], "the Applications are gone")
     lab.apply_root()
+    lab.until_done()
     assert lab.uids() == uids
     assert lab.sim.world().vms == before
 
@@ -252,6 +264,7 @@ def test_with_the_finalizer_all_goes_backwards_through_the_waves_but_what_nobody
         lab.write(path, manifest)
     lab.commit("with the finalizer", "proxmox")
     lab.apply_root()
+    lab.until_done()
 
     def have_it() -> bool:
         apps = lab.kube.listed(APPLICATIONS, NAMESPACE)
@@ -270,7 +283,9 @@ def test_with_the_finalizer_all_goes_backwards_through_the_waves_but_what_nobody
     assert lab.vm("database") == kept
     lab.kube.delete(PROXMOX_VMS, "database", "shop")
     lab.until(lambda: lab.kube.listed(APPLICATIONS, NAMESPACE) == [], "the Applications are gone")
-    assert lab.kube.get(PROXMOX_CLUSTERS, "lab") is None
+    crds = lab.node.kubectl("get", "crds", "-o", "name").stdout.split()
+    assert len([name for name in crds if name.endswith(".proxmox-operator.io")]) == 3
+    assert lab.kube.listed(PROXMOX_CLUSTERS) == []
     released = lab.vm("database")
     assert released is not None
     assert released.status == "running"

@@ -5,17 +5,12 @@ written. Secrets come from a Secret among the manifests or from the environment,
 """
 
 import asyncio
-import base64
-import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 from proxmox_operator.api import ProxmoxCluster, VMTemplate
+from proxmox_operator.cli.manifests import TOKEN_ID, TOKEN_SECRET, documents_of, secret_of
 from proxmox_operator.cli.parsing import parser
 from proxmox_operator.controllers.connecting import credentials_of, identity_of, limits_of, scope_of, tls_of
 from proxmox_operator.engine.settings import Settings
@@ -36,8 +31,6 @@ from proxmox_operator.proxmox.permissions import (
 from proxmox_operator.proxmox.resources import Inventory
 from proxmox_operator.proxmox.session import ClusterSession
 
-TOKEN_ID, TOKEN_SECRET = "PROXMOX_TOKEN_ID", "PROXMOX_TOKEN_SECRET"
-
 DESCRIPTION = f"""\
 Ask Proxmox VE whether a ProxmoxCluster would work: endpoints, trust,
 credentials, privileges, storages and bridges. Needs no Kubernetes and writes
@@ -55,8 +48,6 @@ usage. What is only `optional` is no failure.
 ROLES = """\
 ROLE is a role of your own that `pveum acl list` shows for the credentials on that path, or on one above it. A token has
 no more than its user has: grant it to both. The scripts in manifests/proxmox make roles that are enough."""
-
-Raw = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +78,17 @@ def check(arguments: list[str]) -> int:
     given = options.parse_args(arguments)
     namespace = Settings.of(options, given).namespace
     try:
-        documents = list(_documents(given.manifests))
+        documents = list(documents_of(given.manifests))
         clusters = [ProxmoxCluster.parse(raw) for raw in documents if raw.get("kind") == ProxmoxCluster.kind]
         if not clusters:
             raise NeedsHuman("there is no ProxmoxCluster in these files")
         templates = [VMTemplate.parse(raw) for raw in documents if raw.get("kind") == VMTemplate.kind]
-        secrets = [_secret_of(cluster, documents, namespace) for cluster in clusters]
+        secrets = [secret_of(cluster, documents, namespace) for cluster in clusters]
+        # All of them before Proxmox is asked about the first: what is still to be filled in is told at once.
+        logins = [_usable(cluster, secret) for cluster, secret in zip(clusters, secrets, strict=True)]
         done = [
-            _check(cluster, secret, _image_storages(cluster, templates), namespace)
-            for cluster, secret in zip(clusters, secrets, strict=True)
+            _check(cluster, login, _image_storages(cluster, templates), _misplaced(secret, namespace))
+            for cluster, login, secret in zip(clusters, logins, secrets, strict=True)
         ]
     except NeedsHuman as error:
         print(f"{options.prog}: {error.message}", file=sys.stderr)
@@ -103,12 +96,14 @@ def check(arguments: list[str]) -> int:
     return 0 if all(done) else 1
 
 
-def _check(cluster: ProxmoxCluster, secret: SecretData, images: Sequence[str], namespace: str) -> bool:
-    credentials = _usable(cluster, secret)
+def _check(
+    cluster: ProxmoxCluster, credentials: Credentials, images: Sequence[str], before: Iterable[Finding]
+) -> bool:
+    """Print what is found, after what was found ``before``; whether all that is needed is there."""
     who = credentials.token_id if isinstance(credentials, TokenCredentials) else credentials.username
     print(f"ProxmoxCluster {cluster.metadata.name}, as {who}")
     found = asyncio.run(examine(cluster, credentials, images))
-    findings = [*_misplaced(secret, namespace), *found.findings]
+    findings = [*before, *found.findings]
     for finding in findings:
         print(finding)
     for title, ok in (("To grant what is needed", False), ("Only where it is wanted", None)):
@@ -265,47 +260,6 @@ async def _of_bridge(cluster: ProxmoxCluster, inventory: Inventory, session: Clu
     return [Finding(bool(nodes), f"spec.defaults.bridge {bridge}: {told}")]
 
 
-# The manifests
-
-
-def _documents(names: Sequence[str]) -> Iterator[Raw]:
-    for name in names:
-        try:
-            text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-            documents = list(yaml.safe_load_all(text))
-        except OSError as error:
-            raise NeedsHuman(f"{name}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise NeedsHuman(f"{name}: is no text") from None
-        except (yaml.YAMLError, ValueError) as error:
-            # Without the text around it, which may hold a secret.
-            mark = getattr(error, "problem_mark", None)
-            where = f" at line {mark.line + 1}" if mark is not None else ""
-            raise NeedsHuman(f"{name}: is no YAML{where}") from None
-        yield from (document for document in documents if isinstance(document, dict))
-
-
-def _secret_of(cluster: ProxmoxCluster, documents: Iterable[Raw], namespace: str) -> SecretData:
-    """Of several of this name the one that the operator would read."""
-    name = cluster.spec.credentials_secret_ref.name
-    found = {}
-    for raw in documents:
-        metadata = _mapping(raw, "metadata", what="a Secret")
-        if raw.get("kind") == "Secret" and metadata.get("name") == name:
-            # One that names none goes to whatever kubectl is told.
-            found[str(metadata.get("namespace") or namespace)] = raw
-    if found:
-        place = namespace if namespace in found else next(iter(found))
-        return _secret(found[place], name=name, namespace=place)
-    given = {"tokenID": os.environ.get(TOKEN_ID), "tokenSecret": os.environ.get(TOKEN_SECRET)}
-    if not all(given.values()):
-        raise NeedsHuman(
-            f"Secret {name} is not among these files: name the file that holds it, or set {TOKEN_ID} and {TOKEN_SECRET}"
-        )
-    values = {key: (value or "").encode() for key, value in given.items()}
-    return SecretData(namespace=namespace, name=f"{name} of the environment", values=values)
-
-
 def _usable(cluster: ProxmoxCluster, secret: SecretData) -> Credentials:
     """The credentials. Raises NeedsHuman, which names all that is still to be filled in."""
     mistakes, credentials = [], None
@@ -329,23 +283,3 @@ def _misplaced(secret: SecretData, namespace: str) -> Iterator[Finding]:
             f"set it to {namespace}, or give the --namespace that the operator runs in"
         )
         yield Finding(False, told)
-
-
-def _secret(raw: Raw, *, name: str, namespace: str) -> SecretData:
-    what = f"Secret {name}"
-    try:
-        values = {
-            key: base64.b64decode(str(value), validate=True)
-            for key, value in _mapping(raw, "data", what=what).items()
-        }
-    except ValueError:
-        raise NeedsHuman(f"{what}: a value under data is not base64") from None
-    values |= {key: str(value).encode() for key, value in _mapping(raw, "stringData", what=what).items()}
-    return SecretData(namespace=namespace, name=name, values=values)
-
-
-def _mapping(raw: Raw, field: str, *, what: str) -> Raw:
-    found = raw.get(field) or {}
-    if not isinstance(found, Mapping):
-        raise NeedsHuman(f"{what}: {field} must hold keys and values")
-    return found

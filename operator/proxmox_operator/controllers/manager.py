@@ -17,6 +17,7 @@ from proxmox_operator.controllers.cluster import ClusterReconciler
 from proxmox_operator.controllers.context import CLUSTER_KIND, TEMPLATE_KIND, VM_KIND, Context
 from proxmox_operator.controllers.fleet import Fleet
 from proxmox_operator.controllers.outcome import Outcome
+from proxmox_operator.controllers.telling import Teller
 from proxmox_operator.controllers.template.reconcile import TemplateReconciler
 from proxmox_operator.controllers.vm.reconcile import VMReconciler
 from proxmox_operator.engine import logs
@@ -34,7 +35,6 @@ from proxmox_operator.kube.lease import KubeLease
 from proxmox_operator.kube.resources import NAMESPACES, OWN_KINDS
 from proxmox_operator.kube.secrets import SecretReader
 from proxmox_operator.kube.status import StatusWriter
-from proxmox_operator.planning.report import newly_stalled
 from proxmox_operator.proxmox.session import Connect, connect
 
 logger = logging.getLogger(__name__)
@@ -90,12 +90,13 @@ class Manager:
         self.metrics.watch_leader(self.elector)
         self.metrics.watch_objects(self.store, tuple(OWN_KINDS))
         self.events = EventRecorder(kube, instance=identity, observe=self.metrics.event)
+        self._teller = Teller(self.events)
         self.context = Context(
             settings=settings,
             kube=kube,
             store=self.store,
             queue=self.queue,
-            status=StatusWriter(kube, self.store, written=self._tell_who_must_act),
+            status=StatusWriter(kube, self.store, written=self._teller.written),
             events=self.events,
             secrets=SecretReader(kube, clock=clock),
             metrics=self.metrics,
@@ -139,13 +140,6 @@ class Manager:
             told = {"k8s.verb": verb, "k8s.resource": resource, "result": result}
             self.tracing.call(f"{verb} {resource}", told, seconds, ok=result == "ok")
 
-    def _tell_who_must_act(self, before: Raw, after: Raw) -> None:
-        """A person who is needed is told once, of whatever kind the object is."""
-        stalled = newly_stalled(before, after)
-        if stalled is not None:
-            logger.warning("%s: %s", *stalled)
-            self.events.warning(after, *stalled)
-
     def observe(self, kind: str, event: str | None, raw: Raw) -> None:
         """What the watch tells: keep it, and have the object looked at if that is news."""
         metadata = raw["metadata"]
@@ -153,6 +147,7 @@ class Manager:
         if event == "DELETED" or int(metadata["resourceVersion"]) >= self._untold.get(key, 0):
             self._untold.pop(key, None)
         if event == "DELETED":
+            self._teller.gone(raw)
             self.store.remove(kind, raw)
             self.queue.add(key)
         elif self.store.apply(kind, raw):

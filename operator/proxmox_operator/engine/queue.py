@@ -61,7 +61,7 @@ class WorkQueue:
         self._pushes = 0
         self._running: dict[Key, float] = {}
         self._again: dict[Key, float] = {}
-        self._failures: dict[Key, int] = {}
+        self._failures: dict[Key, tuple[float, int]] = {}
         self._idle: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -104,11 +104,13 @@ class WorkQueue:
     def retry(self, key: Key, *, base: float | None = None, cap: float | None = None) -> float:
         """Add the key with an exponentially growing delay (±25 % jitter); returns that delay in seconds.
 
-        ``base`` and ``cap`` are those of the queue where they are not given.
+        ``base`` and ``cap`` are those of the queue where they are not given. Another ``base`` is another kind of
+        failure, whose delay grows from its beginning.
         """
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
         first, most = base or self._base, cap or self._cap
+        before, failures = self._failures.get(key, (first, 0))
+        failures = failures if before == first else 0
+        self._failures[key] = (first, failures + 1)
         delay = min(first * 2.0 ** min(failures, 64), most) * self._rng.uniform(0.75, 1.25)
         self._metrics.queue_retries.labels(key.kind).inc()
         self.add(key, after=delay)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from proxmox_operator.api import Condition, find_condition, raw_condition, set_condition
+from proxmox_operator.api import Condition, find_condition, set_condition
 from proxmox_operator.api.names import PAUSED as ANNOTATION
 from proxmox_operator.errors import NeedsHuman, OperatorError, Unreachable, Waiting
 from proxmox_operator.planning.firstboot import DONE, NOT_RUNNING, matters
@@ -147,19 +147,14 @@ def summarise(
     return result
 
 
-def newly_stalled(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Reason and message of what needs a person, who was not told yet by the object as it was ``before``.
+def asks_anew(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether Stalled, which is True ``now``, asks a person for something that ``was`` not asked before.
 
     Another message is news only after an edit, as it may hold figures that change by themselves.
     """
-    was, now = raw_condition(before, "Stalled"), raw_condition(after, "Stalled")
-    if now.get("status") != "True":
-        return None
     asks_the_same = all(was.get(field) == now[field] for field in ("status", "reason"))
     edited = was.get("observedGeneration") != now.get("observedGeneration")
-    if asks_the_same and not (edited and was["message"] != now["message"]):
-        return None
-    return now["reason"], now["message"]
+    return not asks_the_same or (edited and was["message"] != now["message"])
 
 
 def paused_message(what: str) -> str:

@@ -18,9 +18,8 @@ FAILED = NeedsHuman("migration aborted", reason="MoveFailed")
 
 def test_a_move_that_went_well_leaves_nothing_but_an_old_inventory():
     memory = Memory()
-    ended(memory, a_move(error=FAILED), 0.0)
-    assert memory.failed_moves["pve2"].message == "can't migrate local disk"
-    ended(memory, a_move(), 100.0)
+    assert ended(memory, a_move(error=FAILED), 0.0) == "can't migrate local disk"
+    assert ended(memory, a_move(), 100.0) is None
     assert memory.moved
     assert memory.failed_moves == {}
 
@@ -43,7 +42,7 @@ def test_a_target_that_an_earlier_process_chose_stands_for_any():
 def test_the_ha_manager_is_asked_again_ever_more_slowly_too():
     memory, delays = Memory(), []
     for _ in range(3):
-        ended(memory, a_move("hamigrate"), 1000.0)
+        assert ended(memory, a_move("hamigrate"), 1000.0) is None
         assert memory.move_asked_of_ha == 1000.0
         delays.append(memory.failed_moves["pve2"].again_at - 1000.0 - HA_LAG)
     assert delays == [RETRY, 2 * RETRY, 4 * RETRY]

@@ -128,6 +128,8 @@ def test_the_backoff_doubles_up_to_its_cap_with_jitter_and_starts_anew_after_for
         within = [s.queue.retry(C, base=5.0, cap=15.0) for _ in range(4)]
         for delay, middle in zip(within, (5, 10, 15, 15), strict=True):
             assert middle * 0.75 <= delay <= middle * 1.25
+        assert s.queue.retry(C) < 0.7, "another kind of failure begins anew"
+        assert s.queue.retry(C, base=5.0, cap=15.0) < 7
 
     scene(play)
 

@@ -1,7 +1,6 @@
 """What a person reads of a pass."""
 
 import typing
-from typing import Any
 
 import pytest
 
@@ -247,34 +246,6 @@ def test_a_condition_keeps_its_time_until_its_status_changes():
     shown = conditions(facts(vm, existence=present()))
     assert shown["Ready"].last_transition_time < NOW
     assert shown["Stalled"].last_transition_time == NOW
-
-
-def stalled(
-    status: str, reason: str = "StorageFull", message: str = "full", generation: int = 1
-) -> dict[str, Any]:
-    told = {"type": "Stalled", "status": status, "reason": reason, "message": message}
-    return {"status": {"conditions": [{**told, "observedGeneration": generation}]}}
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "is_news"),
-    [
-        ({}, {}, False),
-        ({}, stalled("False"), False),
-        ({}, stalled("True"), True),
-        ({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}, stalled("True"), True),
-        (stalled("False"), stalled("True"), True),
-        (stalled("True"), stalled("False"), False),
-        (stalled("True"), stalled("True"), False),
-        (stalled("True"), stalled("True", "Missing"), True),
-        (stalled("True"), stalled("True", message="99 % full"), False),
-        (stalled("True"), stalled("True", message="another is full", generation=2), True),
-        (stalled("True"), stalled("True", generation=2), False),
-    ],
-)
-def test_a_person_is_told_once_what_is_needed(before: dict[str, Any], after: dict[str, Any], is_news: bool):
-    told = after.get("status", {}).get("conditions", [{}])[0]
-    assert report.newly_stalled(before, after) == ((told["reason"], told["message"]) if is_news else None)
 
 
 def test_pausing_says_so_and_keeps_the_rest_and_resuming_takes_it_away():

@@ -118,6 +118,7 @@ class Builder:
         slow = self._context.settings.slow_retry
         self._memory.fail_build(copy.vmid, error, now=self._context.clock(), slow=slow)
         self._memory.failures.pop(copy.vmid, None)
+        # Also of what is tried again at once, which nobody is needed for.
         self._record.event(step.reason, step.message, warning=True)
 
     async def stop(self, copy: TemplateCopy) -> None:

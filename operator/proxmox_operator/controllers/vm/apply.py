@@ -537,7 +537,7 @@ class Applier:
             await self._record(conditions=conditions)
             self._event(vm, "LeftBehind", message, warning=True)
         raw = self._context.store.get(vm_key(vm))
-        if raw is not None:
+        if raw is not None and raw["metadata"]["uid"] == vm.metadata.uid:
             await self._context.status.drop_finalizer(raw)
 
     # What they share

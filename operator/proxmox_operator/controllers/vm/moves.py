@@ -3,7 +3,6 @@
 Nothing about a move has to survive this process: where the VM is, its lock and the tasks that run tell how it stands.
 """
 
-import logging
 from collections.abc import Mapping
 
 from proxmox_operator.api import ProxmoxVM
@@ -22,8 +21,6 @@ from proxmox_operator.proxmox.errors import NotHere
 from proxmox_operator.proxmox.permissions import Feature
 from proxmox_operator.proxmox.session import ClusterSession
 from proxmox_operator.proxmox.tasks import UPID, TaskInfo
-
-logger = logging.getLogger(__name__)
 
 RETRY, LONGEST_RETRY = 60.0, 3600.0
 """Seconds until a move that failed is tried again; doubled with each failure."""
@@ -182,8 +179,8 @@ class Moves:
         return found
 
 
-def ended(memory: Memory, work: Work, now: float) -> None:
-    """Take note of a move that has ended, and of what it failed of.
+def ended(memory: Memory, work: Work, now: float) -> str | None:
+    """Take note of a move that has ended; returns what it failed of.
 
     Where the VM is then, is looked at anew in any case. A target that an earlier process has chosen is not known. The
     HA manager only takes a request, which it may ignore or undo: it counts as failed until the VM is there.
@@ -191,8 +188,10 @@ def ended(memory: Memory, work: Work, now: float) -> None:
     memory.moved = True
     error = work.result.error if work.result is not None else None
     if work.result is not None and error is not None:
-        _note(memory, work, migration.cause(work.result.log_tail), now)
-    elif UPID.parse(work.upid).type == "hamigrate":
+        told = migration.cause(work.result.log_tail)
+        _note(memory, work, told, now)
+        return told
+    if UPID.parse(work.upid).type == "hamigrate":
         memory.move_asked_of_ha = now
         told = (
             "the HA manager was asked for it, and has not done it or has moved the VM back: its rules, or a node in "
@@ -201,10 +200,10 @@ def ended(memory: Memory, work: Work, now: float) -> None:
         _note(memory, work, told, now + HA_LAG)
     else:
         memory.failed_moves.clear()
+    return None
 
 
 def _note(memory: Memory, work: Work, told: str, now: float) -> None:
-    logger.info("a move to %s has failed: %s", work.target or "another node", told)
     before = memory.failed_moves.get(work.target or "")
     delay = min(2 * before.delay, LONGEST_RETRY) if before is not None else RETRY
     memory.failed_moves[work.target or ""] = FailedMove(message=told, again_at=now + delay, delay=delay)

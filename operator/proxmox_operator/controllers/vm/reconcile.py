@@ -166,7 +166,13 @@ class VMReconciler:
             applier.watch(memory.work, vm)
         elif (work := memory.end_work()) is not None and work.action == "Moving":
             # What it failed of is kept: until it is tried again, the VM is cared for where it is.
-            moves.ended(memory, work, self._context.clock())
+            failed, raw = (
+                moves.ended(memory, work, self._context.clock()),
+                self._context.store.get(vm_key(vm)),
+            )
+            if failed is not None and raw is not None:
+                # Told in any case: where it can go to another node, Stalled says nothing of it.
+                self._context.events.warning(raw, "MoveFailed", failed)
         elif work is not None and work.result is not None:
             error = work.result.error
             if error is None or isinstance(error, AlreadyRunning):
