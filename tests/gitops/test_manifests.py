@@ -138,6 +138,12 @@ def test_nobody_deletes_vms_by_deleting_what_brought_them() -> None:
         assert step["spec"]["deletionPolicy"] == "Orphan"
 
 
+def test_as_they_come_both_leave_a_vm_that_is_taken_out_of_git() -> None:
+    app = by_name(APPS / "apps" / "3-vms.yaml")["proxmox-vms"]["spec"]["syncPolicy"]
+    step = by_name(MANIFESTS / "flux" / "kustomizations.yaml")["proxmox-vms"]["spec"]
+    assert app["automated"]["prune"] is step["prune"] is False
+
+
 def test_a_vm_with_data_and_its_namespace_are_pruned_by_nobody_and_the_vm_is_retained() -> None:
     held = by_name(*(MANIFESTS / "gitops" / "vms").glob("*.yaml"))
     for name in ("database", "shop"):

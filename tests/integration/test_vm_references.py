@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from harness.kubeapi import Refused
 from harness.world import TEMPLATE, World
 from pvesim.recorder import Call
 
@@ -21,6 +22,20 @@ def refused(world: World, name: str, reason: str) -> str:
     told = [said for said in world.events(name) if said.reason == reason]
     assert told == [("Warning", reason, condition.message)]
     return condition.message
+
+
+def test_a_typo_in_what_a_vm_is_made_from_is_taken_back_until_it_has_a_vmid(world: World) -> None:
+    name = world.make(clusterRef={"name": "lap"}, source={"clone": {"vmid": 9111}})
+    refused(world, name, "ClusterNotFound")
+    world.edit(name, clusterRef={"name": world.cluster})
+    refused(world, name, "TemplateNotFound")
+    world.edit(name, source={"clone": {"vmid": TEMPLATE}})
+    vmid = world.wait_ready(name)
+    with pytest.raises(Refused, match=r"spec\.source is immutable once the VM has a VMID"):
+        world.edit(name, source={"clone": {"vmid": 9111}})
+    with pytest.raises(Refused, match=r"spec\.clusterRef is immutable once status.cluster is set"):
+        world.edit(name, clusterRef={"name": "lap"})
+    assert world.wait_ready(name) == vmid
 
 
 def test_an_unknown_template_is_named_and_taken_once_it_exists(world: World) -> None:

@@ -131,7 +131,7 @@ def lab(node: Node, sim: PveSim, kube: KubeApi, tmp_path_factory: pytest.TempPat
 
 
 def fill_in(lab: Lab, images: ImageServer) -> None:
-    """What `manifests/gitops` leaves to a person: how to reach Proxmox, an image, and the Secret that is not in Git."""
+    """What `manifests/gitops` leaves to a person: how to reach Proxmox, and an image."""
     cluster = lab.read("manifests/gitops/cluster/lab.yaml")
     cluster["spec"] |= {"endpoints": lab.sim.urls, "tls": {"caBundle": lab.sim.ca_pem}}
     lab.write("manifests/gitops/cluster/lab.yaml", cluster)
@@ -140,10 +140,6 @@ def fill_in(lab: Lab, images: ImageServer) -> None:
     url = images.serve("/debian-13.qcow2", image)
     template["spec"]["image"] |= {"url": url, "checksum": f"sha256:{hashlib.sha256(image).hexdigest()}"}
     lab.write("manifests/gitops/templates/debian-13.yaml", template)
-    lab.node.create_namespace(OPERATOR_NAMESPACE)
-    metadata = {"name": "proxmox-credentials", "namespace": OPERATOR_NAMESPACE}
-    data = {"tokenID": lab.sim.token_id, "tokenSecret": lab.sim.token_secret}
-    lab.kube.apply(SECRETS, {"metadata": metadata, "stringData": data})
 
 
 def is_ready(raw: Raw | None) -> bool:
@@ -153,7 +149,9 @@ def is_ready(raw: Raw | None) -> bool:
     return current and ready is not None and ready.status == "True"
 
 
-def test_one_application_brings_operator_cluster_template_and_vms_in_this_order(lab: Lab) -> None:
+def test_one_application_brings_operator_cluster_template_and_vms_in_this_order_once_the_secret_is_there(
+    lab: Lab,
+) -> None:
     steps = ((PROXMOX_VMS, "web", "shop"), (VM_TEMPLATES, "debian-13", ""), (PROXMOX_CLUSTERS, "lab", ""))
     was_ready: set[str] = set()
 
@@ -166,6 +164,10 @@ def test_one_application_brings_operator_cluster_template_and_vms_in_this_order(
         return len(was_ready) == len(steps)
 
     lab.apply_root()
+    lab.until_state("proxmox-cluster", "Synced", "Degraded")
+    metadata = {"name": "proxmox-credentials", "namespace": OPERATOR_NAMESPACE}
+    data = {"tokenID": lab.sim.token_id, "tokenSecret": lab.sim.token_secret}
+    lab.kube.apply(SECRETS, {"metadata": metadata, "stringData": data})
     lab.until(in_order, "all are Ready, one after the other")
     lab.until_done()
     for name in ("web", "database"):
@@ -212,20 +214,32 @@ def test_a_paused_vm_is_suspended_and_no_difference(lab: Lab) -> None:
         lab.until_state("proxmox-vms", "Synced", health)
 
 
-def test_what_needs_a_person_is_degraded_until_git_is_mended_and_is_pruned_then(lab: Lab) -> None:
+def test_what_needs_a_person_is_degraded_until_git_is_mended(lab: Lab) -> None:
     manifest = lab.read(f"{VMS}/web.yaml")
-    manifest["metadata"]["name"] = "typo"
-    manifest["spec"]["source"] = {"templateRef": {"name": "debian-31"}}
-    lab.write(f"{VMS}/typo.yaml", manifest)
-    lab.commit("a VM of a template that is not there", "proxmox-vms")
-    lab.until_state("proxmox-vms", "Synced", "Degraded")
-    (lab.git.folder / VMS / "typo.yaml").unlink()
-    lab.commit("without it", "proxmox-vms")
+    manifest["metadata"]["name"] = "mail"
+    for template, health in (("debian-31", "Degraded"), ("debian-13", "Healthy")):
+        manifest["spec"]["source"] = {"templateRef": {"name": template}}
+        lab.write(f"{VMS}/mail.yaml", manifest)
+        lab.commit(f"a VM from {template}", "proxmox-vms")
+        lab.until_state("proxmox-vms", "Synced", health)
+    lab.until_power("mail", "Running")
+
+
+def test_taken_out_of_git_a_vm_stays_until_pruning_is_on(lab: Lab) -> None:
+    before = lab.vm("mail")
+    (lab.git.folder / VMS / "mail.yaml").unlink()
+    lab.commit("without mail", "proxmox-vms")
+    lab.until_state("proxmox-vms", "OutOfSync", "Healthy")
+    assert lab.vm("mail") == before
+    app = lab.read(f"{APPS}/apps/3-vms.yaml")
+    app["spec"]["syncPolicy"]["automated"]["prune"] = True
+    lab.write(f"{APPS}/apps/3-vms.yaml", app)
+    lab.commit("with pruning", "proxmox")
+    lab.until(lambda: lab.vm("mail") is None, "mail is destroyed")
     lab.until_state("proxmox-vms", *DONE)
-    assert lab.kube.get(PROXMOX_VMS, "typo", "shop") is None
 
 
-def test_taken_out_of_git_a_vm_with_data_stays_and_another_goes(lab: Lab) -> None:
+def test_with_pruning_a_vm_with_data_stays_and_another_goes(lab: Lab) -> None:
     kept = lab.vm("database")
     manifests = {name: lab.read(f"{VMS}/{name}.yaml") for name in ("web", "database")}
     for name in manifests:

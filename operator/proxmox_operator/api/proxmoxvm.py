@@ -104,6 +104,20 @@ class ClusterRef(Wire):
     """Name of the ProxmoxCluster. Required."""
 
 
+CLUSTER_IS_KEPT = Rule(
+    cel=(
+        "!has(self.status) || !has(self.status.cluster)"
+        " || (has(self.spec.clusterRef) == has(oldSelf.spec.clusterRef)"
+        " && (!has(self.spec.clusterRef) || self.spec.clusterRef == oldSelf.spec.clusterRef))"
+    ),
+    message=(
+        "spec.clusterRef is immutable once status.cluster is set: restore it, or make another object for the other "
+        "cluster"
+    ),
+    field=".spec.clusterRef",
+)
+
+
 class Clone(Wire):
     """VM or template of the same Proxmox cluster that is cloned."""
 
@@ -174,10 +188,6 @@ class Source(Wire):
                 "spec.source must say where the VM comes from: set one of spec.source.templateRef, clone and adopt"
             ),
         ),
-        Rule(
-            cel="self == oldSelf",
-            message="spec.source is immutable: restore it, or make another ProxmoxVM from the other source",
-        ),
     )
 
     template_ref: TemplateRef | None = None
@@ -224,14 +234,6 @@ class VMSpec(Wire):
     """What the VM should be. A block that is left out is unmanaged: what the VM has there stays."""
 
     rules = (
-        Rule(
-            cel=(
-                "has(self.clusterRef) == has(oldSelf.clusterRef)"
-                " && (!has(self.clusterRef) || self.clusterRef == oldSelf.clusterRef)"
-            ),
-            message="spec.clusterRef is immutable: restore it, or make another ProxmoxVM for the other cluster",
-            field=".clusterRef",
-        ),
         Rule(
             cel="!has(oldSelf.vmid) || (has(self.vmid) && self.vmid == oldSelf.vmid)",
             message="spec.vmid is immutable once it is set: restore it, or make another ProxmoxVM",
@@ -313,14 +315,14 @@ class VMSpec(Wire):
     )
 
     cluster_ref: ClusterRef | None = None
-    """ProxmoxCluster that the VM is made in; immutable. Default: the only one there is, or the one marked as
-    default."""
+    """ProxmoxCluster that the VM is made in; immutable once status.cluster is set. Default: the only one there is,
+    or the one marked as default."""
     name: HostName | None = None
     """Name in Proxmox, a DNS label of at most 63 characters. Default: metadata.name; unmanaged for an adopted VM."""
     description: Description | None = None
     """Notes in Proxmox, at most 7000 characters; the operator keeps its mark beside them. Default: unmanaged."""
     source: Source
-    """Where the VM comes from; immutable. Required."""
+    """Where the VM comes from; immutable once the VM has a VMID. Required."""
     vmid: VMID | None = None
     """VMID that is asked for, 100 to 999999999; needs a grant, immutable once set. Default: the next of the
     cluster's range."""
@@ -423,6 +425,15 @@ class ProxmoxVM(Resource):
             message="spec.vmid differs from status.vmid, which the VM has already: remove spec.vmid",
             field=".spec.vmid",
         ),
+        Rule(
+            cel="!has(self.status) || !has(self.status.vmid) || self.spec.source == oldSelf.spec.source",
+            message=(
+                "spec.source is immutable once the VM has a VMID: restore it, or make another ProxmoxVM from the other "
+                "source"
+            ),
+            field=".spec.source",
+        ),
+        CLUSTER_IS_KEPT,
         Rule(
             cel=(
                 "!has(self.status) || !has(self.status.started) || !self.status.started || has(self.spec.source.adopt)"

@@ -14,7 +14,7 @@ from proxmox_operator.api.conditions import Conditions
 from proxmox_operator.api.devices import Machine, OSType
 from proxmox_operator.api.hardware import CPU, Firmware, Memory
 from proxmox_operator.api.meta import Resource
-from proxmox_operator.api.proxmoxvm import ClusterRef, DeletionPolicy, Tag
+from proxmox_operator.api.proxmoxvm import CLUSTER_IS_KEPT, ClusterRef, DeletionPolicy, Tag
 from proxmox_operator.api.scalars import VMID, NodeName, StorageName
 
 ImageURL = Annotated[
@@ -165,19 +165,11 @@ class TemplateSpec(Wire):
             message="spec.build talks to the guest by its agent: set spec.hardware.agent to true, or remove it",
             field=".build",
         ),
-        Rule(
-            cel=(
-                "has(self.clusterRef) == has(oldSelf.clusterRef)"
-                " && (!has(self.clusterRef) || self.clusterRef == oldSelf.clusterRef)"
-            ),
-            message="spec.clusterRef is immutable: restore it, or make another VMTemplate for the other cluster",
-            field=".clusterRef",
-        ),
     )
 
     cluster_ref: ClusterRef | None = None
-    """ProxmoxCluster that the templates are made in; immutable. Default: the only one there is, or the one marked as
-    default."""
+    """ProxmoxCluster that the templates are made in; immutable once status.cluster is set. Default: the only one there
+    is, or the one marked as default."""
     image: Image | None = None
     """Disk image that the template boots from. Default: none; either image or fromVM is set."""
     from_vm: Annotated[FromVM | None, Field(alias="fromVM")] = None
@@ -277,6 +269,7 @@ class VMTemplate(Resource):
     """Image that is made into Proxmox templates, which ProxmoxVMs are cloned from."""
 
     kind: ClassVar[str] = "VMTemplate"
+    rules = (CLUSTER_IS_KEPT,)
 
     spec: TemplateSpec
     """What the templates are made from, and where they are."""

@@ -139,6 +139,7 @@ class LeaderElector:
         self._held_until = float("-inf")
         self._held_back = False
         self._last_complaint = ""
+        self._waiting_for = ""
         self._answered_at = float("-inf")
 
     def in_touch(self) -> bool:
@@ -219,6 +220,13 @@ class LeaderElector:
         if holder not in ("", self._identity):
             lasts = max(float(spec.get("leaseDurationSeconds") or 0), self._duration)
             if self._clock() - self._seen_at < lasts:
+                if holder != self._waiting_for:
+                    logger.info(
+                        "waiting for the Lease, which %s holds; one that vanished keeps it %.0f s",
+                        holder,
+                        lasts,
+                    )
+                    self._waiting_for = holder
                 return False
         if raw is None:
             # One that we have seen was deleted: whoever held it may not know yet.

@@ -1,6 +1,7 @@
 """Never two leaders, not even for the length of one write, whatever the network does; no needless wait."""
 
 import asyncio
+import logging
 import random
 import socket
 from collections.abc import Callable
@@ -92,6 +93,21 @@ def test_a_leader_that_ends_in_order_hands_over_within_two_looks():
         assert loop.time() - ended <= 2 * POLL
 
     in_virtual_time(scenario)
+
+
+def test_who_waits_says_once_for_whom(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+
+    async def scenario(loop: VirtualLoop) -> None:
+        server = LeaseServer()
+        Candidate(loop, server, "first")
+        await asyncio.sleep(1)
+        Candidate(loop, server, "second")
+        await asyncio.sleep(33)
+
+    in_virtual_time(scenario)
+    said = [text for record in caplog.records if "waiting for the Lease" in (text := record.getMessage())]
+    assert said == ["waiting for the Lease, which first holds; one that vanished keeps it 60 s"]
 
 
 def test_cancelling_the_leader_as_sigterm_does_hands_over_too():
