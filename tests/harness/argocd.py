@@ -87,6 +87,9 @@ class ArgoCD:
         status = self._application(name).get("status") or {}
         return State(status.get("sync", {}).get("status", ""), status.get("health", {}).get("status", ""))
 
+    def prunes(self, name: str) -> bool:
+        return bool(self._application(name)["spec"]["syncPolicy"]["automated"]["prune"])
+
     def refresh(self, name: str) -> None:
         """Have an Application compared with the newest commit, and with the cluster, at once; waits until it was."""
         patch = {"metadata": {"annotations": {REFRESH: "hard"}}}

@@ -10,7 +10,7 @@ from harness.world import Condition, World
 from proxmox_operator.kube.resources import VM_TEMPLATES
 
 SCRIPT = "echo hello\n"
-LONG = 60.0
+LONG = 100.0
 """Seconds for what takes many tasks."""
 
 
@@ -208,6 +208,7 @@ def test_an_agent_that_runs_no_commands_is_told(world: World, templates: Templat
     assert_failed_and_gone(world, templates, name, "BuildAgentSilent", "guest-exec")
 
 
+@pytest.mark.timeout(240)  # it is asked to three times, ten seconds each: most of a minute where nothing else runs
 def test_a_guest_that_does_not_shut_down_ends_the_build(
     world: World, templates: Templates, new_guest: Any
 ) -> None:
