@@ -208,7 +208,7 @@ def test_an_agent_that_runs_no_commands_is_told(world: World, templates: Templat
     assert_failed_and_gone(world, templates, name, "BuildAgentSilent", "guest-exec")
 
 
-@pytest.mark.timeout(240)  # it is asked to three times, ten seconds each: most of a minute where nothing else runs
+@pytest.mark.timeout(240)  # it is asked to three times: most of a minute where nothing else runs
 def test_a_guest_that_does_not_shut_down_ends_the_build(
     world: World, templates: Templates, new_guest: Any
 ) -> None:
