@@ -145,8 +145,9 @@ def fill_in(lab: Lab, images: ImageServer) -> None:
 def is_ready(raw: Raw | None) -> bool:
     """Whether its Ready is True, and about the newest spec."""
     ready = condition_of(raw, "Ready")
-    current = raw is not None and ready is not None and ready.generation == raw["metadata"]["generation"]
-    return current and ready is not None and ready.status == "True"
+    if raw is None or ready is None:
+        return False
+    return (ready.status, ready.generation) == ("True", raw["metadata"]["generation"])
 
 
 def test_one_application_brings_operator_cluster_template_and_vms_in_this_order_once_the_secret_is_there(
