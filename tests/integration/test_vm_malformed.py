@@ -145,6 +145,12 @@ def test_ill_typed_fields_in_the_status_of_a_running_vm_make_no_second_one(world
     before = world.sim.world()
     world.forget_writes()
     world.kube.merge(PROXMOX_VMS, name, {"status": junk}, namespace=world.namespace, subresource="status")
+
+    def is_mended() -> bool:
+        status = world.status(name)
+        return all(status.get(field) != value for field, value in junk.items())
+
+    world.wait_until(is_mended, "the status was written anew", name)
     world.passes(name)
     assert world.wait_ready(name) == vmid
     assert before.diff(world.sim.world()) == []

@@ -214,6 +214,10 @@ class PveClient:
         """Nodes that are left alone for now, as they do not answer."""
         return {node for node, breaker in self._node_breakers.items() if breaker.is_open}
 
+    def node_came_back(self, node: str) -> None:
+        """The cluster has seen it join again: it is asked at once, however long it was to be left alone."""
+        self._node_breakers.pop(node, None)
+
     def health(self) -> list[EndpointHealth]:
         """The state of every endpoint, as last seen."""
         return [candidate.health() for candidate in self._endpoints]

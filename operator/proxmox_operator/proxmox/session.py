@@ -200,7 +200,10 @@ class ClusterSession:
         if vmids:
             self.ha.forget()
         if snapshot is not None:
-            self.vms.give_up({name for name, node in snapshot.nodes.items() if not node.online})
+            online = {name for name, node in snapshot.nodes.items() if node.online}
+            self.vms.give_up(snapshot.nodes.keys() - online)
+            for node in nodes & online:
+                self.client.node_came_back(node)
         self._on_change(vmids, nodes)
 
     def _task_ended(self, result: TaskResult, seconds: float) -> None:

@@ -132,6 +132,21 @@ async def test_a_node_that_is_down_is_unreachable_and_its_vms_are_not_gone(sim, 
         await session.vms.start("pve2", 100)
 
 
+async def test_a_node_that_was_silent_is_asked_again_once_the_cluster_sees_it_come_back(sim, open_session):
+    sim.add_vm(100, node="pve2")
+    session = open_session(sim)
+    sim.node_down("pve2")
+    await session.inventory.poll()
+    for _ in range(4):
+        with pytest.raises(errors.Unreachable):
+            await session.vms.config("pve2", 100)
+    sim.node_up("pve2")
+    with pytest.raises(errors.Unreachable, match="asked again within"):
+        await session.vms.config("pve2", 100)
+    await session.inventory.poll()
+    assert await session.vms.config("pve2", 100)
+
+
 async def test_a_token_that_loses_sight_of_the_guests_cannot_write_until_it_sees_them_again(
     sim, open_session
 ):
