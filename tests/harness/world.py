@@ -17,8 +17,8 @@
 `wait_cluster(reason)`, `set_secret`.
 **Waiting.** `wait_ready`, `wait_reason(name, "Missing") -> Condition`, `wait_gone`, `wait_event(name, reason) -> note`,
 `wait_until(predicate, what)`: all poll with a deadline and fail with the object's conditions. `passes(name, 2)`: the
-operator has looked at the object that many more times, so that "nothing was written" means something. `look()`: it
-knows Proxmox as it is now.
+operator has looked at the object that many more times, so that "nothing was written" means something; `looked` counts
+them all. `look()`: it knows Proxmox as it is now.
 **Proxmox.** `sim` is the simulator; `writes(vmid)` are the mutating calls since `fresh()` or `forget_writes()`.
 
 The inventory is polled every 0.1 s instead of 5 s, configs are re-read every 0.3 s, and what needs a person is retried
@@ -29,6 +29,7 @@ Nothing of a world survives its end.
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Self
@@ -58,6 +59,7 @@ PATIENCE = 10.0
 """Seconds that a test waits for something before it fails; nothing here takes a tenth of it."""
 
 TEMPLATE = 9000
+LOOK = "example.org/look"
 OPERATOR_SETTINGS = {"slow_retry": 0.2, "config_reread": 0.3, "takeover_delay": 0.3}
 
 
@@ -109,7 +111,8 @@ class World:
         self._cluster_changes = dict(cluster or {})
         self._template = template
         self._count = 0
-        self._seen: dict[Key, int] = {}
+        self.looked: Counter[Key] = Counter()
+        self._marks: dict[Key, str | None] = {}
         self._mark = 0
         self._impatient = ExitStack()
 
@@ -173,7 +176,7 @@ class World:
         manager = self.operator.manager
         assert manager is not None
         manager.context.secrets._max_age = manager.context.namespaces._seconds = MEMORY
-        self._count_passes(manager)
+        self._note_passes(manager)
 
     def kill(self) -> None:
         """End the operator between two instructions."""
@@ -214,23 +217,26 @@ class World:
         self.wait_until(seen, "the inventory was read anew")
 
     def passes(self, name: str, count: int = 2, *, namespace: str | None = None) -> None:
-        """Wait until the operator has looked at the object ``count`` more times (it is told to)."""
+        """Wait until the operator has begun and ended ``count`` more passes over the object (it is told to)."""
         key = Key(PROXMOX_VMS.kind, namespace or self.namespace, name)
         for number in range(1, count + 1):
-            before = self._seen.get(key, 0)
-            self.annotate(name, **{"example.org/look": f"{time.monotonic()}-{number}"}, namespace=namespace)
-            self.wait_until(lambda before=before: self._seen.get(key, 0) > before, f"a pass over {name}")  # type: ignore[misc]
+            mark = f"{time.monotonic()}-{number}"
+            self.annotate(name, **{LOOK: mark}, namespace=namespace)
+            self.wait_until(lambda mark=mark: self._marks.get(key) == mark, f"a pass over {name}")  # type: ignore[misc]
 
-    def _count_passes(self, manager: Manager) -> None:
-        """Count the passes that have ended, by object."""
+    def _note_passes(self, manager: Manager) -> None:
+        """Note of the passes over each object how many have ended, and with which mark the last one began."""
         reconcile = manager._reconcilers[PROXMOX_VMS.kind]
 
-        async def counted(key: Key) -> Outcome:
+        async def noted(key: Key) -> Outcome:
+            raw = manager.store.get(key)
+            mark = ((raw or {"metadata": {}})["metadata"].get("annotations") or {}).get(LOOK)
             outcome = await reconcile(key)
-            self._seen[key] = self._seen.get(key, 0) + 1
+            self.looked[key] += 1
+            self._marks[key] = mark
             return outcome
 
-        manager._reconcilers[PROXMOX_VMS.kind] = counted
+        manager._reconcilers[PROXMOX_VMS.kind] = noted
 
     # ProxmoxVMs
 

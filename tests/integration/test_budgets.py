@@ -125,9 +125,9 @@ def test_an_idle_operator_writes_nothing_and_asks_at_most_four_times_a_second(
 def test_a_restarted_operator_changes_nothing(costs: Costs, marginal: tuple[float, float]):
     world = costs.world
     before, calls = world.sim.world(), len(world.sim.recorder.mutating)
-    seen = dict(world._seen)
+    seen = dict(world.looked)
     world.restart()
-    looked_at = lambda: all(world._seen[key] > seen[key] for key in seen)  # noqa: E731
+    looked_at = lambda: all(world.looked[key] > seen[key] for key in seen)  # noqa: E731
     assert len(seen) == len(costs.names)
     world.wait_until(looked_at, "the new operator has looked at every VM", timeout=30)
     costs.settle()

@@ -157,8 +157,8 @@ def test_mere_load_wakes_nobody(seldom: World) -> None:
     seldom.wait_ready(name)
     seldom.passes(name)
     seldom.look()
-    seen, asked = dict(seldom._seen), len(seldom.sim.recorder.matching("GET", "/pending$"))
+    seen, asked = dict(seldom.looked), len(seldom.sim.recorder.matching("GET", "/pending$"))
     for _ in range(15):  # the uptime grows from poll to poll
         seldom.look()
-    assert seldom._seen == seen
+    assert seldom.looked == seen
     assert len(seldom.sim.recorder.matching("GET", "/pending$")) == asked

@@ -110,7 +110,7 @@ def looks(world: World, template: ByHand, name: str) -> tuple[int, int]:
     """How often the VMTemplate and the ProxmoxVM have been looked at when the inventory was read four times more."""
     for _ in range(4):
         world.look()
-    return len(template.asked), world._seen[Key(PROXMOX_VMS.kind, world.namespace, name)]
+    return len(template.asked), world.looked[Key(PROXMOX_VMS.kind, world.namespace, name)]
 
 
 def lose_clones(world: World) -> list[int]:
