@@ -1,6 +1,5 @@
 """What the roles view, edit and admin of Kubernetes let people do with our kinds, once the chart is installed."""
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +8,7 @@ from chart.conftest import NAMESPACE, Helm
 from chartfiles import CHART
 from controlplane import ControlPlane
 from harness.kubeapi import KubeApi
+from harness.waiting import until
 from proxmox_operator.api.names import GROUP
 from proxmox_operator.kube.resources import Resource
 
@@ -26,12 +26,13 @@ def peopled(helm: Helm, server: ControlPlane) -> Iterator[KubeApi]:
         for what in ("rolebinding", "clusterrolebinding"):
             person = f"{what}-{role}"
             server.kubectl("create", what, person, f"--clusterrole={role}", f"--user={person}", check=True)
-    deadline = time.monotonic() + 20
     whole = [("view", "watch"), ("edit", "delete"), ("admin", "delete")]
     with KubeApi(server.kubeconfig) as kube:
-        while not all(may(kube, f"rolebinding-{role}", verb, "proxmoxvms") for role, verb in whole):
-            assert time.monotonic() < deadline, "the roles of Kubernetes are not aggregated"
-            time.sleep(0.2)
+        until(
+            lambda: all(may(kube, f"rolebinding-{role}", verb, "proxmoxvms") for role, verb in whole),
+            "the roles of Kubernetes are aggregated",
+            seconds=20,
+        )
         yield kube
 
 

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from chart.conftest import NAMESPACE, Helm
 from chartfiles import CHART
 from controlplane import ControlPlane
 from harness.account import ACCOUNT
+from harness.waiting import until
 from imageserver import GIB, ImageServer, qcow2
 from pvesim import PveSim
 
@@ -131,12 +131,12 @@ def live(server: ControlPlane, sim: PveSim, namespaces: tuple[str, ...], *, doom
         vmid = int(text)
         for _ in range(2):
             sim.stop(vmid)
-            deadline = time.monotonic() + 60
-            while sim.vm(vmid).status != "running":
-                assert time.monotonic() < deadline, server.kubectl(
-                    "describe", "pvm", "web", "-n", namespaces[0]
-                ).stdout
-                time.sleep(0.1)
+            until(
+                lambda: sim.vm(vmid).status == "running",
+                "it is started again",
+                seconds=60,
+                seen=lambda: server.kubectl("describe", "pvm", "web", "-n", namespaces[0]).stdout,
+            )
         for namespace in namespaces:
             what = ("namespace", namespace) if namespace == doomed else ("pvm", "web", "-n", namespace)
             server.kubectl("delete", *what, "--timeout=60s", check=True)
@@ -238,7 +238,12 @@ def test_the_account_may_do_all_that_the_operator_does_and_no_more(
     log = tmp_path / "operator.log"
     before_the_crds = install(helm, server, tmp_path, crds={"enabled": False})
     with process(server, log, before_the_crds):
-        wait_for(log, "not installed yet: the CRDs")
+        until(
+            lambda: "not installed yet: the CRDs" in log.read_text(),
+            "it says that the CRDs are not there",
+            seconds=30,
+            seen=lambda: log.read_text()[-2000:],
+        )
         install(helm, server, tmp_path)
         live(server, world, TEAMS)
     everywhere = asked(server)
@@ -254,10 +259,3 @@ def test_the_account_may_do_all_that_the_operator_does_and_no_more(
         *TEAMS[:-1],
     }
     assert world.token_secret not in log.read_text()
-
-
-def wait_for(log: Path, text: str) -> None:
-    deadline = time.monotonic() + 30
-    while text not in log.read_text():
-        assert time.monotonic() < deadline, log.read_text()[-2000:]
-        time.sleep(0.1)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from crash.points import Mode, Point, Switch, news
 from crash.stage import PATIENCE, Operator, Stage
+from harness.waiting import until
 
 TRIES = 5
 """How often a point is played until a run comes to it."""
@@ -146,10 +147,7 @@ def make_ready(stage: Stage) -> None:
     stage.apply()
     operator = stage.start(Switch(stage.role))
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not stage.is_ready():
-            assert time.monotonic() < deadline, f"the VM does not become Ready: {stage.raw()}"
-            time.sleep(0.02)
+        until(stage.is_ready, "the VM is Ready", seconds=PATIENCE, seen=lambda: str(stage.raw()))
     finally:
         operator.kill()
         stage.sim.server.task_seconds = seconds

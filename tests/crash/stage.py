@@ -7,7 +7,6 @@ killing (``points``), and what the scenarios are.
 
 import asyncio
 import re
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
@@ -19,8 +18,10 @@ from controlplane import Cluster
 from crash.points import Switch
 from crash.witness import Witness
 from harness.account import operator_kubeconfig
+from harness.conditions import is_ready
 from harness.kubeapi import Raw, Refused
 from harness.operator import NAMESPACE, RunningOperator
+from harness.waiting import until
 from proxmox_operator.controllers.manager import Manager
 from proxmox_operator.controllers.outcome import Outcome
 from proxmox_operator.engine.queue import Key
@@ -157,15 +158,7 @@ class Stage:
 
     def is_ready(self) -> bool:
         """Ready for the present generation."""
-        raw = self.raw()
-        if raw is None:
-            return False
-        conditions = (raw.get("status") or {}).get("conditions") or ()
-        ready: Raw = next((each for each in conditions if each["type"] == "Ready"), {})
-        return (ready.get("status"), ready.get("observedGeneration")) == (
-            "True",
-            raw["metadata"]["generation"],
-        )
+        return is_ready(self.raw())
 
     def is_gone(self) -> bool:
         return self.raw() is None
@@ -184,12 +177,15 @@ class Stage:
         return int(vmid)
 
     def _remove_at_once(self, resource: Any, name: str, namespace: str) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while self.kube.get(resource, name, namespace) is not None:
-            assert time.monotonic() < deadline, f"{resource.kind} {name} does not go"
+        def gone() -> bool:
+            if self.kube.get(resource, name, namespace) is None:
+                return True
             self.kube.delete(resource, name, namespace)
             with suppress(Refused):
                 self.kube.merge(resource, name, {"metadata": {"finalizers": None}}, namespace=namespace)
+            return self.kube.get(resource, name, namespace) is None
+
+        until(gone, f"{resource.kind} {name} is gone", seconds=PATIENCE)
         self.kube.forget(resource, name, namespace)
 
     # Operators

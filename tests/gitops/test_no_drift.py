@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.conditions import is_ready
 from harness.kubeapi import Raw, Refused
 from harness.templates import Templates
 from harness.world import World
@@ -131,11 +132,6 @@ def test_an_example_of_a_cluster_reaches_ready_with_a_simulator_in_its_place(lab
         assert_no_drift(lab, PROXMOX_CLUSTERS, manifest)
     finally:
         lab.remove(PROXMOX_CLUSTERS, name)
-
-
-def is_ready(raw: Raw | None) -> bool:
-    conditions = ((raw or {}).get("status") or {}).get("conditions", ())
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=name_of)

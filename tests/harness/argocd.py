@@ -16,7 +16,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from controlplane.launch import free_ports
 from debian import search_path
 from gotools import argocd_manifest, locate
 from harness.kubeapi import KubeApi, Raw
+from harness.waiting import until
 from proxmox_operator.kube.resources import Resource
 
 NAMESPACE = "argocd"
@@ -96,10 +96,11 @@ class ArgoCD:
         """Have an Application compared with the newest commit, and with the cluster, at once; waits until it was."""
         patch = {"metadata": {"annotations": {REFRESH: "hard"}}}
         self._kube.merge(APPLICATIONS, name, patch, namespace=NAMESPACE)
-        deadline = time.monotonic() + REFRESH_SECONDS
-        while REFRESH in (self._application(name)["metadata"].get("annotations") or {}):
-            assert time.monotonic() < deadline, f"Argo CD has not looked at {name} in {REFRESH_SECONDS:.0f} s"
-            time.sleep(0.1)
+
+        def looked_at() -> bool:
+            return REFRESH not in (self._application(name)["metadata"].get("annotations") or {})
+
+        until(looked_at, f"Argo CD has looked at {name}", seconds=REFRESH_SECONDS)
 
     def _application(self, name: str) -> Raw:
         return self._kube.get(APPLICATIONS, name, NAMESPACE) or {}
@@ -143,16 +144,14 @@ class ArgoCD:
     def _start(self, name: str, port: int, *argv: str) -> None:
         """Returns once it listens."""
         self._cluster.run(name, list(argv))
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                socket.create_connection((LOOPBACK, port), timeout=1).close()
-                return
-            except OSError:
-                log = self._cluster.log_dir / f"{name}.log"
-                assert name not in self._cluster.exited(), f"{name} ended: {log}"
-                assert time.monotonic() < deadline, f"{name} does not listen in {START_SECONDS:.0f} s: {log}"
-                time.sleep(0.1)
+        log = self._cluster.log_dir / f"{name}.log"
+
+        def listens() -> bool:
+            assert name not in self._cluster.exited(), f"{name} ended: {log}"
+            with socket.socket() as client:
+                return client.connect_ex((LOOPBACK, port)) == 0
+
+        until(listens, f"{name} listens", seconds=START_SECONDS, seen=lambda: str(log))
 
 
 class Git:

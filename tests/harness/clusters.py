@@ -31,9 +31,11 @@ from typing import Any, Self
 from unittest import mock
 
 from controlplane import Cluster
+from harness.conditions import Condition, condition_of, lines
 from harness.kubeapi import Raw, Refused
 from harness.operator import NAMESPACE
-from harness.world import TEMPLATE, Condition, Said, World, condition_of
+from harness.waiting import PATIENCE
+from harness.world import TEMPLATE, Said, World
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.engine import logs
 from proxmox_operator.engine.queue import WorkQueue
@@ -46,7 +48,6 @@ from proxmox_operator.proxmox.transport import Transport
 from pvesim import PveSim
 from pvesim.recorder import Call
 
-PATIENCE = 10.0
 TIMEOUT = (0.5, 0.6)
 """Seconds for a connection and for an answer, instead of 5 and 40."""
 
@@ -145,14 +146,7 @@ class Site:
 
     def until[T](self, look: Callable[[], T | None], what: str, *, timeout: float = PATIENCE) -> T:
         """As that of the world; fails with what the ProxmoxCluster says of itself."""
-        try:
-            return self.world.wait_until(look, what, timeout=timeout)
-        except AssertionError as error:
-            said = [
-                f"{c['type']}={c['status']} {c['reason']}: {c['message']}"
-                for c in self.status().get("conditions", ())
-            ]
-            raise AssertionError("\n  ".join([str(error), *said])) from None
+        return self.world.wait_until(look, what, timeout=timeout, seen=lambda: "\n".join(lines(self.raw())))
 
     def delete(self) -> None:
         """Start the deletion."""

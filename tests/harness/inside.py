@@ -1,11 +1,11 @@
 """A look into a guest: commands through the API's agent calls, and ssh logins from the host."""
 
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.waiting import until
 from pvesim.client import Api, ApiError, eventually
 
 # A guest under emulation on a machine that has other things to do; a reboot within one QEMU takes thrice a boot.
@@ -66,10 +66,13 @@ class Inside:
 
     def run(self, script: str, stdin: str = "") -> Done:
         """Run a shell script to its end."""
-        pid, deadline = self.start("/bin/sh", "-c", script, stdin=stdin), time.monotonic() + COMMAND_SECONDS
-        while not (status := self.status(pid))["exited"]:
-            assert time.monotonic() < deadline, f"{script!r} does not end"
-            time.sleep(0.2)
+        pid = self.start("/bin/sh", "-c", script, stdin=stdin)
+
+        def result() -> dict[str, Any] | None:
+            status = self.status(pid)
+            return status if status["exited"] else None
+
+        status = until(result, f"{script!r} ends", seconds=COMMAND_SECONDS)
         return Done(int(status["exitcode"]), status.get("out-data", ""), status.get("err-data", ""))
 
     def read(self, script: str) -> str:

@@ -5,15 +5,15 @@ Nothing of the operator runs in this process and nothing of it is made faster: t
 
 import json
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from chartfiles import CHART
+from harness.conditions import is_ready
 from harness.kubeapi import KubeApi, Raw
 from harness.operator import NAMESPACE
-from harness.world import Condition, condition_of
+from harness.waiting import until
 from image import NAME
 from node import Node
 from proxmox_operator import __version__
@@ -70,7 +70,8 @@ class Installed:
             "access": [{"allow": "Everything"}],
         }
         self.kube.apply(PROXMOX_CLUSTERS, {"metadata": {"name": self.cluster}, "spec": spec})
-        self.until(lambda: self._is_ready(PROXMOX_CLUSTERS, self.cluster), "the ProxmoxCluster is Ready")
+        ready = lambda: is_ready(self.kube.get(PROXMOX_CLUSTERS, self.cluster))  # noqa: E731
+        self.until(ready, "the ProxmoxCluster is Ready")
 
     def upgrade(self, **image: str) -> None:
         """`helm upgrade --install`, and wait for its pods; ``tag`` is of another image."""
@@ -132,7 +133,7 @@ class Installed:
 
     def wait_ready(self, name: str) -> int:
         """Returns the VMID."""
-        self.until(lambda: self._is_ready(PROXMOX_VMS, name, TENANT), f"{name} is Ready")
+        self.until(lambda: is_ready(self.kube.get(PROXMOX_VMS, name, TENANT)), f"{name} is Ready")
         return int(self._status(name)["vmid"])
 
     def clones(self) -> list[Call]:
@@ -144,18 +145,9 @@ class Installed:
     def _status(self, name: str) -> Raw:
         return dict((self.kube.get(PROXMOX_VMS, name, TENANT) or {}).get("status") or {})
 
-    def _is_ready(self, resource: Resource, name: str, namespace: str = "") -> bool:
-        found: Condition | None = condition_of(self.kube.get(resource, name, namespace), "Ready")
-        return found is not None and found.status == "True"
-
     def until[T](self, look: Callable[[], T | None], what: str, *, patience: float = PATIENCE) -> T:
-        """Poll until it is true, or something; fails with what can be seen in the cluster."""
-        deadline = time.monotonic() + patience
-        while not (found := look()):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"not within {patience:.0f} s: {what}\n{self._seen()}")
-            time.sleep(0.1)
-        return found
+        """As :func:`harness.waiting.until`; fails with what can be seen in the cluster."""
+        return until(look, what, seconds=patience, seen=self._seen)
 
     def _seen(self) -> str:
         parts = [self.node.kubectl("get", "pods,pvec,pvm", "-A", "-o", "wide").stdout]

@@ -17,8 +17,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from harness.conditions import Condition, condition_of, lines
 from harness.kubeapi import Raw
-from harness.world import PATIENCE, Condition, Said, World, condition_of
+from harness.waiting import PATIENCE
+from harness.world import Said, World
 from imageserver import GIB, ImageServer, qcow2
 from proxmox_operator.kube.resources import VM_TEMPLATES
 
@@ -147,13 +149,8 @@ class Templates:
         self, look: Callable[[], T | None], what: str, name: str, *, timeout: float = PATIENCE
     ) -> T:
         """As that of the world; fails with what the VMTemplate says of itself."""
-        try:
-            return self.world.wait_until(look, what, timeout=timeout)
-        except AssertionError as error:
-            status = self.status(name)
-            conditions = status.get("conditions", ())
-            said = [
-                f"{each['type']}={each['status']} {each['reason']}: {each['message']}" for each in conditions
-            ]
-            said += [str(copy) for copy in status.get("copies", ())]
-            raise AssertionError("\n  ".join([str(error), *said])) from None
+
+        def seen() -> str:
+            return "\n".join([*lines(self.raw(name)), *map(str, self.status(name).get("copies", ()))])
+
+        return self.world.wait_until(look, what, timeout=timeout, seen=seen)

@@ -37,8 +37,10 @@ from unittest import mock
 
 from controlplane import Cluster
 from harness.account import operator_kubeconfig
+from harness.conditions import Condition, condition_of, is_ready, lines
 from harness.kubeapi import KubeApi, Raw, Refused
 from harness.operator import NAMESPACE, RunningOperator
+from harness.waiting import PATIENCE, until
 from proxmox_operator.api.names import FINALIZER
 from proxmox_operator.controllers.manager import Manager
 from proxmox_operator.controllers.outcome import Outcome
@@ -55,21 +57,9 @@ POLL = 0.1
 MEMORY = 0.2
 """Seconds for which Secrets, namespaces' labels, templates and bridges are remembered; a minute in production."""
 
-PATIENCE = 10.0
-"""Seconds that a test waits for something before it fails; nothing here takes a tenth of it."""
-
 TEMPLATE = 9000
 LOOK = "example.org/look"
 OPERATOR_SETTINGS = {"slow_retry": 0.2, "config_reread": 0.3, "takeover_delay": 0.3}
-
-
-class Condition(NamedTuple):
-    """One condition, as a person reads it; ``generation`` is the one it was observed at."""
-
-    status: str
-    reason: str
-    message: str
-    generation: int | None
 
 
 class Said(NamedTuple):
@@ -308,15 +298,7 @@ class World:
 
     def wait_ready(self, name: str, *, namespace: str | None = None, timeout: float = PATIENCE) -> int:
         """Wait until Ready is True for the present generation; returns the VMID."""
-
-        def ready() -> bool:
-            raw = self.raw(name, namespace=namespace)
-            found = condition_of(raw, "Ready")
-            current = (
-                raw is not None and found is not None and found.generation == raw["metadata"]["generation"]
-            )
-            return current and found is not None and found.status == "True"
-
+        ready = lambda: is_ready(self.raw(name, namespace=namespace))  # noqa: E731
         self.wait_until(ready, f"{name} is Ready", name, namespace, timeout=timeout)
         return int(self.status(name, namespace=namespace)["vmid"])
 
@@ -364,35 +346,30 @@ class World:
         namespace: str | None = None,
         *,
         timeout: float = PATIENCE,
+        seen: Callable[[], str] | None = None,
     ) -> T:
-        """Poll until ``look`` sees something, or says True; returns that, as it may have gone on by then.
+        """As :func:`harness.waiting.until`, while the operator lives.
 
-        Fails with ``what``, and with what the object ``name`` says of itself.
+        What is ``seen`` is what the ProxmoxVM ``name`` says of itself, unless told otherwise.
         """
-        began = time.monotonic()
-        while not (seen := look()):
-            if self.operator is not None and self.operator.error is not None:
+
+        def watched() -> T | None:
+            found = look()
+            if not found and self.operator is not None and self.operator.error is not None:
                 raise AssertionError(f"the operator ended: {self.operator.error!r}")
-            waited = time.monotonic() - began
-            if waited > timeout:
-                raise AssertionError(f"not within {timeout:g} s: {what}{self._explain(name, namespace)}")
-            time.sleep(max(0.03, min(waited / 50, 1.0)))  # what takes long is not asked for all the time
-        return seen
+            return found
+
+        return until(watched, what, seconds=timeout, seen=seen or (lambda: self._explain(name, namespace)))
 
     def _explain(self, name: str | None, namespace: str | None) -> str:
         if name is None:
             return ""
         raw = self.raw(name, namespace=namespace)
         if raw is None:
-            return f"; {name} does not exist"
-        status = raw.get("status") or {}
-        lines = [
-            f"{each['type']}={each['status']} {each['reason']}: {each['message']}"
-            for each in status.get("conditions", [])
-        ]
-        rest = {key: value for key, value in status.items() if key != "conditions"}
+            return f"{name} does not exist"
+        rest = {key: value for key, value in (raw.get("status") or {}).items() if key != "conditions"}
         said = [f"Event {each.reason}: {each.note}" for each in self.events(name, namespace=namespace)]
-        return "\n  ".join(["", *lines, *said, f"status: {rest}"])
+        return "\n".join([*lines(raw), *said, f"status: {rest}"])
 
     # The ProxmoxCluster and its Secret
 
@@ -507,14 +484,6 @@ class World:
             return self.kube.get(resource, name, namespace) is None
 
         self.wait_until(gone, f"{resource.kind} {name} is removed")
-
-
-def condition_of(raw: Raw | None, kind: str) -> Condition | None:
-    """One of the conditions of an object as it is now."""
-    for each in ((raw or {}).get("status") or {}).get("conditions") or ():
-        if isinstance(each, dict) and each["type"] == kind and "status" in each:
-            return Condition(each["status"], each["reason"], each["message"], each.get("observedGeneration"))
-    return None
 
 
 def _impatient(**limits: Any) -> Limits:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from harness.conditions import Condition
 from harness.templates import Templates
-from harness.world import Condition, World
+from harness.world import World
 from proxmox_operator.kube.resources import VM_TEMPLATES
 
 SCRIPT = "echo hello\n"

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.conditions import Condition
 from harness.templates import Templates
-from harness.world import Condition, World
+from harness.world import World
 from proxmox_operator.controllers.template.memory import TemplateMemory
 from pvesim.recorder import DropAfter
 from pvesim.sim import TOKEN_ID

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from harness.world import Condition, World
+from harness.conditions import Condition
+from harness.world import World
 from proxmox_operator.api.names import RESTART
 from proxmox_operator.kube.resources import PROXMOX_CLUSTERS
 from pvesim.client import Api, ApiError

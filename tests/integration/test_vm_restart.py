@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from harness.world import Condition, World
+from harness.conditions import Condition
+from harness.world import World
 from proxmox_operator.api.names import RESTART
 from proxmox_operator.kube.resources import PROXMOX_VMS
 from pvesim.recorder import Call

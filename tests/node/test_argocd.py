@@ -6,7 +6,6 @@ are beside the node (see harness.argocd); the operator is the pod that Argo CD h
 
 import hashlib
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,9 +14,10 @@ import yaml
 
 from chartfiles import with_defaults
 from harness.argocd import APPLICATIONS, NAMESPACE, ArgoCD, Git, State
+from harness.conditions import condition_of, is_ready
 from harness.kubeapi import KubeApi, Raw
 from harness.operator import NAMESPACE as OPERATOR_NAMESPACE
-from harness.world import condition_of
+from harness.waiting import until
 from image import NAME
 from imageserver import GIB, ImageServer, qcow2
 from node import Node
@@ -70,13 +70,9 @@ class Lab:
         return {each["name"]: each["uid"] for each in metadata}
 
     def until(self, look: Callable[[], bool], what: str) -> None:
-        """Poll until it is so; fails with what `kubectl get` shows."""
-        deadline = time.monotonic() + PATIENCE
-        while not look():
-            if time.monotonic() > deadline:
-                seen = self.node.kubectl("get", "applications,pods,pvec,pvt,pvm", "-A", "-o", "wide").stdout
-                raise AssertionError(f"not within {PATIENCE:.0f} s: {what}\n{seen}")
-            time.sleep(0.2)
+        """As :func:`harness.waiting.until`; fails with what `kubectl get` shows."""
+        shown = ("get", "applications,pods,pvec,pvt,pvm", "-A", "-o", "wide")
+        until(look, what, seconds=PATIENCE, seen=lambda: self.node.kubectl(*shown).stdout)
 
     def until_state(self, app: str, *state: str) -> None:
         self.until(lambda: self.argo.state(app) == state, f"{app} is {' and '.join(state)}")
@@ -140,14 +136,6 @@ def fill_in(lab: Lab, images: ImageServer) -> None:
     url = images.serve("/debian-13.qcow2", image)
     template["spec"]["image"] |= {"url": url, "checksum": f"sha256:{hashlib.sha256(image).hexdigest()}"}
     lab.write("manifests/gitops/templates/debian-13.yaml", template)
-
-
-def is_ready(raw: Raw | None) -> bool:
-    """Whether its Ready is True, and about the newest spec."""
-    ready = condition_of(raw, "Ready")
-    if raw is None or ready is None:
-        return False
-    return (ready.status, ready.generation) == ("True", raw["metadata"]["generation"])
 
 
 def test_one_application_brings_operator_cluster_template_and_vms_in_this_order_once_the_secret_is_there(

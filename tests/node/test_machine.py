@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import psutil
 
+from harness.waiting import until
 from node import machine
 
 HACK = Path(__file__).resolve().parents[2] / "hack"
@@ -61,10 +61,9 @@ def test_what_a_killed_node_leaves_behind_is_undone_by_the_next_one() -> None:
 def wait_for_the_guard() -> None:
     """It ends the programs of the node, all but the shims, once it has seen that their launcher is gone."""
     shims = {process.pid for process in machine.shims()}
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
+
+    def ended() -> bool:
         argvs = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"]) if p.pid not in shims]
-        if not any(str(machine.STATE) in part for argv in argvs for part in argv):
-            return
-        time.sleep(0.1)
-    raise AssertionError("the guard has not ended the programs of the node")
+        return not any(str(machine.STATE) in part for argv in argvs for part in argv)
+
+    until(ended, "the guard has ended the programs of the node")
