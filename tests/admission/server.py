@@ -3,7 +3,6 @@
 import copy
 import http
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, cast
@@ -13,6 +12,7 @@ import yaml
 from kubernetes.client import ApiClient
 
 from admission.constraints import Cause, Json
+from harness.waiting import until
 from proxmox_operator.api.names import GROUP, VERSION
 
 FOLDER = Path(__file__).resolve().parent
@@ -108,10 +108,11 @@ class Server:
         ]
         _accepted(*self.send("POST", CRD_PATH, body))
         paths = [f"/apis/{self._group}/{name}/{names['plural']}" for name in schemas]
-        deadline = time.monotonic() + 60
-        while any(self.send("GET", path)[0] != http.HTTPStatus.OK for path in paths):
-            assert time.monotonic() < deadline, f"{names['plural']}.{self._group} is not served"
-            time.sleep(0.1)
+        until(
+            lambda: all(self.send("GET", path)[0] == http.HTTPStatus.OK for path in paths),
+            f"{names['plural']}.{self._group} is served",
+            seconds=60,
+        )
 
     def uninstall(self, kind: str) -> None:
         _accepted(*self.send("DELETE", f"{CRD_PATH}/{PLURALS[kind]}.{self._group}"))

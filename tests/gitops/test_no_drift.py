@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.conditions import is_ready
+from harness.conditions import is_ready, lines
 from harness.kubeapi import Raw, Refused
 from harness.templates import Templates
 from harness.world import World
@@ -127,7 +127,9 @@ def test_an_example_of_a_cluster_reaches_ready_with_a_simulator_in_its_place(lab
     try:
         assert_no_drift(lab, PROXMOX_CLUSTERS, manifest)
         lab.wait_until(
-            lambda: is_ready(lab.kube.get(PROXMOX_CLUSTERS, name)), f"ProxmoxCluster {name} is Ready"
+            lambda: is_ready(lab.kube.get(PROXMOX_CLUSTERS, name)),
+            f"ProxmoxCluster {name} is Ready",
+            seen=lambda: "\n".join(lines(lab.kube.get(PROXMOX_CLUSTERS, name))),
         )
         assert_no_drift(lab, PROXMOX_CLUSTERS, manifest)
     finally:

@@ -149,6 +149,7 @@ class ArgoCD:
         def listens() -> bool:
             assert name not in self._cluster.exited(), f"{name} ended: {log}"
             with socket.socket() as client:
+                client.settimeout(1)
                 return client.connect_ex((LOOPBACK, port)) == 0
 
         until(listens, f"{name} listens", seconds=START_SECONDS, seen=lambda: str(log))

@@ -1,4 +1,4 @@
-"""The conditions of an object, as a person reads them. They may be those of another release, or of no release."""
+"""The conditions of an object, as a person reads them. What is none, as of another release, is passed over."""
 
 from typing import NamedTuple
 
@@ -16,21 +16,29 @@ class Condition(NamedTuple):
 
 def condition_of(raw: Raw | None, kind: str) -> Condition | None:
     """One of the conditions of an object."""
-    for each in ((raw or {}).get("status") or {}).get("conditions") or ():
-        if isinstance(each, dict) and each["type"] == kind and "status" in each:
-            return Condition(each["status"], each["reason"], each["message"], each.get("observedGeneration"))
-    return None
+    return next((condition for type_, condition in _conditions(raw) if type_ == kind), None)
 
 
-def is_ready(raw: Raw | None) -> bool:
-    """Whether its Ready is True, and about the newest spec."""
-    ready = condition_of(raw, "Ready")
-    if raw is None or ready is None:
+def is_ready(raw: Raw | None, kind: str = "Ready") -> bool:
+    """Whether this condition is True, and about the newest spec."""
+    found = condition_of(raw, kind)
+    if raw is None or found is None:
         return False
-    return (ready.status, ready.generation) == ("True", raw["metadata"]["generation"])
+    return (found.status, found.generation) == ("True", raw["metadata"]["generation"])
 
 
 def lines(raw: Raw | None) -> list[str]:
     """All of its conditions, a line each."""
-    conditions = ((raw or {}).get("status") or {}).get("conditions") or ()
-    return [f"{each['type']}={each['status']} {each['reason']}: {each['message']}" for each in conditions]
+    return [f"{type_}={each.status} {each.reason}: {each.message}" for type_, each in _conditions(raw)]
+
+
+def _conditions(raw: Raw | None) -> list[tuple[str, Condition]]:
+    found = ((raw or {}).get("status") or {}).get("conditions")
+    return [
+        (
+            each["type"],
+            Condition(each["status"], each["reason"], each["message"], each.get("observedGeneration")),
+        )
+        for each in (found if isinstance(found, list) else ())
+        if isinstance(each, dict) and {"type", "status", "reason", "message"} <= each.keys()
+    ]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.waiting import until
-from pvesim.client import Api, ApiError, eventually
+from pvesim.client import Api, ApiError
 
 # A guest under emulation on a machine that has other things to do; a reboot within one QEMU takes thrice a boot.
 BOOT_SECONDS = 1500.0
@@ -47,7 +47,7 @@ class Inside:
 
     def wait_booted(self) -> None:
         """Wait for the agent."""
-        eventually(self.answers, seconds=BOOT_SECONDS)
+        until(self.answers, "the agent answers", seconds=BOOT_SECONDS)
 
     def wait_first_boot(self) -> None:
         """Wait for the agent, and for cloud-init's last word."""

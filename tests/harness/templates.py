@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from harness.conditions import Condition, condition_of, lines
+from harness.conditions import Condition, condition_of, is_ready, lines
 from harness.kubeapi import Raw
 from harness.waiting import PATIENCE
 from harness.world import Said, World
@@ -121,13 +121,8 @@ class Templates:
         """Wait until all copies of the current version are where they are to be; returns them."""
 
         def ready() -> bool:
-            raw, found = self.raw(name), [self.condition(name, kind) for kind in ("Ready", "Distributed")]
-            return raw is not None and all(
-                each is not None
-                and each.status == "True"
-                and each.generation == raw["metadata"]["generation"]
-                for each in found
-            )
+            raw = self.raw(name)
+            return is_ready(raw) and is_ready(raw, "Distributed")
 
         self.wait_until(ready, f"{name} is ready everywhere", name, timeout=timeout)
         return self.copies(name, state="Ready")

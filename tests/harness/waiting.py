@@ -22,5 +22,5 @@ def until[T](
         waited = time.monotonic() - began
         if waited > seconds:
             raise AssertionError(f"not within {seconds:g} s: {what}\n{seen()}".rstrip())
-        time.sleep(max(0.03, min(waited / 50, 1.0)))  # what takes long is not asked for all the time
+        time.sleep(max(0.03, min(waited / 50, 0.25)))  # what takes long is not asked for all the time
     return found

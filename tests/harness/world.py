@@ -102,7 +102,7 @@ class World:
         self._template = template
         self._count = 0
         self.looked: Counter[Key] = Counter()
-        self._marks: dict[Key, str | None] = {}
+        self._looks: dict[Key, str | None] = {}
         self._mark = 0
         self._impatient = ExitStack()
 
@@ -212,7 +212,7 @@ class World:
         for number in range(1, count + 1):
             mark = f"{time.monotonic()}-{number}"
             self.annotate(name, **{LOOK: mark}, namespace=namespace)
-            self.wait_until(lambda mark=mark: self._marks.get(key) == mark, f"a pass over {name}")  # type: ignore[misc]
+            self.wait_until(lambda mark=mark: self._looks.get(key) == mark, f"a pass over {name}")  # type: ignore[misc]
 
     def _note_passes(self, manager: Manager) -> None:
         """Note of the passes over each object how many have ended, and with which mark the last one began."""
@@ -223,7 +223,7 @@ class World:
             mark = ((raw or {"metadata": {}})["metadata"].get("annotations") or {}).get(LOOK)
             outcome = await reconcile(key)
             self.looked[key] += 1
-            self._marks[key] = mark
+            self._looks[key] = mark
             return outcome
 
         manager._reconcilers[PROXMOX_VMS.kind] = noted
@@ -409,10 +409,8 @@ class World:
                 return None
             return found if found.reason == reason else None
 
-        try:
-            return self.wait_until(shown, f"{self.cluster} shows {kind}={reason}", timeout=timeout)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; {(self.cluster_raw() or {}).get('status')}") from None
+        seen = lambda: str((self.cluster_raw() or {}).get("status"))  # noqa: E731
+        return self.wait_until(shown, f"{self.cluster} shows {kind}={reason}", timeout=timeout, seen=seen)
 
     def set_secret(self, *, name: str | None = None, namespace: str = NAMESPACE, **values: str) -> None:
         """Make or change a Secret; without a name the one of the cluster's credentials."""

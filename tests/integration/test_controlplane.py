@@ -8,9 +8,8 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from ssl import create_default_context
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ import psutil
 import pytest
 
 from controlplane import Cluster, ControlPlane, ControlPlaneError, ExternalCluster, launch
+from harness.waiting import until
 
 HACK = Path(launch.__file__).resolve().parents[1]
 CRD = """
@@ -48,13 +48,6 @@ def own() -> Iterator[ControlPlane]:
     """One of our own, even where KUBECONFIG names another cluster for the rest of the suite."""
     with ControlPlane(with_controller_manager=True) as cluster:
         yield cluster
-
-
-def eventually(holds: Callable[[], bool], *, within: float, what: str) -> None:
-    deadline = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < deadline, f"after {within} s still not so: {what}"
-        time.sleep(0.05)
 
 
 def alive(pids: list[int]) -> list[int]:
@@ -131,10 +124,10 @@ def test_the_controller_manager_ends_a_namespace_and_what_is_in_it(own: ControlP
     own.create_namespace("ending")
     own.kubectl("create", "configmap", "inside", "-n", "ending", check=True)
     own.delete_namespace("ending")
-    eventually(
+    until(
         lambda: own.kubectl("get", "namespace", "ending").returncode != 0,
-        within=30,
-        what="the namespace is gone",
+        "the namespace is gone",
+        seconds=30,
     )
     assert own.kubectl("get", "configmap", "inside", "-n", "ending").returncode != 0
 
@@ -150,10 +143,10 @@ def test_the_controller_manager_collects_what_a_deleted_owner_leaves(own: Contro
     }
     own.kubectl("create", "-f", "-", input=json.dumps(dependent), check=True)
     own.kubectl("delete", "configmap", "owner", check=True)
-    eventually(
+    until(
         lambda: own.kubectl("get", "configmap", "dependent").returncode != 0,
-        within=30,
-        what="the dependent is gone",
+        "the dependent is gone",
+        seconds=30,
     )
 
 
@@ -252,9 +245,7 @@ def test_no_process_outlives_a_killed(victim: str, number: signal.Signals, tmp_p
             started = json.loads(launcher.stdout.readline())
             assert alive(started["pids"]) == started["pids"]
             os.kill(launcher.pid if victim == "launcher" else started["pids"][-1], number)
-            eventually(
-                lambda: not alive(started["pids"]), within=10, what=f"all of {started['pids']} are gone"
-            )
+            until(lambda: not alive(started["pids"]), f"all of {started['pids']} are gone", seconds=10)
             if victim == "launcher":
                 assert not Path(started["data"]).exists()
         finally:

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.waiting import until
+
 ROOT = Path(__file__).resolve().parents[2]
 PROMISED_SECONDS = 90
 
@@ -54,15 +56,16 @@ def command_line(process: psutil.Process) -> str:
 
 def await_children(process: subprocess.Popen[str], *names: str) -> list[psutil.Process]:
     """All descendants, once there is one of each of these names."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        children: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
-        lines = [command_line(child) for child in children]
+
+    def children() -> list[psutil.Process] | None:
+        found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
+        lines = [command_line(child) for child in found]
         if all(any(name in line for line in lines) for name in names):
-            return children
+            return found
         assert process.poll() is None, f"the demo ended: {process.communicate()[0]}"
-        time.sleep(0.1)
-    raise AssertionError(f"no child process for each of {names}")
+        return None
+
+    return until(children, f"there is a child process for each of {names}", seconds=60)
 
 
 def test_the_demo_shows_all_of_its_acts_in_time_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.conditions import Condition
-from harness.world import World
+from harness.world import LOOK, World
 from proxmox_operator.api.names import RESTART
 from proxmox_operator.kube.resources import PROXMOX_CLUSTERS
 from pvesim.client import Api, ApiError
@@ -110,7 +110,7 @@ def requests_to_ha(world: World, vmid: int, verb: str) -> int:
 def refresh_cluster(world: World) -> None:
     """Have the ProxmoxCluster looked at, which happens every minute by itself."""
     world._count += 1
-    mark = {"example.org/look": str(world._count)}
+    mark = {LOOK: str(world._count)}
     world.kube.merge(PROXMOX_CLUSTERS, world.cluster, {"metadata": {"annotations": mark}})
 
 
@@ -660,7 +660,7 @@ def test_the_configuration_of_ha_is_read_once_for_many(world: World, manager: HA
     calls = list(world.sim.recorder)
     mark = calls[-1].seq
     for name in names:
-        world.annotate(name, **{"example.org/look": "now"})
+        world.annotate(name, **{LOOK: "now"})
     world.passes(names[0], 3)
     later = [call for call in world.sim.recorder if call.seq > mark]
     reads = [call for call in later if call.path == "/cluster/ha/resources" and call.method == "GET"]

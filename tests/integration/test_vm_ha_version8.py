@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness.world import World
+from harness.world import LOOK, World
 from proxmox_operator.kube.resources import PROXMOX_CLUSTERS
 from pvesim.client import Api
 from pvesim.core import VERSIONS
@@ -27,7 +27,7 @@ def test_on_version_8_the_rule_is_told_to_be_out_of_force_until_the_upgrade(
         assert api.get(f"/cluster/ha/resources/vm:{vmid}")["state"] == "started"
         sim.server.pve = 9
         sim.server.version, sim.server.release_version = VERSIONS[9]
-        mark = {"example.org/look": "after the upgrade"}
+        mark = {LOOK: "after the upgrade"}
         world.kube.merge(PROXMOX_CLUSTERS, world.cluster, {"metadata": {"annotations": mark}})
         world.wait_reason(name, "HighlyAvailable", kind="HighlyAvailable")
         assert [rule["nodes"] for rule in api.get("/cluster/ha/rules")] == ["pve1"]

@@ -66,4 +66,4 @@ def wait_for_the_guard() -> None:
         argvs = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"]) if p.pid not in shims]
         return not any(str(machine.STATE) in part for argv in argvs for part in argv)
 
-    until(ended, "the guard has ended the programs of the node")
+    until(ended, "the guard has ended the programs of the node", seconds=10)

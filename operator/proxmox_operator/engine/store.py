@@ -112,7 +112,7 @@ def _slim(raw: Raw) -> dict[str, Any]:
 
 
 def _share_names(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {sys.intern(name): _share_names(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_share_names(item) for item in value]

@@ -111,6 +111,7 @@ class ClusterSession:
         )
         self.client.frozen = lambda: self.inventory.frozen_reason
         self._on_change = on_change
+        self._offline: set[str] = set()
         self._metrics = metrics
         self._templates = Remembered(self._read_config, seconds=FRESH, clock=clock)
         self._bridges = Remembered(self._read_bridges, seconds=FRESH, clock=clock)
@@ -200,10 +201,11 @@ class ClusterSession:
         if vmids:
             self.ha.forget()
         if snapshot is not None:
-            online = {name for name, node in snapshot.nodes.items() if node.online}
-            self.vms.give_up(snapshot.nodes.keys() - online)
-            for node in nodes & online:
+            offline = {name for name, node in snapshot.nodes.items() if not node.online}
+            self.vms.give_up(offline)
+            for node in self._offline - offline:
                 self.client.node_came_back(node)
+            self._offline = offline
         self._on_change(vmids, nodes)
 
     def _task_ended(self, result: TaskResult, seconds: float) -> None:

@@ -12,8 +12,9 @@ from proxmox_operator.proxmox.identity import ClusterIdentity, WrongCluster
 from proxmox_operator.proxmox.permissions import Scope, missing, permissions
 from proxmox_operator.proxmox.session import ClusterSession
 from pvesim import PveSim
+from pvesim.recorder import Answer
 
-from .fakes import MockTransport, client_over, until
+from .fakes import FakeClock, MockTransport, client_over, until
 
 
 async def test_changes_made_by_others_arrive_and_stop_after_closing(sim, open_session):
@@ -134,17 +135,35 @@ async def test_a_node_that_is_down_is_unreachable_and_its_vms_are_not_gone(sim, 
 
 async def test_a_node_that_was_silent_is_asked_again_once_the_cluster_sees_it_come_back(sim, open_session):
     sim.add_vm(100, node="pve2")
-    session = open_session(sim)
+    clock = FakeClock()
+    session = open_session(sim, clock=clock)
     sim.node_down("pve2")
     await session.inventory.poll()
-    for _ in range(4):
-        with pytest.raises(errors.Unreachable):
+    for _ in range(3):
+        with pytest.raises(errors.Unreachable, match="No route to host"):
             await session.vms.config("pve2", 100)
     sim.node_up("pve2")
     with pytest.raises(errors.Unreachable, match="asked again within"):
         await session.vms.config("pve2", 100)
+    clock.pass_seconds(1)
     await session.inventory.poll()
     assert await session.vms.config("pve2", 100)
+
+
+async def test_a_node_that_does_not_answer_is_left_alone_whatever_else_of_it_changes(sim, open_session):
+    clock = FakeClock()
+    session = open_session(sim, clock=clock)
+    await session.inventory.poll()
+    sim.intercept = lambda call: (
+        Answer(595, "No route to host") if call.path.startswith("/nodes/pve2/") else None
+    )
+    for _ in range(3):
+        with pytest.raises(errors.Unreachable):
+            await session.vms.config("pve2", 100)
+    sim.server.node_info["pve2"].memory *= 2
+    clock.pass_seconds(1)
+    await session.inventory.poll()
+    assert session.client.silent_nodes() == {"pve2"}
 
 
 async def test_a_token_that_loses_sight_of_the_guests_cannot_write_until_it_sees_them_again(
