@@ -44,16 +44,33 @@ class Resource(Wire):
 
         Raises :class:`InvalidObject`. Unknown fields are ignored; what does not fit of a status is dropped.
         """
-        known = {name: raw[name] for name in ("metadata", "spec", "status") if raw.get(name) is not None}
         try:
-            return cls.model_validate(known)
+            return cls.model_validate(_parts(raw))
         except ValidationError as error:
             raise InvalidObject("; ".join(_problem(entry) for entry in error.errors())) from None
 
+    @classmethod
+    def unknown_fields(cls, raw: Mapping[str, Any]) -> list[str]:
+        """The paths of what :meth:`parse` ignores of the spec, as this version has no such fields."""
+        try:
+            cls.model_validate(_parts(raw), extra="forbid")
+        except ValidationError as error:
+            found = [entry for entry in error.errors() if entry["type"] == "extra_forbidden"]
+            return [_path(entry) for entry in found if entry["loc"][0] == "spec"]
+        return []
 
-def _problem(error: Any) -> str:
+
+def _parts(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: raw[name] for name in ("metadata", "spec", "status") if raw.get(name) is not None}
+
+
+def _path(error: Any) -> str:
     path = ""
     for part in error["loc"]:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+def _problem(error: Any) -> str:
     text = error["msg"].removeprefix("Value error, ")
-    return f"{path or 'object'}: {text[:1].lower()}{text[1:]}"
+    return f"{_path(error) or 'object'}: {text[:1].lower()}{text[1:]}"

@@ -6,11 +6,11 @@ written. Secrets come from a Secret among the manifests or from the environment,
 
 import asyncio
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from proxmox_operator.api import ProxmoxCluster, VMTemplate
-from proxmox_operator.cli.manifests import TOKEN_ID, TOKEN_SECRET, documents_of, secret_of
+from proxmox_operator.api import InvalidObject, ProxmoxCluster, Resource, VMTemplate
+from proxmox_operator.cli.manifests import TOKEN_ID, TOKEN_SECRET, Raw, documents_of, secret_of
 from proxmox_operator.cli.parsing import parser
 from proxmox_operator.controllers.connecting import credentials_of, identity_of, limits_of, scope_of, tls_of
 from proxmox_operator.engine.settings import Settings
@@ -79,10 +79,10 @@ def check(arguments: list[str]) -> int:
     namespace = Settings.of(options, given).namespace
     try:
         documents = list(documents_of(given.manifests))
-        clusters = [ProxmoxCluster.parse(raw) for raw in documents if raw.get("kind") == ProxmoxCluster.kind]
+        clusters = _parsed(ProxmoxCluster, documents)
         if not clusters:
             raise NeedsHuman("there is no ProxmoxCluster in these files")
-        templates = [VMTemplate.parse(raw) for raw in documents if raw.get("kind") == VMTemplate.kind]
+        templates = _parsed(VMTemplate, documents)
         secrets = [secret_of(cluster, documents, namespace) for cluster in clusters]
         # All of them before Proxmox is asked about the first: what is still to be filled in is told at once.
         logins = [_usable(cluster, secret) for cluster, secret in zip(clusters, secrets, strict=True)]
@@ -94,6 +94,24 @@ def check(arguments: list[str]) -> int:
         print(f"{options.prog}: {error.message}", file=sys.stderr)
         return 2
     return 0 if all(done) else 1
+
+
+def _parsed[R: Resource](kind: type[R], documents: Iterable[Raw]) -> list[R]:
+    """The objects of a kind. Raises NeedsHuman, which names the object and the field, or one that does not exist."""
+    found = []
+    for raw in documents:
+        if raw.get("kind") != kind.kind:
+            continue
+        metadata = raw.get("metadata")
+        what = f"{kind.kind} {metadata.get('name')}" if isinstance(metadata, Mapping) else kind.kind
+        try:
+            found.append(kind.parse(raw))
+        except InvalidObject as error:
+            raise NeedsHuman(f"{what}: {error.message}") from None
+        if unknown := kind.unknown_fields(raw):
+            told = f"{what}: unknown field {', '.join(unknown)}: correct the name, or take it out"
+            raise NeedsHuman(f"{told}; the API server refuses it")
+    return found
 
 
 def _check(

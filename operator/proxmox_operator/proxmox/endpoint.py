@@ -111,7 +111,10 @@ class EndpointState:
 
     def health(self) -> EndpointHealth:
         """What keeps the endpoint from being used, if anything does."""
-        error = self.belongs.last_error or self.accepts.last_error or self.answers.last_error
+        silence = self.answers.last_error
+        if silence and self._untrusted is not None:
+            silence = not_sent(self._untrusted).message
+        error = self.belongs.last_error or self.accepts.last_error or silence
         return EndpointHealth(self.endpoint, error, self.belongs.is_open)
 
 

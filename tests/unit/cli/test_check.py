@@ -248,8 +248,22 @@ def test_storages_and_bridges_that_are_nowhere_are_told(manifests, capsys):
 
 def test_a_ca_that_did_not_sign_is_told(manifests, capsys):
     other = PveSim(cluster="other")
-    assert main(["check", *manifests(tls={"caBundle": other.ca_pem})]) == 1
-    assert "certificate" in capsys.readouterr().out
+    for tls in ({"caBundle": other.ca_pem}, {}):
+        assert main(["check", *manifests(tls=tls)]) == 1
+        for told in lines(capsys.readouterr().out, "FAILED"):
+            assert "certificate not trusted" in told
+            assert "put the cluster's /etc/pve/pve-root-ca.pem into spec.tls.caBundle" in told
+
+
+def test_a_misspelt_field_is_named_before_anything_is_asked(manifests, capsys):
+    tls = {"caBundel": "-----BEGIN CERTIFICATE-----"}
+    assert main(["check", *manifests(tls=tls, acces=[], limits={"poll": 5})]) == 2
+    shown = capsys.readouterr()
+    assert (
+        "ProxmoxCluster lab: unknown field spec.tls.caBundel, spec.limits.poll, spec.acces: correct"
+        in shown.err
+    )
+    assert shown.out == ""
 
 
 def test_the_secret_may_come_from_the_environment(manifests, sim, monkeypatch, capsys):
