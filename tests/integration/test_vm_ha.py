@@ -258,6 +258,26 @@ def test_a_vm_that_must_not_be_switched_off_is_not_given_to_ha_to_stop(
     assert manager.state(vmid) == "started"
 
 
+def test_a_vm_that_only_the_inventory_takes_for_stopped_is_not_given_to_ha_to_stop(
+    world: World, manager: HAManager
+) -> None:
+    """It lags by up to 17 s: a VM that was just started is still shown as off."""
+    name = make(world, shutdown={"force": False})
+    vmid = in_force(world, name)
+    server = world.sim.server
+    stats = {vm.vmid: dict(server.stats_of(vm)) for vm in server.vms}
+    server.frozen_stats = {**stats, vmid: {**stats[vmid], "status": "stopped"}}
+    try:
+        world.look()
+        world.edit(name, power="Stopped")
+        world.wait_reason(name, "HAForcesShutdown")
+        world.passes(name)
+        assert running(world, vmid)
+        assert manager.state(vmid) == "started"
+    finally:
+        server.frozen_stats = None
+
+
 # Drift
 
 
