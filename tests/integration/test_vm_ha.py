@@ -5,6 +5,7 @@ The VMs are clones of a template on storage that all nodes share.
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -258,24 +259,57 @@ def test_a_vm_that_must_not_be_switched_off_is_not_given_to_ha_to_stop(
     assert manager.state(vmid) == "started"
 
 
-def test_a_vm_that_only_the_inventory_takes_for_stopped_is_not_given_to_ha_to_stop(
-    world: World, manager: HAManager
-) -> None:
-    """It lags by up to 17 s: a VM that was just started is still shown as off."""
-    name = make(world, shutdown={"force": False})
-    vmid = in_force(world, name)
+@contextmanager
+def shown_as_off(world: World, vmid: int) -> Iterator[None]:
+    """The inventory lags by up to 17 s: a VM that was just started is still shown as off."""
     server = world.sim.server
     stats = {vm.vmid: dict(server.stats_of(vm)) for vm in server.vms}
     server.frozen_stats = {**stats, vmid: {**stats[vmid], "status": "stopped"}}
     try:
         world.look()
+        yield
+    finally:
+        server.frozen_stats = None
+
+
+def test_a_vm_that_only_the_inventory_takes_for_off_is_not_given_to_ha_to_stop(
+    world: World, manager: HAManager
+) -> None:
+    name = make(world, shutdown={"force": False})
+    vmid = in_force(world, name)
+    with shown_as_off(world, vmid):
         world.edit(name, power="Stopped")
         world.wait_reason(name, "HAForcesShutdown")
         world.passes(name)
         assert running(world, vmid)
         assert manager.state(vmid) == "started"
-    finally:
-        server.frozen_stats = None
+
+
+def test_nor_is_it_put_under_ha_to_stop_but_shut_down_before(world: World, manager: HAManager) -> None:
+    name = make(world, availability=None, shutdown={"force": False})
+    vmid = world.wait_ready(name)
+    with shown_as_off(world, vmid):
+        world.edit(name, power="Stopped", availability={"ha": True})
+        world.wait_until(lambda: not running(world, vmid), "it is off", name)
+        in_force(world, name)
+    assert asked(world, "/status/|/cluster/ha/resources$")[-2:] == [
+        f"POST /nodes/pve1/qemu/{vmid}/status/shutdown",
+        "POST /cluster/ha/resources",
+    ]
+
+
+def test_a_vm_is_not_put_under_ha_to_stop_while_a_task_works_on_it(world: World, manager: HAManager) -> None:
+    """One that somebody reboots is off for a moment, too, and has no lock."""
+    name = make(world, availability=None, power="Stopped")
+    vmid = world.wait_ready(name)
+    slow = world.sim.add_vm(400, running=True)
+    slow.guest_os.shutdown_seconds = 2.0
+    upid = world.sim.run(world.sim.server.stop_all("pve1"))
+    world.edit(name, availability={"ha": True})
+    assert "pve1 is stopping all its guests" in world.wait_reason(name, "PowerOnHold").message
+    assert manager.resource(vmid) is None
+    world.sim.wait_task(upid)
+    world.wait_until(lambda: manager.state(vmid) == "stopped", "it is under HA", name, timeout=20)
 
 
 # Drift

@@ -53,7 +53,7 @@ class Resource(Wire):
     def unknown_fields(cls, raw: Mapping[str, Any]) -> list[str]:
         """The paths of what :meth:`parse` ignores of the spec, as this version has no such fields."""
         try:
-            cls.model_validate(_parts(raw), extra="forbid")
+            cls.model_validate(_parts(raw), extra="forbid", by_alias=True, by_name=False)
         except ValidationError as error:
             found = [entry for entry in error.errors() if entry["type"] == "extra_forbidden"]
             return [_path(entry) for entry in found if entry["loc"][0] == "spec"]

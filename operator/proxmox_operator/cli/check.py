@@ -98,7 +98,7 @@ def check(arguments: list[str]) -> int:
 
 def _parsed[R: Resource](kind: type[R], documents: Iterable[Raw]) -> list[R]:
     """The objects of a kind. Raises NeedsHuman, which names the object and the field, or one that does not exist."""
-    found = []
+    found, mistakes = [], []
     for raw in documents:
         if raw.get("kind") != kind.kind:
             continue
@@ -107,10 +107,10 @@ def _parsed[R: Resource](kind: type[R], documents: Iterable[Raw]) -> list[R]:
         try:
             found.append(kind.parse(raw))
         except InvalidObject as error:
-            raise NeedsHuman(f"{what}: {error.message}") from None
-        if unknown := kind.unknown_fields(raw):
-            told = f"{what}: unknown field {', '.join(unknown)}: correct the name, or take it out"
-            raise NeedsHuman(f"{told}; the API server refuses it")
+            mistakes.append(f"{what}: {error.message}")
+        mistakes += [f"{what}: {field}: there is no such field" for field in kind.unknown_fields(raw)]
+    if mistakes:
+        raise NeedsHuman("; ".join(mistakes))
     return found
 
 

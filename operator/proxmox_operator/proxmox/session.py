@@ -203,7 +203,7 @@ class ClusterSession:
         if snapshot is not None:
             offline = {name for name, node in snapshot.nodes.items() if not node.online}
             self.vms.give_up(offline)
-            for node in self._offline - offline:
+            for node in (self._offline - offline) & snapshot.nodes.keys():
                 self.client.node_came_back(node)
             self._offline = offline
         self._on_change(vmids, nodes)

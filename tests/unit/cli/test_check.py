@@ -250,19 +250,20 @@ def test_a_ca_that_did_not_sign_is_told(manifests, capsys):
     other = PveSim(cluster="other")
     for tls in ({"caBundle": other.ca_pem}, {}):
         assert main(["check", *manifests(tls=tls)]) == 1
-        for told in lines(capsys.readouterr().out, "FAILED"):
+        failed = lines(capsys.readouterr().out, "FAILED")
+        assert len(failed) == 2
+        for told in failed:
             assert "certificate not trusted" in told
             assert "put the cluster's /etc/pve/pve-root-ca.pem into spec.tls.caBundle" in told
 
 
 def test_a_misspelt_field_is_named_before_anything_is_asked(manifests, capsys):
-    tls = {"caBundel": "-----BEGIN CERTIFICATE-----"}
-    assert main(["check", *manifests(tls=tls, acces=[], limits={"poll": 5})]) == 2
+    tls = {"caBundel": "-----BEGIN CERTIFICATE-----", "ca_bundle": ""}
+    assert main(["check", *manifests(tls=tls, limits={"poll": 5})]) == 2
     shown = capsys.readouterr()
-    assert (
-        "ProxmoxCluster lab: unknown field spec.tls.caBundel, spec.limits.poll, spec.acces: correct"
-        in shown.err
-    )
+    unknown = ("spec.tls.caBundel", "spec.tls.ca_bundle", "spec.limits.poll")
+    told = "; ".join(f"ProxmoxCluster lab: {field}: there is no such field" for field in unknown)
+    assert told in shown.err
     assert shown.out == ""
 
 

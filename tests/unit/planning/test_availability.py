@@ -250,6 +250,21 @@ RECOVERED = made(ha={"joined": True, "recovered": 3})
         ClearHAError,
     ),
     (
+        "one that runs is not cleared: that would switch it off",
+        facts(wants(), existence=present(), ha=under(manager="error")),
+        (Settled, "Running"),
+    ),
+    (
+        "nor one that is to be stopped, and runs",
+        facts(wants(power="Stopped"), existence=present(), ha=under(manager="error")),
+        (Blocked, "HAError"),
+    ),
+    (
+        "nor one whose power is not known",
+        facts(wants(), existence=present(power="Unknown"), ha=under(manager="error")),
+        (Wait, "PowerUnknown"),
+    ),
+    (
         "what a person has put under HA is theirs to mend",
         facts(a_vm(status=made()), existence=OFF, ha=under(manager="error", ours=False)),
         (Blocked, "HAError"),

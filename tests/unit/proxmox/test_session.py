@@ -10,6 +10,7 @@ from proxmox_operator.proxmox.credentials import Endpoint, PasswordCredentials, 
 from proxmox_operator.proxmox.errors import NotHere
 from proxmox_operator.proxmox.identity import ClusterIdentity, WrongCluster
 from proxmox_operator.proxmox.permissions import Scope, missing, permissions
+from proxmox_operator.proxmox.resources import changed_nodes
 from proxmox_operator.proxmox.session import ClusterSession
 from pvesim import PveSim
 from pvesim.recorder import Answer
@@ -162,7 +163,8 @@ async def test_a_node_that_does_not_answer_is_left_alone_whatever_else_of_it_cha
             await session.vms.config("pve2", 100)
     sim.server.node_info["pve2"].memory *= 2
     clock.pass_seconds(1)
-    await session.inventory.poll()
+    before, after = session.inventory.current, await session.inventory.poll()
+    assert changed_nodes(before, after) == {"pve2"}
     assert session.client.silent_nodes() == {"pve2"}
 
 

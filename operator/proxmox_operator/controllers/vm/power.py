@@ -12,7 +12,7 @@ from proxmox_operator.controllers.vm.availability import Record, Tell
 from proxmox_operator.controllers.vm.drift import DriftTeller
 from proxmox_operator.controllers.vm.memory import LAG, Memory
 from proxmox_operator.planning.lifecycle import Due, Facts, NoteRestart, Power, Present, Stop, restarting
-from proxmox_operator.planning.lifecycle.checks import power_for_now, the_vm
+from proxmox_operator.planning.lifecycle.checks import the_vm
 from proxmox_operator.planning.vmconfig import taken_off
 from proxmox_operator.proxmox.errors import AlreadyRunning
 from proxmox_operator.proxmox.resources import Guest
@@ -39,9 +39,8 @@ class PowerReader:
 
     async def seen(self, vm: ProxmoxVM, vmid: int, node: str, guest: Guest | None) -> Seen:
         """The power state; asked live where the inventory, which lags, does not show what is wanted."""
-        if taken_off(vm) or _is_left_off_to_ha(vm):
-            # No guest's consent and no digest guards an unplug, and HA switches off whatever it is to keep stopped:
-            # whether the VM is off is asked of its node.
+        if taken_off(vm):
+            # No guest's consent and no digest guards an unplug: whether the VM is off is asked of its node.
             return await self.live(vmid, node)
         believed = self._memory.believed_power(guest, self._context.clock())
         if believed is not None:
@@ -67,11 +66,6 @@ class PowerReader:
     def _booted_after(self, uptime: int | None, accuracy: float) -> datetime | None:
         """A moment that its boot was certainly after, ``accuracy`` being how old ``uptime`` can be."""
         return self._context.now() - timedelta(seconds=uptime + accuracy) if uptime else None
-
-
-def _is_left_off_to_ha(vm: ProxmoxVM) -> bool:
-    wish = vm.spec.availability
-    return wish is not None and wish.ha and power_for_now(vm) == "Stopped"
 
 
 class Working(Protocol):

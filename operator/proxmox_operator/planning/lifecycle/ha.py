@@ -47,8 +47,8 @@ def _requested(facts: Facts, ha: HA) -> str | None:
     if wanted == "Unmanaged":
         is_left_to_others = ha.resource is not None and ha.resource.state != "ignored"
         return None if is_left_to_others else _REQUESTS.get(power)
-    if wanted == "Stopped":
-        return "stopped" if power == "Stopped" else None
+    if wanted == "Stopped":  # off for a restart, it stays as it is requested
+        return "stopped" if power == "Stopped" == facts.vm.spec.wanted_power else None
     if power == "Stopped" and not facts.vm.status.started:
         return None
     return "started" if power != "Unknown" else None
@@ -57,10 +57,11 @@ def _requested(facts: Facts, ha: HA) -> str | None:
 def _clear_error(facts: Facts, ha: HA) -> Step | None:
     """Once in a generation, until the VM was as wanted again: what failed twice will fail again.
 
-    It is recorded after the request, which is sent again until then: asking for ``disabled`` twice is asking once.
+    Not while the VM runs: ``disabled``, which clears it, has the manager switch it off. It is recorded after the
+    request, which is sent again until then: asking for ``disabled`` twice is asking once.
     """
     vm, resource = facts.vm, ha.resource
-    if resource is None or vm.spec.wanted_power == "Unmanaged":
+    if resource is None or vm.spec.wanted_power == "Unmanaged" or the_vm(facts).power != "Stopped":
         return None
     recovered = vm.status.ha.recovered if vm.status.ha is not None else None
     if recovered != vm.metadata.generation:
@@ -146,7 +147,8 @@ def error_message(facts: Facts) -> str:
     vmid = facts.vm.status.vmid
     return (
         f"the HA manager has given VM {vmid} up (state error): mend what its last start or stop failed of (its "
-        f"task log in Proxmox tells), then request the states disabled and started in Datacenter > HA, or on a node: "
+        f"task log in Proxmox tells), then request the states disabled, which shuts it down if it runs, and started in "
+        f"Datacenter > HA, or on a node: "
         f"ha-manager set vm:{vmid} --state disabled && ha-manager set vm:{vmid} --state started"
     )
 
