@@ -1,24 +1,26 @@
-"""Which VMs are in a group: those of one namespace and cluster that name it and are under HA."""
+"""Which VMs are in a group of HA: those of one namespace and cluster that name it. And what HA is not asked for."""
 
-from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import AsyncMock
 
 import pytest
 
+from proxmox_operator.api import Availability
 from proxmox_operator.api.names import PAUSED
 from proxmox_operator.controllers.context import Context
 from proxmox_operator.controllers.fleet import Member
-from proxmox_operator.controllers.vm.availability import HAWriter, _peers
+from proxmox_operator.controllers.vm.availability import HAStep, HAWriter, _peers
 from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.engine.store import ObjectStore
-from proxmox_operator.errors import Unreachable
-from proxmox_operator.planning.availability import HAResource
-from proxmox_operator.planning.lifecycle import ClearHAError
+from proxmox_operator.errors import Outdated, Unreachable
+from proxmox_operator.planning.availability import HA, HAResource
+from proxmox_operator.planning.lifecycle import AlignHA, ClearHAError, JoinHA
 from proxmox_operator.proxmox.session import ClusterSession
-from unit.planning.make import a_vm, facts, made
+from proxmox_operator.proxmox.vm import LiveStatus
+from unit.planning.make import a_vm, facts, made, present
 
+OFF = present(power="Stopped")
 RESOURCES = {vmid: HAResource() for vmid in range(10000, 10020)}
 
 
@@ -89,17 +91,43 @@ def test_who_is_not_managed_at_present_or_not_known_to_be_ours_only_stands_by() 
     assert bystanders == set(range(10002, 10008)), "the VM itself and one that is managed belong to it"
 
 
-async def test_a_request_that_fails_does_not_use_up_the_one_try_to_clear_an_error() -> None:
-    failing = SimpleNamespace(change=AsyncMock(side_effect=Unreachable("no answer")))
-    record = AsyncMock()
-    memory = SimpleNamespace(sending=lambda **_: nullcontext())
-    session = SimpleNamespace(ha=failing)
-    writer = HAWriter(
-        cast(Context, None), cast(ClusterSession, session), cast(Memory, memory), record, cast(Any, None)
+def writer_over(ha: Any, record: AsyncMock, memory: Memory, *, live: str) -> HAWriter:
+    """A writer whose VM has this live status."""
+    session = SimpleNamespace(
+        ha=ha,
+        vms=SimpleNamespace(status=AsyncMock(return_value=LiveStatus(live, None, None))),
+        tasks=SimpleNamespace(active=AsyncMock(return_value=[])),
+        inventory=SimpleNamespace(current=None),
     )
+    context = SimpleNamespace(clock=lambda: 100.0)
+    return HAWriter(cast(Context, context), cast(ClusterSession, session), memory, record, cast(Any, None))
+
+
+async def test_a_request_that_fails_does_not_use_up_the_one_try_to_clear_an_error() -> None:
+    failing, record = SimpleNamespace(change=AsyncMock(side_effect=Unreachable("no answer"))), AsyncMock()
+    writer = writer_over(failing, record, Memory(), live="stopped")
     with pytest.raises(Unreachable):
-        await writer.write(facts(a_vm(status=made())), ClearHAError())
+        await writer.write(facts(a_vm(status=made()), existence=OFF), ClearHAError())
     record.assert_not_awaited()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        ClearHAError(),
+        AlignHA(changes={"state": "stopped"}, was=HAResource()),
+        JoinHA(state="stopped", wish=Availability(ha=True)),
+    ],
+    ids=lambda step: type(step).__name__,
+)
+async def test_what_runs_is_not_given_to_ha_to_keep_off_and_is_known_to_run(step: HAStep) -> None:
+    asked, memory = SimpleNamespace(change=AsyncMock(), add=AsyncMock()), Memory()
+    writer = writer_over(asked, AsyncMock(), memory, live="running")
+    with pytest.raises(Outdated):
+        await writer.write(facts(a_vm(status=made()), existence=OFF, ha=HA(comment="ours")), step)
+    asked.change.assert_not_awaited()
+    asked.add.assert_not_awaited()
+    assert memory.believed_power(None, 101.0) == "Running"
 
 
 def test_a_vm_without_a_group_has_no_peers() -> None:
