@@ -88,9 +88,8 @@ class ArgoCD:
         return State(status.get("sync", {}).get("status", ""), status.get("health", {}).get("status", ""))
 
     def prunes(self, name: str) -> bool:
-        return bool(
-            self._application(name)["spec"]["syncPolicy"]["automated"].get("prune")
-        )  # no false is stored
+        automated = self._application(name)["spec"]["syncPolicy"]["automated"]
+        return bool(automated.get("prune"))  # it is not stored while it is false
 
     def refresh(self, name: str) -> None:
         """Have an Application compared with the newest commit, and with the cluster, at once; waits until it was."""

@@ -31,7 +31,7 @@ from typing import Any, Self
 from unittest import mock
 
 from controlplane import Cluster
-from harness.conditions import Condition, condition_of, lines
+from harness.conditions import Condition, condition_of, current_condition, lines
 from harness.kubeapi import Raw, Refused
 from harness.operator import NAMESPACE
 from harness.waiting import PATIENCE
@@ -136,11 +136,10 @@ class Site:
         """Wait until a condition has this reason for the present generation; returns it."""
 
         def shown() -> Condition | None:
-            raw = self.raw()
-            found = condition_of(raw, kind)
-            if found is None or found.generation != raw["metadata"]["generation"]:
+            found = current_condition(self.raw(), kind)
+            if found is None or found.reason != reason or status not in (None, found.status):
                 return None
-            return found if found.reason == reason and status in (None, found.status) else None
+            return found
 
         return self.until(shown, f"{self.name} shows {kind}={reason}", timeout=timeout)
 

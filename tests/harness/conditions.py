@@ -19,12 +19,16 @@ def condition_of(raw: Raw | None, kind: str) -> Condition | None:
     return next((condition for type_, condition in _conditions(raw) if type_ == kind), None)
 
 
+def current_condition(raw: Raw | None, kind: str) -> Condition | None:
+    """The same, where it is about the newest spec."""
+    found = condition_of(raw, kind)
+    return found if raw is not None and found and found.generation == raw["metadata"]["generation"] else None
+
+
 def is_ready(raw: Raw | None, kind: str = "Ready") -> bool:
     """Whether this condition is True, and about the newest spec."""
-    found = condition_of(raw, kind)
-    if raw is None or found is None:
-        return False
-    return (found.status, found.generation) == ("True", raw["metadata"]["generation"])
+    found = current_condition(raw, kind)
+    return found is not None and found.status == "True"
 
 
 def lines(raw: Raw | None) -> list[str]:

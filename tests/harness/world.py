@@ -37,7 +37,7 @@ from unittest import mock
 
 from controlplane import Cluster
 from harness.account import operator_kubeconfig
-from harness.conditions import Condition, condition_of, is_ready, lines
+from harness.conditions import Condition, condition_of, current_condition, is_ready, lines
 from harness.kubeapi import KubeApi, Raw, Refused
 from harness.operator import NAMESPACE, RunningOperator
 from harness.waiting import PATIENCE, until
@@ -403,11 +403,8 @@ class World:
         """Wait until a condition of the ProxmoxCluster has this reason for its present generation; returns it."""
 
         def shown() -> Condition | None:
-            raw = self.cluster_raw()
-            found = condition_of(raw, kind)
-            if raw is None or found is None or found.generation != raw["metadata"]["generation"]:
-                return None
-            return found if found.reason == reason else None
+            found = current_condition(self.cluster_raw(), kind)
+            return found if found is not None and found.reason == reason else None
 
         seen = lambda: str((self.cluster_raw() or {}).get("status"))  # noqa: E731
         return self.wait_until(shown, f"{self.cluster} shows {kind}={reason}", timeout=timeout, seen=seen)

@@ -263,7 +263,7 @@ def test_a_vm_that_must_not_be_switched_off_is_not_given_to_ha_to_stop(
 def shown_as_off(world: World, vmid: int) -> Iterator[None]:
     """The inventory lags by up to 17 s: a VM that was just started is still shown as off."""
     server = world.sim.server
-    stats = {vm.vmid: dict(server.stats_of(vm)) for vm in server.vms}
+    stats = world.sim.call(lambda: {vm.vmid: dict(server.stats_of(vm)) for vm in server.vms})
     server.frozen_stats = {**stats, vmid: {**stats[vmid], "status": "stopped"}}
     try:
         world.look()

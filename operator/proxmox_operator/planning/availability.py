@@ -16,6 +16,9 @@ from proxmox_operator.planning.harules import RefusedRule, RuleFacts
 DEFAULT_TRIES = 1
 """What Proxmox takes for max_restart and max_relocate where they are left out."""
 
+KEPT_OFF = frozenset({"stopped", "disabled"})
+"""Requested states in which the manager switches a VM off that runs."""
+
 _VOLUMES = ("scsi", "virtio", "sata", "ide", "efidisk", "tpmstate")
 
 

@@ -12,7 +12,14 @@ from proxmox_operator.controllers.fleet import Member
 from proxmox_operator.controllers.vm.holds import reason_to_wait
 from proxmox_operator.controllers.vm.memory import Memory
 from proxmox_operator.errors import Forbidden, Outdated, Rejected, Waiting
-from proxmox_operator.planning.availability import DEFAULT_TRIES, HA, HAResource, local_drives, sentences
+from proxmox_operator.planning.availability import (
+    DEFAULT_TRIES,
+    HA,
+    KEPT_OFF,
+    HAResource,
+    local_drives,
+    sentences,
+)
 from proxmox_operator.planning.harules import DropRule, PutRule, RefusedRule, RuleFacts, comment_of
 from proxmox_operator.planning.lifecycle import AlignHA, ClearHAError, Facts, JoinHA, LeaveHA, SetRule
 from proxmox_operator.planning.lifecycle.checks import the_vm
@@ -21,7 +28,6 @@ from proxmox_operator.proxmox.permissions import Feature
 from proxmox_operator.proxmox.session import ClusterSession
 
 HAStep = JoinHA | AlignHA | ClearHAError | LeaveHA | SetRule
-_KEPT_OFF = ("stopped", "disabled")
 
 
 async def read(
@@ -174,9 +180,8 @@ class HAWriter:
             case JoinHA():
                 await self._join(facts, step)
             case AlignHA(changes=changes, was=was):
-                await self._request(
-                    facts, changes.get("state"), lambda: self._session.ha.change(vmid, changes)
-                )
+                await self._make_sure(facts, changes.get("state"))
+                await self._send(lambda: self._session.ha.change(vmid, changes))
                 restarting = vm.status.restart is not None and vm.status.restart.under_way
                 recovering = vm.status.ha is not None and vm.status.ha.recovered is not None
                 settled = self._memory.settled_generation == vm.metadata.generation
@@ -191,8 +196,8 @@ class HAWriter:
                     self._tell(vm, "ConfigChanged", told)
             case ClearHAError():
                 before = vm.status.ha or HAStatus()
-                disabled = {"state": "disabled"}
-                await self._request(facts, "disabled", lambda: self._session.ha.change(vmid, disabled))
+                await self._make_sure(facts, "disabled")
+                await self._send(lambda: self._session.ha.change(vmid, {"state": "disabled"}))
                 await self._record(ha=before.model_copy(update={"recovered": vm.metadata.generation}))
                 message = "the HA manager had given the VM up (state error): its error state is cleared, once"
                 self._tell(vm, "HARecovering", message, warning=True)
@@ -214,16 +219,15 @@ class HAWriter:
             await self._record(ha=before.model_copy(update={"joined": True}))
         tries = (step.wish.max_restart, step.wish.max_relocate)
         max_restart, max_relocate = (DEFAULT_TRIES if value is None else value for value in tries)
-        await self._request(
-            facts,
-            step.state,
+        await self._make_sure(facts, step.state)
+        await self._send(
             lambda: self._session.ha.add(
                 vm.status.vmid or 0,
                 state=step.state,
                 max_restart=max_restart,
                 max_relocate=max_relocate,
                 comment=ha.comment,
-            ),
+            )
         )
         self._tell(vm, "JoinedHA", f"VM {vm.status.vmid} was put under HA, to be {step.state}")
 
@@ -255,22 +259,22 @@ class HAWriter:
             if status.get("vmid") in peers and status.get("cluster") == facts.vm.status.cluster:
                 self._context.queue.add(key_of(raw))
 
-    async def _request(self, facts: Facts, state: object, call: Callable[[], Any]) -> None:
-        """Send what requests a state; None where it requests none.
+    async def _make_sure(self, facts: Facts, state: object) -> None:
+        """Directly before this state is requested (None: none is): what is to be kept off is off.
 
         The manager switches off what it is to keep off, with a grace period of its own (``PVE::HA::Resources::PVEVM``),
         and what the inventory shows lags: so its node is asked whether the VM is off already. Raises Outdated where it
         is not, which is known to the next pass, and Waiting while a task of somebody works on it.
         """
-        if state in _KEPT_OFF:
-            vmid, node = facts.vm.status.vmid or 0, the_vm(facts).node
-            live = await self._session.vms.status(node, vmid)
-            if live.status != "stopped":
-                self._memory.know_power("Running", self._context.clock())
-                raise Outdated(f"VM {vmid} is on: HA is not asked to keep it off")
-            if hold := await reason_to_wait(self._session, node, vmid, live.lock, starting=False):
-                raise Waiting(hold, reason="PowerOnHold", after=10.0)
-        await self._send(call)
+        if state not in KEPT_OFF:
+            return
+        vmid, node = facts.vm.status.vmid or 0, the_vm(facts).node
+        live = await self._session.vms.status(node, vmid)
+        if live.status != "stopped":
+            self._memory.know_power("Running", self._context.clock())
+            raise Outdated(f"VM {vmid} is on: HA is not asked to keep it off")
+        if hold := await reason_to_wait(self._session, node, vmid, live.lock, starting=False):
+            raise Waiting(hold, reason="PowerOnHold", after=10.0)
 
     async def _send(self, call: Callable[[], Any]) -> None:
         with self._memory.sending(power_only=True):

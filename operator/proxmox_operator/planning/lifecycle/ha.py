@@ -1,6 +1,6 @@
 """Into HA, out of it, and power through it. The HA manager acts late: what it was asked for is waited for."""
 
-from proxmox_operator.planning.availability import HA, differences, sentences
+from proxmox_operator.planning.availability import HA, KEPT_OFF, differences, sentences
 from proxmox_operator.planning.harules import DropRule, PutRule, RuleProblem, next_rule
 from proxmox_operator.planning.lifecycle.checks import power_for_now, stop, the_vm
 from proxmox_operator.planning.lifecycle.facts import Facts, Present
@@ -18,7 +18,7 @@ from proxmox_operator.planning.lifecycle.steps import (
 )
 
 _REQUESTS = {"Running": "started", "Stopped": "stopped"}
-_ANSWERS = {"Running": frozenset({"started"}), "Stopped": frozenset({"stopped", "disabled"})}
+_ANSWERS = {"Running": frozenset({"started"}), "Stopped": KEPT_OFF}
 """Requested states under which the manager brings a power state about."""
 
 
